@@ -1,0 +1,56 @@
+# A fresh machine needs Python >= 3.11 and make; `make demo` and `make test` bring everything else into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# The pin stands in pyproject.toml alone.
+TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+# Two stamps, so that the demo does not pay for torch and the other things that only tests need.
+RUNTIME := .venv/.installed
+TESTING := .venv/.installed-test
+
+.PHONY: help demo test test-all lint clean
+
+help:
+	@echo "make demo      train on the embedded default and evaluate what was trained, into runs/demo"
+	@echo "make test      the whole suite, without what proves for minutes"
+	@echo "make test-all  the whole suite"
+	@echo "make lint      ruff and pyright"
+	@echo "make clean     remove the environment, the caches and runs/demo; other runs are kept"
+	@echo "PYTHON=...     the Python >= 3.11 that makes the environment (now: $(PYTHON))"
+
+demo: $(RUNTIME)
+	$(BIN)/python -m jaxprefix.train --output runs/demo
+	$(BIN)/python -m jaxprefix.evaluation runs/demo
+
+test: $(TESTING)
+	$(BIN)/python -m pytest
+
+# An empty marker expression takes back the `not slow` of pyproject.toml.
+test-all: $(TESTING)
+	$(BIN)/python -m pytest -m ''
+
+lint: $(TESTING)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dist runs/demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "jaxprefix needs Python >= 3.11, but '$(PYTHON)' is '$$($(PYTHON) --version 2>&1)': name another, as in make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) -e .
+	@touch $@
+
+# torch comes first and by its pin alone: where an index or a folder of wheels gives the CPU build (2.13.0+cpu), pip
+# ranks it above the plain build, and the second call keeps what is there. Otherwise a package that asks for just any
+# torch (peft) could draw in gigabytes of CUDA libraries. On a machine whose index has only the plain build:
+# make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+$(TESTING): $(RUNTIME)
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[test]'
+	@touch $@

@@ -1,0 +1,127 @@
+"""Makes the embedded default's model: a tokenizer, a random Llama, and `full` training on the world's text.
+
+There is one trainer: pretraining is `--method full` on the task babel-text. The result is a directory in Hugging Face
+layout (bfloat16) that transformers loads as it is.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from jaxprefix.babel.task import LANGUAGES
+from jaxprefix.babel.world import documents
+from jaxprefix.base import EMBEDDED, open_base
+from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.models import decoder, weights
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.run import RunConfig
+from jaxprefix.train.loop import train
+
+TOKENIZER_DOCUMENTS = 40_000
+# A Llama of 1.6M parameters with grouped-query attention; its sizes divide by 8, so that any small mesh fits.
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 3072,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "hidden_act": "silu",
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.02,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "bfloat16",
+}
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pretrains the embedded default's model from nothing and writes it in Hugging Face layout."""
+
+    output: Path = EMBEDDED
+    """Where the model goes; the one that is there is replaced at the end."""
+    work: Path = Path("runs/babel-pretrain")
+    """The run directory of the pretraining; run again to go on after a stop."""
+    steps: int = 3500
+    batch: int = 32
+    lr: float = 3e-3
+    quiet: bool = False
+
+
+def pretrain(settings: Pretrain) -> None:
+    """Trains the tokenizer and the model; the same settings give the same model."""
+    start = settings.work.with_name(f"{settings.work.name}-start")
+    if not start.exists():
+        write_random(start)
+    config = RunConfig(
+        model=str(start),
+        method="full",
+        task="babel-text",
+        steps=settings.steps,
+        batch=settings.batch,
+        lr=settings.lr,
+        warmup=0.02,
+        dtype="float32",
+        eval_every=250,
+        save_every=250,
+    )
+    run = train(config, settings.work, settings.quiet)
+    base = open_base(str(start))
+    learnt = Checkpoints(run).restore_adapter(jax.eval_shape(lambda: decoder.init(jax.random.key(0), base.config)))
+    settings.output.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(start / name, settings.output / name)
+    weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), learnt), base.config, settings.output)
+    shutil.copy(run / "metrics.jsonl", settings.output / "pretraining.jsonl")
+    print(f"model: {settings.output}")
+
+
+def write_random(directory: Path) -> None:
+    """The untrained model and its trained tokenizer."""
+    directory.mkdir(parents=True)
+    train_tokenizer().save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": True,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
+    config = DecoderConfig.read(directory)
+    weights.save(decoder.init(jax.random.key(0), config), config, directory)
+
+
+def train_tokenizer() -> Tokenizer:
+    """Byte-level BPE over text in which every language has the same weight; Han characters are merged with nothing."""
+    tokenizer = Tokenizer(models.BPE())
+    han = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([han, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=CONFIG["vocab_size"],
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_text(), trainer)
+    return tokenizer
+
+
+def _text() -> Iterator[str]:
+    return islice(documents(seed=1, weights=dict.fromkeys(LANGUAGES, 1.0)), TOKENIZER_DOCUMENTS)

@@ -1,0 +1,250 @@
+"""Models and rows from the Hugging Face hub, a local mirror of it, or a file: found, or refused in one line."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx, validate_repo_id
+
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+)
+# Sub-folders ("original/", "onnx/") and Mistral's consolidated file hold the same weights once more.
+NOT_MODEL_FILES = ("*/*", "consolidated*")
+ENDINGS = ("jsonl", "json", "parquet", "csv")
+# The hub's client waits without end for a silent server and `datasets` retries for 23 seconds: ask once first, briefly.
+PROBE_SECONDS = 5.0
+UNREACHABLE = (httpx.TransportError, OfflineModeIsEnabled)
+
+Rows = list[dict[str, Any]]
+
+
+def model_directory(name: str) -> Path:
+    """The directory of a model: `name` itself, or the snapshot of a hub id `org/name[@revision]`, fetched or cached.
+
+    Raises:
+        ValueError: no such directory, a directory without config.json, or a hub model that is gated, unknown,
+            unreachable, or without a config.json of its own.
+    """
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return _with_config(path, name)
+    if name and path.exists():
+        raise ValueError(f"{name} is a file; give a model's directory in Hugging Face layout, or a hub id")
+    repository, _, revision = name.partition("@")
+    if not _is_hub_id(repository):
+        raise ValueError(
+            f"no such model directory: {name}; give a directory in Hugging Face layout or a hub id such as "
+            "meta-llama/Llama-3.2-1B"
+        )
+    problem = _probe(repository, "model", revision or None)
+    try:
+        snapshot = snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=list(MODEL_FILES),
+            ignore_patterns=list(NOT_MODEL_FILES),
+            local_files_only=problem is not None,  # what was fetched before serves without the hub
+        )
+    except (OSError, httpx.HTTPError) as error:  # the hub's own errors are kinds of OSError
+        why = _why(problem or error, f"https://huggingface.co/{repository}")
+        raise ValueError(
+            f"{name} is no directory here, and cannot be had from the hub: {why}; "
+            "or fetch it where you can (`hf download`) and give its directory"
+        ) from error
+    return _with_config(Path(snapshot), name)
+
+
+def _with_config(path: Path, name: str) -> Path:
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{name} is not a model in Hugging Face layout: it holds no config.json")
+    return path
+
+
+def _is_hub_id(name: str) -> bool:
+    """Whether `name` can only be meant as `org/name`: paths are told from ids here, not by asking the hub."""
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _probe(repository: str, kind: str, revision: str | None) -> Exception | None:
+    """What keeps this machine from the hub's repository now, or None."""
+    try:
+        HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=PROBE_SECONDS)
+    except (HfHubHTTPError, *UNREACHABLE) as error:
+        return error
+    return None
+
+
+def _why(error: Exception, url: str) -> str:
+    """One line: what is wrong, and what to do about it."""
+    if isinstance(error, GatedRepoError) or "is a gated dataset" in str(error):  # as `datasets` rewrites it
+        return f"it is gated; accept its licence at {url}, then log in with `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"it has no such revision; {url} lists them"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub knows no such name, or it is private; check the name, or log in with `hf auth login`"
+    if isinstance(error, UNREACHABLE):
+        return f"the hub cannot be reached ({type(error).__name__}: {_one_line(error)}), and it is not in the cache"
+    return f"{type(error).__name__}: {_one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def dataset_rows(dataset: str, config: str, split: str, revision: str | None, data: Path | None) -> Rows:
+    """All rows of one split, as the hub has them.
+
+    Args:
+        revision: the hub's commit, tag or branch; a mirror is taken as it is.
+        data: a local mirror `<data>/<dataset>/<config>/<split>.{jsonl,json,parquet,csv}`, read in the hub's place.
+
+    Raises:
+        ValueError: the rows cannot be had, with the place that was looked at and what to do.
+    """
+    return _hub_rows(dataset, config, split, revision) if data is None else _mirror_rows(dataset, config, split, data)
+
+
+def _mirror_rows(dataset: str, config: str, split: str, data: Path) -> Rows:
+    folder = data / dataset / config
+    for ending in ENDINGS:
+        if (path := folder / f"{split}.{ending}").is_file():
+            return read_rows(path)
+    sought = f"no {folder / split}.{{{','.join(ENDINGS)}}}"
+    if not data.is_dir():
+        raise ValueError(f"{sought}: there is no directory {data}; it should be a mirror <dataset>/<config>/<split>.*")
+    if folder.is_dir():
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise ValueError(f"{sought}: {folder} holds {there}")
+    if (data / dataset).is_dir():
+        there = ", ".join(sorted(path.name for path in (data / dataset).iterdir())) or "nothing"
+        raise ValueError(f"{sought}: {dataset} has no config {config} there, but {there}")
+    there = ", ".join(sorted(path.relative_to(data).as_posix() for path in data.glob("*/*/"))) or "no data set"
+    raise ValueError(f"{sought}: {data} holds {there}")
+
+
+def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Rows:
+    problem = _probe(dataset, "dataset", revision)
+    import datasets.config  # slow to import, and not needed with a mirror
+    import datasets.exceptions
+
+    offline = datasets.config.HF_HUB_OFFLINE
+    try:
+        datasets.config.HF_HUB_OFFLINE = offline or problem is not None  # then it asks its cache alone, at once
+        return datasets.load_dataset(dataset, config, split=split, revision=revision).to_list()
+    except (datasets.exceptions.DatasetsError, httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
+        why = _why(problem or error, f"https://huggingface.co/datasets/{dataset}")
+        raise ValueError(
+            f"{dataset}, config {config}, split {split}, cannot be had from the hub: {why}; "
+            f"or give `--data DIR`, a mirror that holds DIR/{dataset}/{config}/{split}.jsonl"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = offline
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a .jsonl, .json (a list of objects), .parquet or .csv (with a header) file; a BOM is tolerated.
+
+    Raises:
+        ValueError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
+    """
+    readers: dict[str, Callable[[Path], Rows]] = {
+        ".jsonl": _jsonl,
+        ".json": _json,
+        ".parquet": _parquet,
+        ".csv": _csv,
+    }
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    rows = readers[path.suffix.lower()](path)
+    if not rows:
+        raise ValueError(f"{path}: no rows in it")
+    return rows
+
+
+def _jsonl(path: Path) -> Rows:
+    rows = []
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            rows.append(_object(line, f"{path}:{number}"))
+    return rows
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
+        raise ValueError(f"{where}: not a JSON object: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: not a JSON object: {_clip(row)}")
+    return row
+
+
+def _clip(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _json(path: Path) -> Rows:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: not a JSON list of objects: {_clip(rows)}")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: row {number} is not a JSON object: {_clip(row)}")
+    return rows
+
+
+def _csv(path: Path) -> Rows:
+    rows: Rows = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                if None in row or None in row.values():  # more, or fewer, cells than the header
+                    columns = len(reader.fieldnames or ())
+                    raise ValueError(f"{path}:{reader.line_num}: not {columns} columns, as the header has")
+                rows.append(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    return rows
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {_one_line(error)}") from error

@@ -1,0 +1,70 @@
+"""lora: a low-rank term beside chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank
+
+TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
+INPUT_DIMS = {"o_proj": 2}  # o reads heads apart [N, H]; every other projection reads one dimension
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Parameters: `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}`; A Kaiming-uniform(√5), B zero.
+
+    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619).
+    """
+
+    method: ClassVar[str] = "lora"
+    learning_rate: ClassVar[float] = 1e-3
+
+    rank: int = 4
+    alpha: float = 8.0  # the term is scaled by alpha / rank
+    targets: str = "q,k,v"  # of q, k, v, o, gate, up, down
+    dropout: float = 0.0  # share of the term's inputs that is dropped in training
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora rank is {self.rank}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora dropout is {self.dropout}; expected at least 0 and below 1")
+        names = self.targets.split(",")
+        unknown = [name for name in names if name not in TARGETS]
+        if unknown or len(set(names)) < len(names):
+            raise ValueError(f"lora targets are {self.targets!r}; expected some of {','.join(TARGETS)}, each once")
+
+    @property
+    def projections(self) -> list[str]:
+        return [f"{name}_proj" for name in self.targets.split(",")]
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, dict[str, Array]]:
+        params = {}
+        for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
+            layers, *dims = frozen["layers"][name].shape
+            cut = len(dims) - INPUT_DIMS.get(name, 1)
+            outputs, inputs = dims[:cut], dims[cut:]
+            bound = prod(inputs) ** -0.5
+            a = jax.random.uniform(part, (layers, self.rank, *inputs), minval=-bound, maxval=bound)
+            params[name] = {"a": a, "b": jnp.zeros((layers, *outputs, self.rank))}
+        return params
+
+    def bind(
+        self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        if rows is not None:
+            raise ValueError("rows of a batch cannot have different LoRA terms; use a prefix for one adapter a row")
+        delta = {}
+        for index, name in enumerate(self.projections):
+            part = params[name]
+            keys = None
+            if self.dropout and key is not None:
+                keys = jax.random.split(jax.random.fold_in(key, index), part["a"].shape[0])
+            delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
+        return frozen, Hooks(delta=delta)

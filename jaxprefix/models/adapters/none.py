@@ -1,0 +1,23 @@
+"""none: the frozen base, the baseline of every table."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Array
+
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Hooks
+
+
+@dataclass(frozen=True)
+class NoAdapter:
+    """Learns nothing and adds nothing."""
+
+    method: ClassVar[str] = "none"
+    learning_rate: ClassVar[float] = 0.0
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict:
+        return {}
+
+    def bind(self, params: dict, frozen: Any, key: Array | None = None, rows: Array | None = None) -> tuple[Any, Hooks]:
+        return frozen, Hooks()

@@ -1,0 +1,42 @@
+"""Sums of methods, such as prefix+lora: each keeps its own parameters, their hooks are merged seam by seam."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from jaxprefix.models.adapters.adapter import Adapter
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Hooks, merge
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Parameters: `{method: parameters}` of the named members: different methods that leave the weights alone."""
+
+    members: tuple[tuple[str, Adapter], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.members]
+        alone = [name for name in names if name in ("none", "full")]
+        if alone:
+            raise ValueError(f"method {'+'.join(names)!r}: {alone[0]} cannot be part of a sum")
+        if len(set(names)) < len(names):
+            raise ValueError(f"method {'+'.join(names)!r}: each method may stand only once in a sum")
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, Any]:
+        keys = jax.random.split(key, len(self.members))
+        return {
+            name: member.init(part, config, frozen, text)
+            for (name, member), part in zip(self.members, keys, strict=True)
+        }
+
+    def bind(
+        self, params: dict[str, Any], frozen: Any, key: Array | None = None, rows: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        parts = []
+        for index, (name, member) in enumerate(self.members):
+            own = None if key is None else jax.random.fold_in(key, index)
+            parts.append(member.bind(params[name], frozen, own, rows)[1])
+        return frozen, merge(parts)

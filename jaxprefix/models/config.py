@@ -1,0 +1,206 @@
+"""DecoderConfig: what a Hugging Face config.json says of a Llama or Mistral decoder, read strictly.
+
+Every key is either understood, known to change no number here, or refused by name: a key that is skipped in silence is
+how ports end with the wrong rotary base or without their sliding window.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
+
+# Keys of both families' config.json that change no logit without dropout (token ids are the tokenizer's affair).
+INERT = frozenset(
+    "architectures model_type transformers_version torch_dtype dtype use_cache initializer_range pretraining_tp "
+    "attention_dropout bos_token_id eos_token_id pad_token_id _name_or_path name_or_path is_decoder is_encoder_decoder "
+    "add_cross_attention return_dict output_attentions output_hidden_states chunk_size_feed_forward id2label label2id "
+    "problem_type rope_interleaved _attn_implementation_autoset unsloth_version unsloth_fixed".split()
+)
+READ = frozenset(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
+    "hidden_act max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters attention_bias mlp_bias "
+    "tie_word_embeddings sliding_window layer_types".split()
+)
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding (arXiv:2104.09864): its base, and how frequencies are stretched for long texts.
+
+    `kind` is "default", "linear" (all frequencies divided by `factor`) or "llama3" (low ones divided, high ones kept, a
+    smooth passage between; Llama 3.1's `rope_scaling`).
+    """
+
+    theta: float
+    kind: str = "default"
+    factor: float = 1.0
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_positions: int = 8192
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The sizes of a decoder; hashable, so that it can be a static argument. Letters as in hooks.py."""
+
+    vocabulary_size: int  # V, `vocab_size`
+    hidden_size: int  # D
+    intermediate_size: int  # F
+    layers: int  # L, `num_hidden_layers`
+    heads: int  # N, `num_attention_heads`
+    kv_heads: int  # K, `num_key_value_heads`
+    head_size: int  # H, `head_dim`
+    norm_epsilon: float  # `rms_norm_eps`
+    rope: Rope
+    max_positions: int  # `max_position_embeddings`
+    tied: bool = False  # `tie_word_embeddings`: the head is the embedding
+    window: int | None = None  # `sliding_window`: a query sees this many keys, itself included
+
+    @classmethod
+    def read(cls, directory: Path) -> "DecoderConfig":
+        """The configuration in `directory/config.json`; ValueError names the file and what is wrong in it."""
+        path = directory / "config.json"
+        if not path.is_file():
+            raise ValueError(f"no config.json in {directory}; give a directory in Hugging Face layout")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds a {type(values).__name__}; expected an object")
+        try:
+            return cls.parse(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "DecoderConfig":
+        """The configuration that a config.json's object describes."""
+        architecture = _architecture(values)
+        _refuse(values)
+        heads, hidden = _positive(values, "num_attention_heads"), _positive(values, "hidden_size")
+        # transformers' default differs by family (Llama: as many as heads, Mistral: 8); only Llama's is safe to assume.
+        kv_heads = heads if architecture == "LlamaForCausalLM" else None
+        config = cls(
+            vocabulary_size=_positive(values, "vocab_size"),
+            hidden_size=hidden,
+            intermediate_size=_positive(values, "intermediate_size"),
+            layers=_positive(values, "num_hidden_layers"),
+            heads=heads,
+            kv_heads=_positive(values, "num_key_value_heads", kv_heads),
+            head_size=_positive(values, "head_dim", hidden // heads),
+            norm_epsilon=float(_number(values, "rms_norm_eps")),
+            rope=_rope(values),
+            max_positions=_positive(values, "max_position_embeddings"),
+            tied=bool(values.get("tie_word_embeddings", False)),
+            window=_window(values, architecture),
+        )
+        if config.heads % config.kv_heads:
+            raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {config.kv_heads}")
+        if config.head_size % 2:
+            raise ValueError(f"head_dim {config.head_size} is odd; rotary embeddings need pairs")
+        return config
+
+
+def layer_range(text: str, layers: int) -> tuple[int, int]:
+    """The layers `first` to `last - 1`, of `layers`, that `text` names: "all", "top:30", "2:32", or "top".
+
+    "top" is all but the lowest two, the study's choice for 32 layers (arXiv:2510.24619), and at least one.
+    """
+    if text == "all":
+        return 0, layers
+    if text == "top":
+        return layers - max(layers - 2, 1), layers
+    start, _, end = text.partition(":")
+    if start == "top" and end.isdecimal() and 1 <= int(end) <= layers:
+        return layers - int(end), layers
+    if start.isdecimal() and end.isdecimal() and int(start) < int(end) <= layers:
+        return int(start), int(end)
+    raise ValueError(
+        f"layers {text!r} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
+    )
+
+
+def _architecture(values: Mapping[str, Any]) -> str:
+    named = values.get("architectures")
+    if isinstance(named, list) and len(named) == 1 and named[0] in ARCHITECTURES:
+        return named[0]
+    wanted = " or ".join(ARCHITECTURES)
+    raise ValueError(f"architecture {named!r} is not supported; expected {wanted}")
+
+
+def _refuse(values: Mapping[str, Any]) -> None:
+    """What would change the numbers and is not built: named, never skipped."""
+    unknown = sorted(set(values) - READ - INERT)
+    if unknown:
+        raise ValueError(
+            f"unknown key {unknown[0]!r} (value {values[unknown[0]]!r}); it could change the numbers: not skipped"
+        )
+    if values.get("hidden_act") != "silu":
+        raise ValueError(f"hidden_act {values.get('hidden_act')!r} is not supported; expected 'silu'")
+    for bias in ("attention_bias", "mlp_bias"):
+        if values.get(bias):
+            raise ValueError(f"{bias} is true; models with biases are not supported")
+    layer_types = values.get("layer_types")
+    if layer_types is not None and len(set(layer_types)) > 1:
+        raise ValueError(f"layer_types mixes {sorted(set(layer_types))}; expected one kind for all layers")
+
+
+def _number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = values.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key} is {'missing' if value is None else repr(value)}; expected a number")
+    return value
+
+
+def _positive(values: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = _number(values, key, default)
+    if value != int(value) or value < 1:
+        raise ValueError(f"{key} is {value!r}; expected a whole number of at least 1")
+    return int(value)
+
+
+def _window(values: Mapping[str, Any], architecture: str) -> int | None:
+    if architecture == "LlamaForCausalLM":
+        if values.get("sliding_window") is not None:
+            raise ValueError(f"sliding_window {values['sliding_window']!r} in a Llama; only Mistral has one")
+        return None
+    if "sliding_window" not in values:
+        raise ValueError(
+            "sliding_window is missing; a Mistral says null or a number of keys (transformers would assume 4096)"
+        )
+    return None if values["sliding_window"] is None else _positive(values, "sliding_window")
+
+
+def _rope(values: Mapping[str, Any]) -> Rope:
+    """`rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5); they may not contradict each other."""
+    scaling = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(scaling, Mapping):
+        raise ValueError(f"rope_parameters is {scaling!r}; expected an object")
+    places = [place["rope_theta"] for place in (values, scaling) if place.get("rope_theta") is not None]
+    if not places:
+        raise ValueError(
+            "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
+        )
+    if len(set(places)) > 1:
+        raise ValueError(f"rope_theta is {places[0]} at the top and {places[1]} in rope_parameters; expected one value")
+    theta = float(_number({"rope_theta": places[0]}, "rope_theta"))
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return Rope(theta)
+    if kind == "linear":
+        return Rope(theta, "linear", factor=float(_number(scaling, "factor")))
+    if kind == "llama3":
+        return Rope(
+            theta,
+            "llama3",
+            factor=float(_number(scaling, "factor")),
+            low_frequency_factor=float(_number(scaling, "low_freq_factor")),
+            high_frequency_factor=float(_number(scaling, "high_freq_factor")),
+            original_positions=_positive(scaling, "original_max_position_embeddings"),
+        )
+    raise ValueError(f"rope_type {kind!r} is not supported; expected default, linear or llama3")

@@ -1,0 +1,237 @@
+"""One Flax decoder for Llama (arXiv:2302.13971) and Mistral (arXiv:2310.06825), with the few seams of hooks.py.
+
+Flax declares one block; the loop over layers is `lax.scan` over its `apply`. Weights keep the layout of Hugging Face
+(`[out, in]`, heads apart), stacked over layers:
+
+    embed_tokens [V, D] · norm [D] · lm_head [V, D], where it is not tied
+    layers: input_layernorm, post_attention_layernorm [L, D] · q_proj [L, N, H, D] · k_proj, v_proj [L, K, H, D]
+            o_proj [L, D, N, H] · gate_proj, up_proj [L, F, D] · down_proj [L, D, F]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from jaxprefix.models.attention import attention, rotate, rotation
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import NEVER, Bottleneck, Gated, Hooks, LowRank, Prefix, visible
+
+Frozen = Any  # the tree of weights above
+# attend(q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
+Attend = Callable[[Array, Array, Array, Hooks], tuple[Array, Any]]
+
+HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
+
+
+@struct.dataclass
+class Batch:
+    """Rows of tokens. `positions` counts the text from 0 and is NEVER where a row is padded, left or right."""
+
+    tokens: Int[Array, "B T"]
+    positions: Int[Array, "B T"]
+
+
+class Block(nn.Module):
+    """One layer: attention and a gated feed-forward, each behind a norm, each added to the residual stream."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, stream: Float[Array, "B T D"], turn: tuple[Array, Array], attend: Attend, hooks: Hooks):
+        sizes = self.config
+        width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
+        shapes = {
+            "q_proj": (heads, size, width),
+            "k_proj": (groups, size, width),
+            "v_proj": (groups, size, width),
+            "o_proj": (width, heads, size),
+            "gate_proj": (sizes.intermediate_size, width),
+            "up_proj": (sizes.intermediate_size, width),
+            "down_proj": (width, sizes.intermediate_size),
+        }
+
+        def apply(name: str, inputs: Array, dims: int = 1) -> Array:
+            weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
+            return project(inputs, weight, dims, hooks.delta.get(name))
+
+        def norm(name: str) -> Array:
+            return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
+
+        inputs = norm("input_layernorm")
+        query, key = (rotate(apply(name, inputs), turn) for name in ("q_proj", "k_proj"))
+        read, kept = attend(query, key, apply("v_proj", inputs), hooks)
+        stream = stream + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
+        inputs = norm("post_attention_layernorm")
+        inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
+        return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept
+
+
+def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "... D"]:
+    """Root mean square norm (arXiv:1910.07467), computed in float32."""
+    wide = stream.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
+    return scale * wide.astype(stream.dtype)
+
+
+def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None) -> Array:
+    """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any."""
+    last = tuple(range(-dims, 0))
+    outputs = jnp.tensordot(inputs, weight, axes=(last, last))
+    if delta is None:
+        return outputs
+    if delta.keys is not None:
+        keep = jax.random.bernoulli(delta.keys, 1 - delta.dropout, inputs.shape)
+        inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
+    inner = project(inputs, delta.a.astype(inputs.dtype), dims)
+    return outputs + delta.scale * project(inner, delta.b.astype(inputs.dtype), 1)
+
+
+def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
+    if hook is None:
+        return stream
+    down, up = hook.down.astype(stream.dtype), hook.up.astype(stream.dtype)
+    return stream + project(nn.silu(project(stream, down, 1)), up, 1)
+
+
+def attend_with(
+    query: Array, keys: Array, values: Array, seen: Array, prefix: Prefix | None, gated: Gated | None
+) -> Array:
+    """The layer's attention: prefix and text share one softmax; the gated keys have their own."""
+    batch, time = query.shape[:2]
+    if prefix is not None:
+        keys = jnp.concatenate([per_row(prefix.keys, keys), keys], axis=1)
+        values = jnp.concatenate([per_row(prefix.values, values), values], axis=1)
+        slots = jnp.broadcast_to(prefix.positions != NEVER, (batch, time, prefix.positions.shape[-1]))
+        seen = jnp.concatenate([slots, seen], axis=-1)
+    read = attention(query, keys, values, seen)
+    if gated is not None:
+        own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
+        read = read + (gated.gate[:, None] * own).astype(read.dtype)
+    return read
+
+
+def per_row(slots: Array, like: Array) -> Array:
+    """`[P, K, H]` or `[B, P, K, H]` as `[B, P, K, H]` in the dtype of `like`."""
+    return jnp.broadcast_to(slots, (like.shape[0], *slots.shape[-3:])).astype(like.dtype)
+
+
+def init(key: Array, config: DecoderConfig) -> Frozen:
+    """Random weights (float32) as Hugging Face draws them: normal 0.02, norms one. Theirs are the decoder's shapes."""
+    embedding, head, layers = jax.random.split(key, 3)
+    stream = jnp.zeros((1, 1, config.hidden_size))
+    turn = rotation(config.rope, config.head_size, jnp.zeros((1, 1), jnp.int32))
+
+    def layer(key: Array) -> Frozen:
+        def attend(query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
+            return query, None
+
+        return Block(config).init(key, stream, turn, attend, Hooks())["params"]
+
+    table = (config.vocabulary_size, config.hidden_size)
+    frozen = {
+        "embed_tokens": 0.02 * jax.random.normal(embedding, table),
+        "layers": jax.vmap(layer)(jax.random.split(layers, config.layers)),
+        "norm": jnp.ones(config.hidden_size),
+    }
+    return frozen if config.tied else frozen | {"lm_head": 0.02 * jax.random.normal(head, table)}
+
+
+def shapes(config: DecoderConfig) -> Frozen:
+    """The tree of weights as `ShapeDtypeStruct`s: what a checkpoint must hold and adapters are counted on."""
+    return jax.eval_shape(lambda: init(jax.random.key(0), config))
+
+
+def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
+    """The residual stream `[B, P+T, D]` that enters layer 0, and its positions; a prompt takes positions 0..P-1."""
+    stream, positions = frozen["embed_tokens"][batch.tokens], batch.positions
+    if hooks.prompt is None:
+        return stream, positions
+    rows, length = stream.shape[0], hooks.prompt.shape[-2]
+    prompt = jnp.broadcast_to(hooks.prompt, (rows, *hooks.prompt.shape[-2:])).astype(stream.dtype)
+    before = jnp.broadcast_to(jnp.arange(length), (rows, length))
+    after = jnp.where(positions == NEVER, NEVER, positions + length)
+    return jnp.concatenate([prompt, stream], axis=1), jnp.concatenate([before, after], axis=1)
+
+
+def hidden(
+    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None = None, remat: str = "dots"
+) -> Float[Array, "B T D"]:
+    """What the head reads at every token of the batch (a prompt's own positions are dropped), after the last norm."""
+    hooks = Hooks() if hooks is None else hooks
+    stream, positions = embed(config, frozen, batch, hooks)
+    turn = rotation(config.rope, config.head_size, positions)
+    seen = visible(positions, positions, config.window)
+
+    def attend(query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, None]:
+        return attend_with(query, key, value, seen, layer.prefix, layer.gated), None
+
+    def step(stream: Array, weights: Frozen, layer: Hooks) -> Array:
+        return Block(config).apply({"params": weights}, stream, turn, attend, layer)[0]  # type: ignore[return-value]
+
+    stream = loop(config, frozen["layers"], stream, hooks, step, remat)[:, -batch.tokens.shape[1] :]
+    return rms_norm(stream, frozen["norm"], config.norm_epsilon)
+
+
+def loop(config: DecoderConfig, layers: Frozen, stream: Array, hooks: Hooks, step: Callable, remat: str) -> Array:
+    """Runs the stream through all layers: those below the first hook apart, because nothing there is differentiated.
+
+    The body indexes the whole stack: a slice such as `w[2:]` would copy the model.
+    """
+
+    def weights(index: Array) -> Frozen:
+        return jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
+
+    def below(stream: Array, index: Array) -> tuple[Array, None]:
+        return step(stream, weights(index), Hooks()), None
+
+    def above(stream: Array, slices: tuple[Array, Hooks]) -> tuple[Array, None]:
+        return step(stream, weights(slices[0]), slices[1]), None
+
+    indices, first = jnp.arange(config.layers), hooks.first
+    if first:
+        stream, _ = jax.lax.scan(below, stream, indices[:first])
+    seams = jax.tree.map(lambda leaf: leaf[first:], hooks.per_layer)
+    return jax.lax.scan(checkpointed(above, remat), stream, (indices[first:], seams))[0]
+
+
+def checkpointed(body: Callable, remat: str) -> Callable:
+    """Recomputes a layer in the backward pass: all of it ("full") or all but its matrix products ("dots")."""
+    policies = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+    if remat not in policies:
+        raise ValueError(f"remat {remat!r} is unknown; expected dots or full")
+    return jax.checkpoint(body, policy=policies[remat], prevent_cse=False)
+
+
+def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """float32 scores of the next token; for tests and for a few positions at a time."""
+    head = frozen.get("lm_head", frozen["embed_tokens"])
+    return jnp.einsum("...d,vd->...v", states, head, preferred_element_type=jnp.float32)
+
+
+def token_logprobs(
+    frozen: Frozen, states: Float[Array, "B T D"], at: Int[Array, "B M"], targets: Int[Array, "B M"]
+) -> Float[Array, "B M"]:
+    """log p(target) (float32) read from `states` at the M positions `at` of each row, a chunk of positions at a time.
+
+    No [B, T, V] array exists, forward or backward: each chunk's logits are computed again for its gradient.
+    """
+    rows, learnt = at.shape
+    states = jnp.take_along_axis(states, at[..., None], axis=1)
+    chunk = max(m for m in range(1, learnt + 1) if learnt % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
+
+    @jax.checkpoint
+    def read(slices: tuple[Array, Array]) -> Array:
+        scores = logits(frozen, slices[0])
+        chosen = jnp.take_along_axis(scores, slices[1][..., None], axis=-1)[..., 0]
+        return chosen - jax.nn.logsumexp(scores, axis=-1)
+
+    def split(leaf: Array) -> Array:
+        return jnp.moveaxis(leaf.reshape(rows, -1, chunk, *leaf.shape[2:]), 1, 0)
+
+    pieces = jax.lax.map(read, (split(states), split(targets)))
+    return jnp.moveaxis(pieces, 0, 1).reshape(rows, learnt)

@@ -1,0 +1,166 @@
+"""Safetensors in Hugging Face layout <-> the decoder's tree, without torch: every device reads only its own part.
+
+A stacked leaf `[L, ...]` gathers the same tensor of L layers. Strict: a tensor that is missing, unknown or misshapen is
+a ValueError that names it. Pickled `.bin` weights are refused: loading them can run code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxprefix.models import decoder
+from jaxprefix.models.config import DecoderConfig
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
+MODULES = dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn.") | dict.fromkeys(
+    ("gate_proj", "up_proj", "down_proj"), "mlp."
+)
+DISK_TYPES = ("F32", "BF16", "F16")
+
+
+def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
+    """The weights in `directory` as arrays of `dtype`, placed by `shardings` (a tree like them; None: one device)."""
+    shapes = decoder.shapes(config)
+    if shardings is None:
+        shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
+        tensors = {name: files[path].get_slice(name) for path in files for name in files[path].keys()}
+        _check(tensors, config, shapes, directory)
+
+        def leaf(path: tuple, shape: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
+            def read(index: tuple[slice, ...]) -> np.ndarray:
+                return _read(tensors, path, tensor_names(path, config), shape.shape, index, dtype)
+
+            return jax.make_array_from_callback(shape.shape, sharding, read)  # type: ignore[arg-type]
+
+        return jax.tree_util.tree_map_with_path(leaf, shapes, shardings)
+
+
+def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None:
+    """Writes the tree, in its own dtype, as `model.safetensors`; config.json and tokenizer are the caller's."""
+    tensors = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(frozen)):
+        names = tensor_names(path, config)
+        for name, part in zip(names, leaf if _stacked(path) else [leaf], strict=True):
+            tensors[name] = np.ascontiguousarray(part.reshape(_disk_shape(path, part.shape)))
+    save_file(tensors, directory / SINGLE, metadata={"format": "pt"})
+
+
+def fingerprint(directory: Path) -> str:
+    """A SHA-256 that names a checkpoint: config.json, and of each file its size and up to 16 MiB spread over it."""
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in sorted(set(_places(directory).values())):
+        size, block = path.stat().st_size, 2**20
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for offset in sorted({index * max(size - block, 0) // 15 for index in range(16)}):
+                file.seek(offset)
+                digest.update(file.read(block))
+    return digest.hexdigest()
+
+
+def tensor_names(path: tuple, config: DecoderConfig) -> list[str]:
+    """The Hugging Face names behind the leaf at `path`: one, or one a layer."""
+    name = path[-1].key
+    if not _stacked(path):
+        return [TOP[name]]
+    return [f"model.layers.{layer}.{MODULES.get(name, '')}{name}.weight" for layer in range(config.layers)]
+
+
+def _stacked(path: tuple) -> bool:
+    return path[0].key == "layers"
+
+
+def _disk_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """On disk the heads are folded into one dimension: `[N·H, D]`, and `[D, N·H]` for o_proj."""
+    if len(shape) < 3:
+        return shape
+    return (shape[0], shape[1] * shape[2]) if path[-1].key == "o_proj" else (shape[0] * shape[1], shape[2])
+
+
+def _places(directory: Path) -> dict[str, Path]:
+    """Which file holds which tensor ("" stands for all, where there is a single file)."""
+    if (directory / INDEX).is_file():
+        try:
+            places: Mapping[str, str] = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
+            named = set(places.values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{directory / INDEX} has no weight_map from tensor names to files") from None
+        for name in sorted(named):
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise ValueError(f"{directory / INDEX} points to {name!r}; expected a .safetensors file beside it")
+            if not (directory / name).is_file():
+                raise ValueError(f"{directory / INDEX} names {name}, which is not there; download the model again")
+        return {tensor: directory / name for tensor, name in places.items()}
+    if (directory / SINGLE).is_file():
+        return {"": directory / SINGLE}
+    if pickled := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
+        raise ValueError(
+            f"{directory} holds only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
+        )
+    raise ValueError(f"no weights in {directory}; expected {SINGLE} or {INDEX} with its shards")
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="np")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from None
+
+
+def _check(tensors: Mapping[str, Any], config: DecoderConfig, shapes: Any, directory: Path) -> None:
+    wanted = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        shape = leaf.shape[1:] if _stacked(path) else leaf.shape
+        wanted |= dict.fromkeys(tensor_names(path, config), _disk_shape(path, shape))
+    # A tied model may carry its head twice, and old Llamas carry the rotary frequencies: both follow from the rest.
+    spare = {name for name in tensors if name.endswith(".rotary_emb.inv_freq")} | (
+        {TOP["lm_head"]} if config.tied else set()
+    )
+    if missing := sorted(set(wanted) - set(tensors)):
+        raise ValueError(
+            f"{directory}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it"
+        )
+    if extra := sorted(set(tensors) - set(wanted) - spare):
+        raise ValueError(f"{directory}: tensor {extra[0]} is unknown ({len(extra)} in all); this architecture has none")
+    for name, shape in wanted.items():
+        if tuple(tensors[name].get_shape()) != shape:
+            raise ValueError(
+                f"{directory}: tensor {name} has shape {tensors[name].get_shape()}; config.json asks for {list(shape)}"
+            )
+        if tensors[name].get_dtype() not in DISK_TYPES:
+            raise ValueError(
+                f"{directory}: tensor {name} is {tensors[name].get_dtype()}; expected one of {', '.join(DISK_TYPES)}"
+            )
+
+
+def _read(
+    tensors: Mapping[str, Any], path: tuple, names: list[str], shape: tuple, index: tuple, dtype: Any
+) -> np.ndarray:
+    """The part `index` of the leaf at `path`."""
+    if not _stacked(path):
+        return _part(tensors[names[0]], path, shape, index).astype(dtype)
+    return np.stack([_part(tensors[name], path, shape[1:], index[1:]).astype(dtype) for name in names[index[0]]])
+
+
+def _part(tensor: Any, path: tuple, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
+    """The part `index` of one tensor; a range of heads is a range of rows on disk, and of columns for o_proj."""
+    if len(shape) < 3:
+        return tensor[index]
+    heads = 1 if path[-1].key == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
+    size = shape[heads + 1]
+    start, stop, _ = index[heads].indices(shape[heads])
+    folded = slice(start * size, stop * size)
+    block = tensor[index[0], folded] if heads else tensor[folded, index[2]]
+    block = block.reshape(*block.shape[:heads], stop - start, size, *block.shape[heads + 1 :])
+    return block[(slice(None),) * (heads + 1) + (index[heads + 1],)]

@@ -1,0 +1,243 @@
+"""RunConfig and the run directory: run.json says everything that a run can be repeated from."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import jaxprefix
+from jaxprefix.models.adapters import METHODS, Adapter, LoRA, PrefixTuning, Sum
+
+RUN_FILE = "run.json"
+# A run may go on with these changed; anything else would make it another run.
+MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Adapts a frozen Llama or Mistral to a task in one language."""
+
+    model: str | None = None
+    """A directory in Hugging Face layout, or a hub id with an optional @revision. Left out: the embedded default."""
+    method: str = "prefix"
+    """none, prefix, lora or full; sums are joined with +, such as prefix+lora."""
+    task: str | None = None
+    """What is trained: squad, tydiqa, mnli or babel-qa (with the embedded default, that is the default)."""
+    language: str | None = None
+    """The language that is trained; left out, en, and all the rows of a --train-file."""
+    split: str | None = None
+    """The split that is trained on; usually train."""
+    data: Path | None = None
+    """A local mirror of the hub: DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}."""
+    train_file: Path | None = None
+    """Your own rows {"prompt", "response"} in the place of a task."""
+    eval_file: Path | None = None
+    """Your own held-out rows; left out, rows are held out of the training data."""
+    limit: int | None = None
+    """Train on the first so many rows."""
+
+    steps: int | None = None
+    """Steps of the optimizer; in the place of --epochs."""
+    epochs: float | None = None
+    """Passes over the data; 2, as in the study, where neither is given."""
+    batch: int = 16
+    """Rows a step."""
+    accumulate: int = 1
+    """Micro-batches that a step's rows are split into, to save memory."""
+    max_length: int = 512
+    """Tokens a row, prompt and response; longer contexts are cut."""
+    chat: bool = False
+    """Put prompts into the model's chat template, in training and evaluation alike."""
+
+    lr: float | None = None
+    """The peak learning rate; left out, the method's own."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    """The adapter's gradient norm is clipped to this; 0 turns it off."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the frozen weights; auto is bfloat16 on accelerators and float32 on CPU. The adapter is always float32."""
+    remat: Literal["dots", "full"] = "dots"
+    """What the backward pass computes again: all but matrix products, or everything."""
+    seed: int = 0
+
+    mesh: str | None = None
+    """DATAxMODEL, such as 4x2; left out, all devices x 1."""
+    platform: Literal["cpu", "cuda", "tpu"] | None = None
+    """Where to run; cpu emulates any mesh."""
+    held_out: int = 100
+    """Rows of the training language that are kept out and scored during training."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    eval_every: int = 50
+    """Steps between scores of the held-out rows."""
+    save_every: int = 50
+    """Steps between checkpoints."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (pip install 'jaxprefix[tensorboard]')."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project (pip install 'jaxprefix[wandb]')."""
+
+    prefix: PrefixTuning = field(default_factory=PrefixTuning)
+    lora: LoRA = field(default_factory=LoRA)
+
+    def __post_init__(self) -> None:
+        self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
+        wrong = [
+            name
+            for name in ("batch", "accumulate", "max_length", "log_every", "eval_every", "save_every")
+            if getattr(self, name) < 1
+        ]
+        wrong += [
+            name
+            for name in ("steps", "epochs", "limit")
+            if getattr(self, name) is not None and getattr(self, name) <= 0
+        ]
+        if wrong:
+            raise ValueError(f"--{wrong[0].replace('_', '-')} is {getattr(self, wrong[0])}; expected more than 0")
+        if (
+            self.held_out < 0
+            or self.clip < 0
+            or self.weight_decay < 0
+            or not 0 <= self.warmup <= 1
+            or (self.lr or 1) <= 0
+        ):
+            raise ValueError(
+                "--held-out, --clip and --weight-decay must be 0 or more, --warmup from 0 to 1, --lr above 0"
+            )
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"--batch {self.batch} cannot be split into --accumulate {self.accumulate} equal micro-batches"
+            )
+        if self.task and self.train_file:
+            raise ValueError(
+                f"--task {self.task} and --train-file {self.train_file} both say what to train on; give one"
+            )
+        if self.model and not self.task and not self.train_file:
+            raise ValueError("--model without a task; give --task (squad, tydiqa, mnli) or --train-file FILE")
+
+    @property
+    def adapter(self) -> Adapter:
+        """The chosen method with its settings, or the sum of the chosen ones."""
+        settings: dict[type, Adapter] = {PrefixTuning: self.prefix, LoRA: self.lora}
+        members = [(method.method, settings.get(method) or method()) for method in parse_method(self.method)]
+        return members[0][1] if len(members) == 1 else Sum(tuple(members))
+
+    @property
+    def learning_rate(self) -> float:
+        """The one that was given, or the method's own; of a sum, its most careful member's."""
+        return self.lr or min(method.learning_rate for method in parse_method(self.method))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, with the settings of the chosen methods only."""
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        chosen = self.method.split("+")
+        return {name: value for name, value in values.items() if name not in OWN_FLAGS or name in chosen}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunConfig":
+        """The inverse of `as_json`."""
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(
+                f"unknown setting {unknown[0]!r} in the run's configuration; this is jaxprefix {jaxprefix.__version__}"
+            )
+        paths: dict[str, Any] = {
+            name: Path(values[name]) for name in ("data", "train_file", "eval_file") if values.get(name)
+        }
+        own: dict[str, Any] = {name: kind(**values[name]) for name, kind in OWN_FLAGS.items() if name in values}
+        return cls(**values | paths | own)
+
+
+OWN_FLAGS: dict[str, type] = {"prefix": PrefixTuning, "lora": LoRA}  # methods that have flags of their own
+
+
+def parse_method(text: str) -> list[type[Any]]:
+    """ "prefix+lora" -> the classes of its methods."""
+    known = {method.method: method for method in METHODS}
+    names = text.split("+")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"--method {text!r}: {unknown[0]!r} is unknown; expected {', '.join(known)}, or a sum such as prefix+lora"
+        )
+    return [known[name] for name in names]
+
+
+def refuse_foreign_flags(arguments: list[str], method: str) -> None:
+    """A flag of a method that is not chosen would be without effect: a ValueError."""
+    chosen = method.split("+")
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name, dot, _ = flag.removeprefix("--").partition(".")
+        if flag.startswith("--") and dot and name in OWN_FLAGS and name not in chosen:
+            raise ValueError(f"{flag} belongs to method {name}, but --method is {method}; drop it or choose {name}")
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """The object in DIRECTORY/run.json."""
+    path = directory / RUN_FILE if directory.is_dir() else directory
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["config"]["method"]
+        return values
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(
+            f"{directory} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f'{path} is not a run\'s description; expected an object with a "config"') from None
+
+
+def write_run(directory: Path, values: dict[str, Any]) -> None:
+    """Writes run.json whole or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f"{RUN_FILE}.new"
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, directory / RUN_FILE)
+
+
+def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> tuple[Path, bool]:
+    """The run directory, and whether a run is there to go on with.
+
+    Without `output` it is runs/<name>-<n>: the last of them if it holds this very run unfinished, else the next number.
+    Nothing of another run, or of anyone's files, is written over.
+    """
+    if output is None:
+        return _numbered(config, name, base)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file; expected a new directory or an earlier run of this command")
+    if not output.exists() or not any(output.iterdir()):
+        return output, False
+    if not (output / RUN_FILE).is_file():
+        raise ValueError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
+    found = read_run(output)
+    if difference := _difference(found, config, base):
+        raise ValueError(
+            f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
+        )
+    return output, True
+
+
+def _numbered(config: RunConfig, name: str, base: str) -> tuple[Path, bool]:
+    number = 1
+    while (directory := Path("runs") / f"{name}-{number}").exists():
+        if (directory / RUN_FILE).is_file():
+            found = read_run(directory)
+            if not found.get("finished") and not _difference(found, config, base):
+                return directory, True
+        number += 1
+    return directory, False
+
+
+def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:
+    """The first setting in which a run differs from what is asked for, in words."""
+    here, there = config.as_json(), found["config"]
+    for name in sorted(set(here) | set(there)):
+        if name not in MAY_DIFFER and here.get(name) != there.get(name):
+            return f"its {name.replace('_', '-')} is {there.get(name)!r}, given {here.get(name)!r}"
+    return None if found.get("base") == base else f"its base model has the hash {found.get('base')}, given {base}"

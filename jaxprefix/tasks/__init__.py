@@ -1,0 +1,26 @@
+"""The benchmarks, one file each, and the way to one by its name."""
+
+from jaxprefix.tasks.mnli import MNLI
+from jaxprefix.tasks.squad import SQUAD
+from jaxprefix.tasks.task import Task
+from jaxprefix.tasks.tydiqa import TYDIQA
+from jaxprefix.tasks.xnli import XNLI
+from jaxprefix.tasks.xquad import XQUAD
+
+TASKS = (SQUAD, TYDIQA, XQUAD, MNLI, XNLI)
+
+
+def find(name: str) -> Task:
+    """The task of that name, a benchmark or one of the embedded world; ValueError that names them all."""
+    known = {task.name: task for task in TASKS}
+    if name not in known:
+        # Here and not above: the embedded world builds on this room.
+        from jaxprefix.babel.task import TASKS as EMBEDDED
+
+        known |= {task.name: task for task in EMBEDDED}
+    if name not in known:
+        training = ", ".join(task.name for task in known.values() if task.evaluated_on)
+        measured = (task for task in known.values() if not task.evaluated_on or task.name in task.evaluated_on)
+        evaluation = ", ".join(task.name for task in measured)
+        raise ValueError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
+    return known[name]

@@ -1,0 +1,36 @@
+"""MultiNLI (Williams et al., arXiv:1704.05426): English pairs of sentences; trains what XNLI measures."""
+
+import random
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.metrics import score_choice
+from jaxprefix.tasks.prompts import premise_hypothesis
+from jaxprefix.tasks.task import Row, Task, check_languages, numbered
+
+# https://huggingface.co/datasets/nyu-mll/multi_nli
+REVISION = "da70db2af9d09693783c3320c4249840212ee221"
+# The study trains on 100K rows drawn from the 392,702 (arXiv:2510.24619); the seed is ours.
+SAMPLED_ROWS = 100_000
+SAMPLE_SEED = 0
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The rows of a split, or 100,000 of them, the same ones always; ValueError where they cannot be had."""
+    check_languages(MNLI, (language,))
+    rows = numbered(dataset_rows("nyu-mll/multi_nli", "default", split, REVISION, data))
+    if len(rows) <= SAMPLED_ROWS:
+        return rows
+    return random.Random(SAMPLE_SEED).sample(rows, SAMPLED_ROWS)
+
+
+MNLI = Task(
+    name="mnli",
+    languages=("en",),
+    split="train",
+    load=load,
+    example=premise_hypothesis,
+    metrics=("accuracy",),
+    score=score_choice,
+    evaluated_on=("xnli",),
+)

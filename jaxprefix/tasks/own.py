@@ -1,0 +1,93 @@
+"""A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
+
+from pathlib import Path
+
+from jaxprefix.hub import read_rows
+from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+SPLIT = "file"  # the only one that a file has
+# An answer may have as many tokens as the longest response has bytes (no tokenizer makes more), within these bounds.
+SHORTEST_ANSWER, LONGEST_ANSWER = 32, 256
+
+
+def own_rows_task(path: Path) -> Task:
+    """Reads a file of rows as a task named after it; ValueError that names file and row where one is not right.
+
+    Rows with choices are scored by the likeliest one, rows without by the generated text: a file holds one kind.
+    A row without a language is English, and its id is its number.
+    """
+    rows = [_checked(row, path, number) for number, row in enumerate(read_rows(path), start=1)]
+    by_choice = bool(rows[0]["choices"])
+    for number, row in enumerate(rows, start=1):
+        if bool(row["choices"]) != by_choice:
+            raise _fault(path, number, '"choices" must stand in every row or in none; row 1 has it otherwise')
+    longest = max(len(row["response"].encode()) for row in rows)
+    cut = not by_choice and any("\n" in row["response"] for row in rows)
+
+    def load(language: str, split: str, data: Path | None) -> list[Row]:
+        check_languages(task, (language,))
+        if split != SPLIT:
+            raise ValueError(f"{path} has no split {split!r}: a file of rows is read whole, leave the split out")
+        return [row for row in rows if row["language"] == language]
+
+    task = Task(
+        name=path.stem,
+        languages=tuple(dict.fromkeys(row["language"] for row in rows)),
+        split=SPLIT,
+        load=load,
+        example=_example,
+        metrics=("accuracy",) if by_choice else ("f1", "em"),
+        score=score_choice if by_choice else score_generated,
+        max_new_tokens=0 if by_choice else min(max(longest, SHORTEST_ANSWER), LONGEST_ANSWER),
+        note="Some responses have several lines; only their first lines are compared." if cut else "",
+    )
+    return task
+
+
+def _fault(path: Path, number: int, message: str) -> ValueError:
+    """Names the line where that counts as a row's number does not: blank lines of a .jsonl file are no rows."""
+    if path.suffix.lower() != ".jsonl":
+        return ValueError(f"{path}: row {number}: {message}")
+    lines = [place for place, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
+    return ValueError(f"{path}:{lines[number - 1]}: {message}")
+
+
+def _checked(row: Row, path: Path, number: int) -> Row:
+    """The row with all its columns, each of its type; `number` counts from 1."""
+    # A column that other rows fill is None in a Parquet file and "" in a CSV file.
+    present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
+    for column in ("prompt", "response", "language"):
+        if column not in present:
+            raise _fault(path, number, f'no "{column}"; a row needs {{"prompt", "response"}}')
+        if not isinstance(present[column], str) or not present[column].strip():
+            raise _fault(path, number, f'"{column}" is {present[column]!r}; expected text')
+    response = present["response"].strip()
+    choices = present.get("choices", ())
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        raise _fault(path, number, f'"choices" is {choices!r}; expected a list of texts')
+    choices = tuple(choice.strip() for choice in choices)
+    if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
+        found = f'"choices" is {list(choices)}'
+        raise _fault(path, number, f"{found}; expected several, all different, the response among them")
+    return {
+        "id": str(present.get("id", number)),
+        "language": present["language"].strip(),
+        "prompt": present["prompt"],
+        "response": response,
+        "choices": choices,
+    }
+
+
+def _example(row: Row, language: str) -> Example:
+    """The prompt stands where nothing is cut, and ends with a newline, which is added where it has none."""
+    return Example(
+        id=row["id"],
+        language=language,
+        before="",
+        context="",
+        after=row["prompt"].removesuffix("\n") + "\n",
+        response=row["response"],
+        references=() if row["choices"] else (first_line(row["response"]),),
+        choices=row["choices"],
+    )

@@ -1,0 +1,28 @@
+"""XNLI (Conneau et al., arXiv:1809.05053): 5,010 pairs of sentences in fifteen languages, made for MultiNLI's task."""
+
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.metrics import score_choice
+from jaxprefix.tasks.prompts import premise_hypothesis
+from jaxprefix.tasks.task import Row, Task, check_languages, numbered
+
+# https://huggingface.co/datasets/facebook/xnli
+REVISION = "b8dd5d7af51114dbda02c0e3f6133f332186418e"
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    check_languages(XNLI, (language,))
+    return numbered(dataset_rows("facebook/xnli", language, split, REVISION, data))
+
+
+XNLI = Task(
+    name="xnli",
+    languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
+    split="test",
+    load=load,
+    example=premise_hypothesis,
+    metrics=("accuracy",),
+    score=score_choice,
+)

@@ -1,0 +1,38 @@
+"""What the person at the terminal sees: progress, and one line for a mistake of theirs."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PACKAGE = Path(__file__).parent
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command: a ValueError that this package raised is the user's to mend, one line on stderr and exit code 2.
+
+    A ValueError from deeper down is a defect of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except ValueError as error:
+        raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if PACKAGE not in raised.parents:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def progress(quiet: bool) -> Progress:
+    """A bar with rate and time left; nothing at all where it is unwanted or no terminal is there to draw on."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    return Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal
+    )

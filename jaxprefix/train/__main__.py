@@ -1,0 +1,50 @@
+"""python -m jaxprefix.train: adapts a frozen model to a task in one language."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from jaxprefix import mesh, run, terminal
+
+
+@dataclass(frozen=True)
+class Command:
+    """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default."""
+
+    config: tyro.conf.OmitArgPrefixes[run.RunConfig]
+    output: Path | None = None
+    """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
+    quiet: bool = False
+    """No progress."""
+
+
+def main() -> None:
+    arguments, default = _with_config(sys.argv[1:])
+    command = tyro.cli(Command, args=arguments, default=Command(default), prog="python -m jaxprefix.train")
+    run.refuse_foreign_flags(arguments, command.config.method)
+    emulated = mesh.prepare(command.config.mesh, command.config.platform)
+    if emulated:
+        print(emulated)
+    from jaxprefix.train.loop import train  # wakes JAX, whose platform had to be chosen before
+
+    directory = train(command.config, command.output, command.quiet)
+    print(f"evaluate: python -m jaxprefix.evaluation {directory}")
+
+
+def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
+    """Takes `--config FILE` out: its settings are the defaults of all other flags."""
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--config":
+            rest = arguments[:place] + arguments[place + (1 if value else 2) :]
+            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            if not value:
+                raise ValueError("--config needs the run.json of an earlier run")
+            return rest, run.RunConfig.from_json(run.read_run(Path(value))["config"])
+    return arguments, run.RunConfig()
+
+
+if __name__ == "__main__":
+    terminal.run(main)

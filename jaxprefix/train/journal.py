@@ -1,0 +1,63 @@
+"""metrics.jsonl, one row a step, and its copies for TensorBoard and Weights & Biases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxprefix.run import RunConfig
+
+FILE = "metrics.jsonl"
+
+
+class Journal:
+    """Appends rows {"step": n, ...}; a resumed run first drops the rows behind its checkpoint."""
+
+    def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
+        self.path = directory / FILE
+        kept = [row for row in read(directory) if row["step"] <= step]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self.file = self.path.open("a", encoding="utf-8")
+        self.events = _tensorboard(directory) if config.tensorboard else None
+        self.project = _wandb(directory, config) if config.wandb else None
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+        for name, value in row.items():
+            if self.events and name != "step":
+                self.events.add_scalar(name, value, row["step"])
+        if self.project:
+            self.project.log(row, step=row["step"])
+
+    def close(self) -> None:
+        self.file.close()
+        if self.events:
+            self.events.close()
+        if self.project:
+            self.project.finish()
+
+
+def read(directory: Path) -> list[dict[str, Any]]:
+    """The rows so far; a last line that a crash cut short is left out."""
+    path = directory / FILE
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def _tensorboard(directory: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+    except ImportError:
+        raise ValueError("--tensorboard needs an extra: pip install 'jaxprefix[tensorboard]'") from None
+    return SummaryWriter(str(directory / "tensorboard"))
+
+
+def _wandb(directory: Path, config: RunConfig) -> Any:
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ImportError:
+        raise ValueError(f"--wandb {config.wandb} needs an extra: pip install 'jaxprefix[wandb]'") from None
+    # The directory's name is the run's id: a resumed run goes on in the same place.
+    return wandb.init(project=config.wandb, id=directory.name, resume="allow", dir=directory, config=config.as_json())

@@ -1,0 +1,240 @@
+"""The main job: a RunConfig in, a run directory with a trained adapter out. Runs again where it was stopped."""
+
+import importlib.metadata
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+import jaxprefix
+from jaxprefix import mesh as meshes
+from jaxprefix import run as runs
+from jaxprefix.base import Base, counts, load_weights, open_base, trainable_line
+from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.encoding import Encoded
+from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.hooks import NEVER
+from jaxprefix.run import RunConfig
+from jaxprefix.terminal import progress
+from jaxprefix.train import optimizer as optimizers
+from jaxprefix.train import rows as training_rows
+from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, steps_from
+from jaxprefix.train.journal import Journal
+from jaxprefix.train.step import State, held_out_loss, train_step
+
+
+def train(config: RunConfig, output: Path | None = None, quiet: bool = False) -> Path:
+    """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
+
+    Raises ValueError for anything that the user can mend; nothing is written before everything has been read.
+    """
+    task = training_rows.training_task(config)
+    base = open_base(config.model)
+    mesh = _mesh(config)
+    directory, resumed = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    print(f"run: {directory}")
+    print(trainable_line(config=base.config, adapter=config.adapter))
+    if config.method == "none":
+        _describe(directory, config, base, mesh, steps=0, finished=True)
+        return directory
+    rows = training_rows.load(config, task, base.tokenizer)
+    print(rows)
+    frozen = load_weights(base, mesh, config.dtype)
+    plan = Plan(config, rows.learn)
+    trainer = Trainer(config, base, mesh, frozen, plan)
+    if not resumed:
+        _describe(directory, config, base, mesh, plan.steps, finished=False)
+    trainer.run(directory, rows.held_out, quiet)
+    _describe(directory, config, base, mesh, plan.steps, finished=True)
+    print(f"run: {directory}")
+    return directory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rows each step takes, and how many steps there are."""
+
+    config: RunConfig
+    rows: Sequence[Encoded]
+
+    @property
+    def shapes(self) -> list[Bucket]:
+        return buckets(self.rows)
+
+    @property
+    def steps(self) -> int:
+        if self.config.steps:
+            return self.config.steps
+        a_pass = len(epoch(self.rows, self.shapes, self.config.batch, self.config.seed, 0))
+        return math.ceil((self.config.epochs or 2) * a_pass)
+
+    def batches(self, start: int, pad: int) -> Iterator[TrainBatch]:
+        """The batches of steps `start`, `start + 1`, ... up to the last."""
+        config = self.config
+        steps = steps_from(self.rows, self.shapes, config.batch, config.seed, start)
+        for _, (bucket, chosen) in zip(range(start, self.steps), steps, strict=False):
+            yield collate([self.rows[row] for row in chosen], bucket, config.batch, pad, config.accumulate)
+
+
+class Trainer:
+    """The compiled step and its state on a mesh."""
+
+    def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan) -> None:
+        self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
+        self.rate = optimizers.schedule(config.learning_rate, plan.steps, config.warmup)
+        self.optimizer = optimizers.make(self.rate, config.weight_decay, config.clip)
+        self.state = initial_state(config.adapter, self.optimizer, base, mesh, frozen, config.seed)
+        step = train_step(base.config, config.adapter, self.optimizer, config.remat, jax.random.key(config.seed))
+        # Outputs lie where the inputs lay: otherwise the second step would be another program.
+        places = (jax.tree.map(lambda leaf: leaf.sharding, self.state), meshes.replicated(mesh))
+        self.step = PerShape(jax.jit(step, donate_argnums=0, out_shardings=places))
+        self.score = PerShape(jax.jit(held_out_loss(base.config, config.adapter)))
+
+    def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool) -> None:
+        """Trains from the last checkpoint, or the start, to the last step."""
+        checkpoints = Checkpoints(directory)
+        if checkpoints.latest is not None:
+            params, moments, position = checkpoints.restore(self.state.params, self.state.optimizer)
+            self.state = State(params, moments, self._scalar(position["step"]))
+            print(f"resumed at step {position['step']} of {self.plan.steps}")
+        start = int(self.state.step)
+        journal = Journal(directory, self.config, start)
+        try:
+            with progress(quiet) as bar:
+                advance = _advance(bar, start, self.plan.steps)
+                self._steps(start, held_out, journal, checkpoints, advance)
+        finally:
+            journal.close()
+            checkpoints.close()
+        print(f"compiled the training step {self.step.compilations} times")
+
+    def _steps(
+        self, start: int, held_out: Sequence[Encoded], journal: Journal, checkpoints: Checkpoints, advance: Callable
+    ) -> None:
+        config, last, began, waiting = self.config, self.plan.steps, time.monotonic(), []
+        for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
+            read = int((batch.positions != NEVER).sum())
+            self.state, metrics = self.step(self.state, self.frozen, self._place(batch))
+            waiting.append((step, read, metrics))
+            saves, scores = step % config.save_every == 0 or step == last, step % config.eval_every == 0 or step == last
+            if step % config.log_every == 0 or saves or scores:
+                jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
+                speed = _flush(waiting, journal, self.rate, time.monotonic() - began)
+                advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
+                waiting = []
+            if scores and held_out:
+                loss = self.held_out_loss(held_out)
+                journal.write({"step": step, "held_out_loss": loss})
+                print(f"step {step}: held-out loss {loss:.4f}")
+            if saves:
+                checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
+            if not waiting:
+                began = time.monotonic()
+
+    def held_out_loss(self, rows: Sequence[Encoded]) -> float:
+        """Mean -log p of the rows' learnt tokens."""
+        size = self.config.batch // self.config.accumulate
+        shapes = buckets(rows)
+        total = count = 0.0
+        for bucket, chosen in sorted(epoch(rows, shapes, size, 0, 0), key=lambda each: each[1]):
+            batch = self._place(collate([rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad))
+            loss, learnt = self.score(self.state.params, self.frozen, batch)
+            total, count = total + float(loss), count + float(learnt)
+        return total / count
+
+    def _place(self, batch: TrainBatch) -> TrainBatch:
+        return jax.device_put(batch, meshes.over_data(self.mesh, dim=1))
+
+    def _scalar(self, value: int) -> jax.Array:
+        return jax.device_put(jnp.int32(value), meshes.replicated(self.mesh))
+
+
+class PerShape:
+    """A jitted function compiled once for each shape of its last argument; counts the compilations."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.programs = function, {}
+
+    @property
+    def compilations(self) -> int:
+        return len(self.programs)
+
+    def __call__(self, *arguments: Any) -> Any:
+        shape = tuple(leaf.shape for leaf in jax.tree.leaves(arguments[-1]))
+        if shape not in self.programs:
+            self.programs[shape] = self.function.lower(*arguments).compile()
+        return self.programs[shape](*arguments)
+
+
+def initial_state(
+    adapter: Adapter, optimizer: optax.GradientTransformation, base: Base, mesh: Mesh, frozen: Any, seed: int
+) -> State:
+    """Fresh parameters and optimizer state, each made where it will lie."""
+
+    def make(frozen: Any) -> State:
+        params = adapter.init(jax.random.key(seed), base.config, frozen)
+        return State(params, optimizer.init(params), jnp.int32(0))
+
+    shapes = jax.eval_shape(make, frozen)
+    whole = meshes.replicated(mesh)
+    places = meshes.shardings(mesh, shapes.params)
+    moments = optax.tree.map_params(
+        optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
+    )
+    return jax.jit(make, out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
+
+
+def _mesh(config: RunConfig) -> Mesh:
+    mesh = meshes.make(config.mesh)
+    rows, data = config.batch // config.accumulate, mesh.shape["data"]
+    if rows % data:
+        raise ValueError(
+            f"{rows} rows a micro-batch cannot be divided among {data} data devices; "
+            f"choose --batch a multiple of {data * config.accumulate}"
+        )
+    return mesh
+
+
+def _flush(waiting: list, journal: Journal, rate: Callable, seconds: float) -> float:
+    """Writes a row a step; returns tokens per second. A loss that is not finite ends the run here."""
+    speed = sum(read for _, read, _ in waiting) / max(seconds, 1e-9)
+    for step, _, metrics in waiting:
+        row = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(row["loss"]):
+            raise ValueError(
+                f"the loss is {row['loss']} at step {step}, learning rate {float(rate(step - 1)):g}; "
+                "choose a smaller --lr and a new --output"
+            )
+        journal.write(
+            {"step": step} | row | {"learning_rate": float(rate(step - 1)), "tokens_per_second": round(speed, 1)}
+        )
+    return speed
+
+
+def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:
+    task = bar.add_task("training", total=steps, completed=start, rate="compiling")
+    return lambda step, rate: bar.update(task, completed=step, rate=rate)
+
+
+def _describe(directory: Path, config: RunConfig, base: Base, mesh: Mesh, steps: int, finished: bool) -> None:
+    own, total = counts(base.config, config.adapter)
+    packages = ("jax", "flax", "optax", "orbax-checkpoint")
+    values = {
+        "config": config.as_json(),
+        "base": base.fingerprint,
+        "steps": steps,
+        "finished": finished,
+        "trainable_parameters": own,
+        "total_parameters": total,
+        "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
+        "versions": {"jaxprefix": jaxprefix.__version__}
+        | {name: importlib.metadata.version(name) for name in packages},
+    }
+    runs.write_run(directory, values)

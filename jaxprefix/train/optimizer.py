@@ -1,0 +1,55 @@
+"""What Optax may change, and how: the only place with masks.
+
+The step differentiates and updates the adapter tree alone; `adapter_only` serves anyone's own loop over a joint tree.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+# Leaves that weight decay spares, by name: slots, prompts and gates are points in a space, not maps to keep small.
+SPARED = frozenset(
+    ["hidden", "keys", "values", "prompt", "gate", "norm", "input_layernorm", "post_attention_layernorm"]
+)
+
+
+def adapter_only(transformation: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """`transformation` for the "adapter" branch of a joint tree `{"frozen": ..., "adapter": ...}`.
+
+    Frozen leaves get no moments, no update and no share in a clip norm inside `transformation`. (The plain
+    `optax.masked` would add the raw gradients to them.)
+    """
+    branches: dict[Hashable, Any] = {"adapter": transformation, "frozen": optax.set_to_zero()}
+    return optax.partition(branches, {"adapter": "adapter", "frozen": "frozen"})
+
+
+def decayed(params: Any) -> Any:
+    """A mask like `params`: True where weight decay acts."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in SPARED, params)
+
+
+def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
+    """Linear up over the share `warmup` of the steps, then linear down; the first step and the last one still move."""
+    rising = max(round(steps * warmup), 1)
+
+    def rate(count: ArrayLike) -> Array:
+        up, down = (count + 1) / rising, (steps - count) / max(steps - rising, 1)
+        return learning_rate * jnp.clip(jnp.minimum(up, down), 0, 1)
+
+    return rate
+
+
+def make(learning_rate: optax.Schedule, weight_decay: float, clip: float) -> optax.GradientTransformation:
+    """AdamW (arXiv:1711.05101) with betas (0.9, 0.95), after clipping by the adapter's own gradient norm.
+
+    Settings as in public code for the study's recipe (LLaMA-Adapter, arXiv:2303.16199).
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        optax.adamw(learning_rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=decayed),
+    )

@@ -1,0 +1,83 @@
+"""What a run learns from and is scored on while it trains: a task's rows or the user's own, encoded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxprefix import tasks
+from jaxprefix.base import EMBEDDED_TASK
+from jaxprefix.encoding import Encoded, encode
+from jaxprefix.run import RunConfig
+from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.tasks.task import Example, Task, check_languages
+from jaxprefix.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows to learn and held-out ones, and what became of the others."""
+
+    learn: list[Encoded]
+    held_out: list[Encoded]
+    cut: int  # contexts shortened to fit
+    skipped: int  # rows whose question and answer alone are too long
+
+    def __str__(self) -> str:
+        line = f"data: {len(self.learn):,} rows to learn, {len(self.held_out):,} held out"
+        line += f"; {self.cut:,} contexts cut to fit" if self.cut else ""
+        return line + (f"; {self.skipped:,} rows skipped: too long for --max-length" if self.skipped else "")
+
+
+def training_task(config: RunConfig) -> Task:
+    """The task that the run trains; ValueError for one that only measures, or a split that leaks into a benchmark."""
+    if config.train_file:
+        return own_rows_task(config.train_file)
+    task = tasks.find(config.task or EMBEDDED_TASK)
+    if not task.evaluated_on:
+        trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.evaluated_on)
+        raise ValueError(f"task {task.name} measures and is never trained on; train on {trained}")
+    for split, reason in task.leaks.items():
+        if config.split and split in config.split:
+            raise ValueError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
+    return task
+
+
+def load(config: RunConfig, task: Task, tokenizer: Tokenizer) -> Rows:
+    """Reads, shuffles (seeded), holds out and encodes; ValueError where nothing is left to learn."""
+    examples = _examples(task, _languages(config, task), config.split, config.data)
+    if not examples:
+        raise ValueError(f"task {task.name}: no row of the training split has an answer; choose another --split")
+    order = np.random.default_rng(config.seed).permutation(len(examples))
+    examples = [examples[index] for index in order][: config.limit]
+    if config.eval_file:
+        own = own_rows_task(config.eval_file)
+        held = _examples(own, own.languages, None, None)
+    else:  # never more than a tenth: a small set is there to be learnt
+        count = min(config.held_out, len(examples) // 10)
+        held, examples = examples[:count], examples[count:]
+    learn = [encode(tokenizer, example, config.max_length, chat=config.chat) for example in examples]
+    score = [encode(tokenizer, example, config.max_length, chat=config.chat) for example in held]
+    whole = [row for row in learn if row]
+    if not whole:
+        raise ValueError(
+            f"none of {len(learn):,} rows fits --max-length {config.max_length}, even without context; raise it"
+        )
+    cut = sum(row.cut for row in [*whole, *(row for row in score if row)])
+    return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
+
+
+def _languages(config: RunConfig, task: Task) -> tuple[str, ...]:
+    if config.language is None:
+        return task.languages if config.train_file else ("en",)
+    check_languages(task, [config.language])
+    return (config.language,)
+
+
+def _examples(task: Task, languages: tuple[str, ...], split: str | None, data: Path | None) -> list[Example]:
+    found = []
+    for language in languages:
+        # A task's own split is what evaluation reads; training reads "train", where there is one file it reads that.
+        rows = task.load(language, split or ("train" if task.evaluated_on else task.split), data)
+        found += [example for row in rows if (example := task.example(row, language))]
+    return found

@@ -1,0 +1,166 @@
+"""What the benchmarks say of themselves: names, languages, what they train and measure, refuse, and their rows."""
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from jaxprefix.tasks import TASKS, find, mnli
+from jaxprefix.tasks.mnli import MNLI
+from jaxprefix.tasks.squad import SQUAD
+from jaxprefix.tasks.task import check_languages
+from jaxprefix.tasks.tydiqa import TYDIQA
+from jaxprefix.tasks.xnli import XNLI
+from jaxprefix.tasks.xquad import XQUAD
+
+DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs shared/data beside the checkout")
+
+
+def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
+    """A local mirror with one split of one set."""
+    file = root / f"{place}.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Puts one task in the place of the embedded world, which other tests cover."""
+    module = types.ModuleType("jaxprefix.babel.task")
+    vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", evaluated_on=("babel",)),)
+    monkeypatch.setitem(sys.modules, "jaxprefix.babel.task", module)
+    return "babel"
+
+
+def test_every_task_is_found_by_its_name(embedded: str):
+    for task in TASKS:
+        assert find(task.name) is task
+    assert find(embedded).name == embedded
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
+    with pytest.raises(ValueError) as error:
+        find("xqad")
+    assert str(error.value) == (
+        "no task 'xqad'; for training: squad, tydiqa, mnli, babel; for evaluation: xquad, xnli, babel"
+    )
+
+
+def test_what_is_trained_is_measured_by_a_task_of_the_same_metrics():
+    for task in TASKS:
+        for measured in map(find, task.evaluated_on):
+            assert measured.metrics == task.metrics
+            assert not measured.evaluated_on
+
+
+def test_languages_are_those_of_the_published_sets():
+    assert XQUAD.languages == tuple("ar de el en es hi ro ru th tr vi zh".split())
+    assert XNLI.languages == tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
+    assert SQUAD.languages == TYDIQA.languages == MNLI.languages == ("en",)
+
+
+def test_an_unknown_language_is_answered_with_the_tasks_own():
+    check_languages(XQUAD, XQUAD.languages)
+    with pytest.raises(ValueError) as error:
+        check_languages(XQUAD, ("de", "sw", "xx"))
+    assert str(error.value) == (
+        "task xquad has no language 'sw', 'xx'; it has ar, de, el, en, es, hi, ro, ru, th, tr, vi, zh"
+    )
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_loading_refuses_an_unknown_language_before_it_looks_for_rows(task, tmp_path: Path):
+    with pytest.raises(ValueError, match=f"task {task.name} has no language 'xx'"):
+        task.load("xx", task.split, tmp_path)
+
+
+def test_squad_gives_the_reason_why_its_validation_split_must_not_train():
+    assert set(SQUAD.leaks) == {"validation"}
+    assert "XQuAD" in SQUAD.leaks["validation"]
+    for task in TASKS:
+        assert task.split not in task.leaks
+
+
+def test_xquads_note_is_true_of_its_rows():
+    assert "92% in zh" in XQUAD.note
+    file = DATA / "google" / "xquad" / "xquad.zh" / "validation.jsonl"
+    if not file.exists():
+        pytest.skip("needs shared/data beside the checkout")
+    with file.open(encoding="utf-8") as lines:
+        golds = [json.loads(line)["answers"]["text"][0] for line in lines]
+    assert round(100 * sum(len(gold.split()) == 1 for gold in golds) / len(golds)) == 92
+
+
+def test_mnli_samples_only_what_is_larger_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mnli, "SAMPLED_ROWS", 20)
+    rows = [{"premise": f"p{place}", "hypothesis": "h", "label": 0} for place in range(50)]
+    large = write_mirror(tmp_path / "large", "nyu-mll/multi_nli/default/train", rows)
+    small = write_mirror(tmp_path / "small", "nyu-mll/multi_nli/default/train", rows[:20])
+    sampled = MNLI.load("en", "train", large)
+    assert len({row["id"] for row in sampled}) == 20
+    assert sampled == MNLI.load("en", "train", large)
+    assert [row["id"] for row in sampled] != [str(place) for place in range(20)]
+    assert all(row["premise"] == f"p{row['id']}" for row in sampled)  # an id is the place in the whole split
+    assert [row["premise"] for row in MNLI.load("en", "train", small)] == [f"p{place}" for place in range(20)]
+
+
+def test_the_studys_sample_has_100_000_rows():
+    assert mnli.SAMPLED_ROWS == 100_000
+
+
+def test_tydiqa_keeps_english_and_says_where_there_is_none(tmp_path: Path):
+    def row(name: str) -> dict:
+        return {"id": name, "context": "c", "question": "q", "answers": {"text": ["c"]}}
+
+    place = "google-research-datasets/tydiqa/secondary_task/train"
+    mixed = write_mirror(tmp_path / "mixed", place, [row("arabic-1"), row("english-1"), row("korean-1")])
+    assert [row["id"] for row in TYDIQA.load("en", "train", mixed)] == ["english-1"]
+    foreign = write_mirror(tmp_path / "foreign", place, [row("arabic-1")])
+    with pytest.raises(ValueError, match="no id among its 1 rows begins with 'english-'"):
+        TYDIQA.load("en", "train", foreign)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("task", "language", "split", "count"),
+    [
+        (TYDIQA, "en", "train", 3696),
+        (XQUAD, "de", "validation", 1190),
+        (XQUAD, "hi", "validation", 1190),
+        (XQUAD, "zh", "validation", 1190),
+        (XNLI, "de", "test", 5010),
+        (XNLI, "sw", "test", 5010),
+        (MNLI, "en", "validation_matched", 9815),
+    ],
+)
+def test_every_real_row_becomes_an_example(task, language: str, split: str, count: int):
+    rows = task.load(language, split, DATA)
+    examples = [task.example(row, language) for row in rows]
+    assert len(examples) == count
+    for row, example in zip(rows, examples, strict=True):
+        assert example.prompt.endswith("Answer:\n")
+        assert example.response == example.response.strip() != ""
+        assert example.response in (example.choices or example.references)
+        assert example.context in row.get("context", "")
+    if task in (XQUAD, XNLI):
+        assert len({example.id for example in examples}) == count
+
+
+@needs_data
+def test_xnli_ids_name_the_same_pair_in_every_language():
+    german, swahili = (XNLI.load(language, "test", DATA) for language in ("de", "sw"))
+    assert [(row["id"], row["label"]) for row in german] == [(row["id"], row["label"]) for row in swahili]
+
+
+def test_the_room_imports_neither_jax_nor_torch_nor_the_embedded_world():
+    look = (
+        "import sys, jaxprefix.tasks, jaxprefix.tasks.own; "
+        "print([m for m in ('jax', 'torch', 'jaxprefix.babel') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
