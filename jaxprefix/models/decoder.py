@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.attention import attention, rotate, rotation
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER, Bottleneck, Gated, Hooks, LowRank, Prefix, visible
+from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix, visible
 
 Frozen = Any  # the tree of weights above
 # attend(q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
@@ -98,17 +98,16 @@ def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     return stream + project(nn.silu(project(stream, down, 1)), up, 1)
 
 
-def attend_with(
-    query: Array, keys: Array, values: Array, seen: Array, prefix: Prefix | None, gated: Gated | None
-) -> Array:
-    """The layer's attention: prefix and text share one softmax; the gated keys have their own."""
-    batch, time = query.shape[:2]
+def attend_with(query: Array, keys: Array, values: Array, positions: Array, window: int | None, hooks: Hooks) -> Array:
+    """The layer's attention: prefix (or cache) and text share one softmax; the gated keys have their own."""
+    prefix, gated, key_positions = hooks.prefix, hooks.gated, positions
     if prefix is not None:
+        rows = positions.shape[0]
         keys = jnp.concatenate([per_row(prefix.keys, keys), keys], axis=1)
         values = jnp.concatenate([per_row(prefix.values, values), values], axis=1)
-        slots = jnp.broadcast_to(prefix.positions != NEVER, (batch, time, prefix.positions.shape[-1]))
-        seen = jnp.concatenate([slots, seen], axis=-1)
-    read = attention(query, keys, values, seen)
+        slots = jnp.broadcast_to(prefix.positions, (rows, prefix.positions.shape[-1]))
+        key_positions = jnp.concatenate([slots, positions], axis=1)
+    read = attention(query, keys, values, visible(positions, key_positions, window))
     if gated is not None:
         own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
         read = read + (gated.gate[:, None] * own).astype(read.dtype)
@@ -162,22 +161,32 @@ def hidden(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None = None, remat: str = "dots"
 ) -> Float[Array, "B T D"]:
     """What the head reads at every token of the batch (a prompt's own positions are dropped), after the last norm."""
+    return run(config, frozen, batch, hooks, remat, keep=False)[0][:, -batch.tokens.shape[1] :]
+
+
+def run(
+    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None, remat: str, keep: bool
+) -> tuple[Float[Array, "B P+T D"], Prefix | None]:
+    """States at all positions, a prompt's included; with `keep` also every layer's keys and values at them."""
     hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)
     turn = rotation(config.rope, config.head_size, positions)
-    seen = visible(positions, positions, config.window)
 
-    def attend(query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, None]:
-        return attend_with(query, key, value, seen, layer.prefix, layer.gated), None
+    def attend(query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
+        read = attend_with(query, key, value, positions, config.window, layer)
+        return read, (key, value) if keep else None
 
-    def step(stream: Array, weights: Frozen, layer: Hooks) -> Array:
-        return Block(config).apply({"params": weights}, stream, turn, attend, layer)[0]  # type: ignore[return-value]
+    def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, Any]:
+        return Block(config).apply({"params": weights}, stream, turn, attend, layer)  # type: ignore[return-value]
 
-    stream = loop(config, frozen["layers"], stream, hooks, step, remat)[:, -batch.tokens.shape[1] :]
-    return rms_norm(stream, frozen["norm"], config.norm_epsilon)
+    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat)
+    memory = Prefix(kept[0], kept[1], jnp.broadcast_to(positions, (config.layers, *positions.shape))) if keep else None
+    return rms_norm(stream, frozen["norm"], config.norm_epsilon), memory
 
 
-def loop(config: DecoderConfig, layers: Frozen, stream: Array, hooks: Hooks, step: Callable, remat: str) -> Array:
+def loop(
+    config: DecoderConfig, layers: Frozen, stream: Array, hooks: Hooks, step: Callable, remat: str
+) -> tuple[Array, Any]:
     """Runs the stream through all layers: those below the first hook apart, because nothing there is differentiated.
 
     The body indexes the whole stack: a slice such as `w[2:]` would copy the model.
@@ -186,17 +195,20 @@ def loop(config: DecoderConfig, layers: Frozen, stream: Array, hooks: Hooks, ste
     def weights(index: Array) -> Frozen:
         return jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
 
-    def below(stream: Array, index: Array) -> tuple[Array, None]:
-        return step(stream, weights(index), Hooks()), None
+    def below(stream: Array, index: Array) -> tuple[Array, Any]:
+        return step(stream, weights(index), Hooks())
 
-    def above(stream: Array, slices: tuple[Array, Hooks]) -> tuple[Array, None]:
-        return step(stream, weights(slices[0]), slices[1]), None
+    def above(stream: Array, slices: tuple[Array, Hooks]) -> tuple[Array, Any]:
+        return step(stream, weights(slices[0]), slices[1])
 
     indices, first = jnp.arange(config.layers), hooks.first
-    if first:
-        stream, _ = jax.lax.scan(below, stream, indices[:first])
     seams = jax.tree.map(lambda leaf: leaf[first:], hooks.per_layer)
-    return jax.lax.scan(checkpointed(above, remat), stream, (indices[first:], seams))[0]
+    upper = checkpointed(above, remat)
+    if not first:
+        return jax.lax.scan(upper, stream, (indices, seams))
+    stream, low = jax.lax.scan(below, stream, indices[:first])
+    stream, high = jax.lax.scan(upper, stream, (indices[first:], seams))
+    return stream, jax.tree.map(lambda *parts: jnp.concatenate(parts), low, high)
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:

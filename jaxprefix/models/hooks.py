@@ -26,12 +26,13 @@ SEAMS = ("prompt", "prefix", "gated", "after_attention", "after_feed_forward")  
 class Prefix:
     """Keys and values that join a layer's softmax; `positions` is ALWAYS, or NEVER in a layer that has no prefix.
 
-    With a batch dimension (`[L, B, P, K, H]`) every row has a prefix of its own.
+    With a batch dimension (`[L, B, P, K, H]`) every row has a prefix of its own. The cache of generation is such a
+    prefix too: its slots carry positions of text.
     """
 
     keys: Float[Array, "L *B P K H"]
     values: Float[Array, "L *B P K H"]
-    positions: Int[Array, "L P"]
+    positions: Int[Array, "L *B P"]
 
 
 @struct.dataclass

@@ -1,0 +1,191 @@
+"""A trained run in, its zero-shot scores in many languages out: predictions, report and picture in the run directory."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from jaxprefix import mesh as meshes
+from jaxprefix import tasks
+from jaxprefix.base import load_weights, open_base
+from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.evaluation import pictures, report
+from jaxprefix.evaluation.engine import Model, Question, predict, questions
+from jaxprefix.models.adapters import NoAdapter
+from jaxprefix.run import RunConfig, read_run
+from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.tasks.task import Example, Task, check_languages
+from jaxprefix.terminal import progress
+
+PREDICTIONS = "predictions.jsonl"
+
+Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores a run in the languages of one or more tasks."""
+
+    task: str | None = None
+    """Comma-separated, such as xquad,xnli; left out, what measures the trained task."""
+    languages: str | None = None
+    """Comma-separated codes, such as de,hi,sw; left out, all that the task has."""
+    eval_file: Path | None = None
+    """Your own rows {"prompt", "response"[, "language"][, "choices"]} in the place of a task."""
+    data: Path | None = None
+    """A local mirror of the hub; left out, the one that the run was trained with."""
+    limit: int | None = None
+    """Rows a language."""
+    batch: int = 32
+    """Rows at a time."""
+    baseline: Path | None = None
+    """Another evaluated run, such as the frozen base's, to show beside this one."""
+    mesh: str | None = None
+    """DATAxMODEL, such as 4x2; left out, all devices x 1."""
+    platform: str | None = None
+    """cpu, cuda or tpu."""
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
+        if self.task and self.eval_file:
+            raise ValueError(f"--task {self.task} and --eval-file {self.eval_file} both say what to ask; give one")
+
+
+def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> report.Report:
+    """Predicts, scores, writes predictions.jsonl, report.json, report.md and report.png, and prints the tables.
+
+    Scores of other tasks and languages that the run already has are kept. ValueError for what the user can mend.
+    """
+    described = read_run(directory)
+    config = RunConfig.from_json(described["config"])
+    chosen = _tasks(config, settings)
+    wanted = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
+    baseline = _baseline(settings.baseline)
+    examples = {
+        (task.name, language): _examples(task, language, settings, config) for task, language in wanted
+    }  # read before the model is loaded: what is missing is said at once
+    model, step = open_model(directory, config, described["base"], settings)
+    asked = {task.name: _questions(model, task, examples) for task in chosen}
+    kept = [row for row in _read(directory) if row["step"] == step and (row["task"], row["language"]) not in examples]
+    rows = kept + [
+        row | {"step": step}
+        for task in chosen
+        for row in _predict(model, task, asked[task.name], settings.batch, quiet)
+    ]
+    _write(directory, rows)
+    found = build(config, rows)
+    notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
+    report.write(found, notes, directory, baseline)
+    pictures.bars(found, directory / "report.png", baseline)
+    console = Console()
+    for table in report.table(found, baseline):
+        console.print(table)
+    print(f"report: {directory / 'report.md'} · picture: {directory / 'report.png'}")
+    return found
+
+
+def open_model(directory: Path, config: RunConfig, base_hash: str, settings: Evaluation) -> tuple[Model, int]:
+    """The run's base and its last adapter on a mesh, and the step of that adapter."""
+    base = open_base(config.model)
+    if base.fingerprint != base_hash:
+        raise ValueError(f"{base.directory} is not the base that {directory} was trained on: its weights have changed")
+    mesh = meshes.make(settings.mesh)
+    if settings.batch % mesh.shape["data"]:
+        raise ValueError(f"--batch {settings.batch} cannot be divided among {mesh.shape['data']} data devices")
+    frozen = load_weights(base, mesh, config.dtype)
+    params, step = {}, 0
+    if not isinstance(config.adapter, NoAdapter):
+        checkpoints = Checkpoints(directory)
+        like = jax.eval_shape(lambda weights: config.adapter.init(jax.random.key(0), base.config, weights), frozen)
+        places = meshes.shardings(mesh, like)
+        params = checkpoints.restore_adapter(
+            jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like, places)
+        )
+        step = checkpoints.latest or 0
+        checkpoints.close()
+    return Model(base, config.adapter, params, frozen, mesh, config.max_length, config.chat), step
+
+
+def build(config: RunConfig, rows: Sequence[dict[str, Any]]) -> report.Report:
+    """The report of all prediction rows; a language counts as the source by its code in the task."""
+    source = config.language or "en"
+    summaries = {}
+    for name in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == name]
+        summaries[name] = report.summarise(own, list(own[0]["scores"]), source)
+    return report.build(config.model or "embedded", config.method, source, summaries)
+
+
+def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
+    if settings.eval_file:
+        return [own_rows_task(settings.eval_file)]
+    if settings.task:
+        return [_measuring(name) for name in settings.task.split(",")]
+    if config.train_file:
+        raise ValueError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
+    return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]
+
+
+def _measuring(name: str) -> Task:
+    task = tasks.find(name)
+    if task.evaluated_on and task.name not in task.evaluated_on:
+        raise ValueError(f"task {name} is for training; evaluate on {', '.join(task.evaluated_on)}")
+    return task
+
+
+def _languages(task: Task, text: str | None) -> Sequence[str]:
+    languages = task.languages if text is None else tuple(dict.fromkeys(text.split(",")))
+    check_languages(task, languages)
+    return languages
+
+
+def _examples(task: Task, language: str, settings: Evaluation, config: RunConfig) -> list[Example]:
+    rows = task.load(language, task.split, settings.data or config.data)
+    return [example for row in rows if (example := task.example(row, language))][: settings.limit]
+
+
+def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
+    mine = [example for (name, _), part in examples.items() if name == task.name for example in part]
+    asked, cut, skipped = questions(model, task, mine)
+    if cut or skipped:
+        print(f"{task.name}: {cut:,} contexts cut to fit, {skipped:,} questions skipped: too long for --max-length")
+    if not asked:
+        raise ValueError(f"task {task.name}: none of {len(mine):,} questions fits the run's {model.max_length} tokens")
+    return asked
+
+
+def _predict(model: Model, task: Task, asked: Sequence[Question], size: int, quiet: bool) -> list[dict[str, Any]]:
+    """Prediction rows in the order of the questions."""
+    rows = []
+    with progress(quiet) as bar:
+        shown = bar.add_task(task.name, total=len(asked), rate="rows")
+        for part in predict(model, task, asked, size):
+            rows += part
+            bar.update(shown, advance=len(part))
+    place = {(each.example.language, each.example.id): index for index, each in enumerate(asked)}
+    return sorted(rows, key=lambda row: place[row["language"], row["id"]])
+
+
+def _baseline(directory: Path | None) -> report.Report | None:
+    if directory is None:
+        return None
+    try:
+        return json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(f"--baseline {directory} has no report.json; evaluate that run first") from None
+
+
+def _read(directory: Path) -> list[dict[str, Any]]:
+    path = directory / PREDICTIONS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _write(directory: Path, rows: Sequence[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    report.write_whole(directory / PREDICTIONS, text.encode("utf-8"))
