@@ -14,13 +14,13 @@ PACKAGE = Path(__file__).parent
 def run(main: Callable[[], None]) -> None:
     """Runs a command: a ValueError that this package raised is the user's to mend, one line on stderr and exit code 2.
 
-    A ValueError from deeper down is a defect of ours and keeps its traceback.
+    A ValueError that anything else raised (a library, `int("x")`) is a defect of ours and keeps its traceback.
     """
     try:
         main()
     except ValueError as error:
-        raised = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if PACKAGE not in raised.parents:
+        raised = traceback.extract_tb(error.__traceback__)[-1]
+        if PACKAGE not in Path(raised.filename).parents or not (raised.line or "").startswith("raise "):
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""A trained run in, its zero-shot scores in many languages out: predictions, report and picture in the run directory."""
+"""A trained run in, its zero-shot scores in many languages out: predictions, report and picture."""
 
 import json
 from collections.abc import Mapping, Sequence

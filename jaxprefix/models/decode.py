@@ -1,4 +1,4 @@
-"""Prefill and generation with a cache. A prefix is a cache that was trained; here the cache is a prefix that was computed.
+"""Prefill and generation. A prefix is a cache that was trained; here the cache is a prefix that was computed.
 
 Rows are right-padded: new tokens go to the same slots in every row, and each slot carries its own row's position.
 """

@@ -53,6 +53,11 @@ def _fault(path: Path, number: int, message: str) -> ValueError:
     return ValueError(f"{path}:{lines[number - 1]}: {message}")
 
 
+def prompt_end(prompt: str) -> str:
+    """The prompt with one newline at its end, so that it and the response tokenise apart."""
+    return prompt.removesuffix("\n") + "\n"
+
+
 def _checked(row: Row, path: Path, number: int) -> Row:
     """The row with all its columns, each of its type; `number` counts from 1."""
     # A column that other rows fill is None in a Parquet file and "" in a CSV file.
@@ -86,7 +91,7 @@ def _example(row: Row, language: str) -> Example:
         language=language,
         before="",
         context="",
-        after=row["prompt"].removesuffix("\n") + "\n",
+        after=prompt_end(row["prompt"]),
         response=row["response"],
         references=() if row["choices"] else (first_line(row["response"]),),
         choices=row["choices"],
