@@ -13,6 +13,9 @@ RUN_FILE = "run.json"
 # A run may go on with these changed; anything else would make it another run.
 MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
 
+ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every steps epochs limit lr".split())
+NOT_NEGATIVE = ("held_out", "clip", "weight_decay", "warmup", "seed")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -83,30 +86,16 @@ class RunConfig:
     prefix: PrefixTuning = field(default_factory=PrefixTuning)
     lora: LoRA = field(default_factory=LoRA)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """ValueError, in one line, for settings that cannot be or that contradict each other."""
         self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
-        wrong = [
-            name
-            for name in ("batch", "accumulate", "max_length", "log_every", "eval_every", "save_every")
-            if getattr(self, name) < 1
-        ]
-        wrong += [
-            name
-            for name in ("steps", "epochs", "limit")
-            if getattr(self, name) is not None and getattr(self, name) <= 0
-        ]
-        if wrong:
-            raise ValueError(f"--{wrong[0].replace('_', '-')} is {getattr(self, wrong[0])}; expected more than 0")
-        if (
-            self.held_out < 0
-            or self.clip < 0
-            or self.weight_decay < 0
-            or not 0 <= self.warmup <= 1
-            or (self.lr or 1) <= 0
-        ):
-            raise ValueError(
-                "--held-out, --clip and --weight-decay must be 0 or more, --warmup from 0 to 1, --lr above 0"
-            )
+        for name in ABOVE_ZERO + NOT_NEGATIVE:
+            value = getattr(self, name)
+            if value is not None and (value < 0 or (value == 0 and name in ABOVE_ZERO)):
+                expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+        if self.warmup > 1:
+            raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
         if self.batch % self.accumulate:

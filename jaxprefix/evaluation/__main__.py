@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -16,13 +17,14 @@ class Command:
 
     run: tyro.conf.Positional[Path]
     """The run directory that training printed."""
-    settings: tyro.conf.OmitArgPrefixes[Evaluation] = field(default_factory=Evaluation)
+    settings: Annotated[Evaluation, tyro.conf.arg(name="")] = field(default_factory=Evaluation)
     quiet: bool = False
     """No progress."""
 
 
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.evaluation")
+    command.settings.check()
     if emulated := mesh.prepare(command.settings.mesh, command.settings.platform):
         print(emulated)
     evaluate(command.run, command.settings, command.quiet)

@@ -49,7 +49,8 @@ class Evaluation:
     platform: str | None = None
     """cpu, cuda or tpu."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """ValueError, in one line, for settings that cannot be."""
         for name in ("limit", "batch"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
@@ -62,6 +63,7 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
 
     Scores of other tasks and languages that the run already has are kept. ValueError for what the user can mend.
     """
+    settings.check()
     described = read_run(directory)
     config = RunConfig.from_json(described["config"])
     chosen = _tasks(config, settings)

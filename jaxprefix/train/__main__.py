@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from jaxprefix import mesh, run, terminal
 class Command:
     """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default."""
 
-    config: tyro.conf.OmitArgPrefixes[run.RunConfig]
+    config: Annotated[run.RunConfig, tyro.conf.arg(name="")]
     output: Path | None = None
     """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
     quiet: bool = False
@@ -23,6 +24,7 @@ class Command:
 def main() -> None:
     arguments, default = _with_config(sys.argv[1:])
     command = tyro.cli(Command, args=arguments, default=Command(default), prog="python -m jaxprefix.train")
+    command.config.check()
     run.refuse_foreign_flags(arguments, command.config.method)
     emulated = mesh.prepare(command.config.mesh, command.config.platform)
     if emulated:

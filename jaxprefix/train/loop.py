@@ -35,6 +35,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
 
     Raises ValueError for anything that the user can mend; nothing is written before everything has been read.
     """
+    config.check()
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = _mesh(config)
