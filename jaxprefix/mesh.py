@@ -46,7 +46,7 @@ def prepare(text: str | None, platform: str | None) -> str | None:
     Returns the line that tells the user of the emulation, if there is any.
     """
     if platform:
-        os.environ["JAX_PLATFORMS"] = platform
+        jax.config.update("jax_platforms", platform)
     needed = 1 if text is None else parse(text)[0] * parse(text)[1]
     if needed == 1 or (not platform and _accelerated()):
         return None
@@ -67,12 +67,21 @@ def _accelerated() -> bool:
 
 def make(text: str | None = None) -> Mesh:
     """The mesh over the first devices; left out, all devices × 1."""
+    _wake()
     data, model = (jax.device_count(), 1) if text is None else parse(text)
     if data * model > jax.device_count():
         found = f"{jax.device_count()} {jax.devices()[0].platform}"
         raise ValueError(f"--mesh {text} needs {data * model} devices, found {found}; --platform cpu emulates any mesh")
     devices = jax.devices()[: data * model]
     return jax.make_mesh((data, model), ("data", "model"), (AxisType.Auto, AxisType.Auto), devices=devices)
+
+
+def _wake() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda
+        why = str(error) or "its plugin is not installed"
+        raise ValueError(f"JAX cannot use {jax.config.jax_platforms} here ({why}); choose --platform cpu") from None
 
 
 def shardings(mesh: Mesh, shapes: Any) -> Any:

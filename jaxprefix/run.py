@@ -198,8 +198,11 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
     """
     if output is None:
         return _numbered(config, name, base)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file; expected a new directory or an earlier run of this command")
+    place = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"--output {output}: {place} is a file; expected a new directory or an earlier run")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"--output {output}: {place} may not be written to; choose another directory")
     if not output.exists() or not any(output.iterdir()):
         return output, False
     if not (output / RUN_FILE).is_file():

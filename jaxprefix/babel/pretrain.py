@@ -56,7 +56,7 @@ class Pretrain:
     """Where the model goes; the one that is there is replaced at the end."""
     work: Path = Path("runs/babel-pretrain")
     """The run directory of the pretraining; run again to go on after a stop."""
-    steps: int = 3500
+    steps: int = 4000
     batch: int = 32
     lr: float = 3e-3
     quiet: bool = False

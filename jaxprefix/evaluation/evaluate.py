@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from rich.console import Console
@@ -46,8 +46,8 @@ class Evaluation:
     """Another evaluated run, such as the frozen base's, to show beside this one."""
     mesh: str | None = None
     """DATAxMODEL, such as 4x2; left out, all devices x 1."""
-    platform: str | None = None
-    """cpu, cuda or tpu."""
+    platform: Literal["cpu", "cuda", "tpu"] | None = None
+    """Where to run; cpu emulates any mesh."""
 
     def check(self) -> None:
         """ValueError, in one line, for settings that cannot be."""
@@ -128,7 +128,7 @@ def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
     if settings.eval_file:
         return [own_rows_task(settings.eval_file)]
     if settings.task:
-        return [_measuring(name) for name in settings.task.split(",")]
+        return [_measuring(name) for name in dict.fromkeys(settings.task.split(","))]
     if config.train_file:
         raise ValueError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
     return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]

@@ -1,6 +1,7 @@
 """metrics.jsonl, one row a step, and its copies for TensorBoard and Weights & Biases."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,22 @@ def read(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
+def check_extras(config: RunConfig) -> None:
+    """ValueError for a logger that is not installed, before anything is written."""
+    if config.tensorboard and not find_spec("tensorboardX"):
+        raise ValueError("--tensorboard needs an extra: pip install 'jaxprefix[tensorboard]'")
+    if config.wandb and not find_spec("wandb"):
+        raise ValueError(f"--wandb {config.wandb} needs an extra: pip install 'jaxprefix[wandb]'")
+
+
 def _tensorboard(directory: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
-    except ImportError:
-        raise ValueError("--tensorboard needs an extra: pip install 'jaxprefix[tensorboard]'") from None
+    from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+
     return SummaryWriter(str(directory / "tensorboard"))
 
 
 def _wandb(directory: Path, config: RunConfig) -> Any:
-    try:
-        import wandb  # type: ignore[import-not-found]
-    except ImportError:
-        raise ValueError(f"--wandb {config.wandb} needs an extra: pip install 'jaxprefix[wandb]'") from None
+    import wandb  # type: ignore[import-not-found]
+
     # The directory's name is the run's id: a resumed run goes on in the same place.
     return wandb.init(project=config.wandb, id=directory.name, resume="allow", dir=directory, config=config.as_json())

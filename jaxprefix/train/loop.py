@@ -26,7 +26,7 @@ from jaxprefix.terminal import progress
 from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, steps_from
-from jaxprefix.train.journal import Journal
+from jaxprefix.train.journal import Journal, check_extras
 from jaxprefix.train.step import State, held_out_loss, train_step
 
 
@@ -36,6 +36,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     Raises ValueError for anything that the user can mend; nothing is written before everything has been read.
     """
     config.check()
+    check_extras(config)
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = _mesh(config)
@@ -102,6 +103,11 @@ class Trainer:
         """Trains from the last checkpoint, or the start, to the last step."""
         checkpoints = Checkpoints(directory)
         if checkpoints.latest is not None:
+            if checkpoints.latest > self.plan.steps:
+                raise ValueError(
+                    f"{directory} is at step {checkpoints.latest} already, beyond the {self.plan.steps} asked for; "
+                    "choose a new --output to train less"
+                )
             params, moments, position = checkpoints.restore(self.state.params, self.state.optimizer)
             self.state = State(params, moments, self._scalar(position["step"]))
             print(f"resumed at step {position['step']} of {self.plan.steps}")
