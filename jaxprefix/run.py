@@ -1,5 +1,6 @@
 """RunConfig and the run directory: run.json says everything that a run can be repeated from."""
 
+import importlib.util
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields
@@ -96,6 +97,12 @@ class RunConfig:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
         if self.warmup > 1:
             raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
+        for flag, wanted, package in (
+            ("tensorboard", self.tensorboard, "tensorboardX"),
+            ("wandb", self.wandb, "wandb"),
+        ):
+            if wanted and importlib.util.find_spec(package) is None:
+                raise ValueError(f"--{flag} needs an extra: pip install 'jaxprefix[{flag}]'")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
         if self.batch % self.accumulate:

@@ -24,6 +24,11 @@ READ = frozenset(
     "hidden_act max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters attention_bias mlp_bias "
     "tie_word_embeddings sliding_window layer_types".split()
 )
+SCALING_KEYS = {  # by the kind of Rope
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,13 @@ def _refuse(values: Mapping[str, Any]) -> None:
         if values.get(bias):
             raise ValueError(f"{bias} is true; models with biases are not supported")
     layer_types = values.get("layer_types")
-    if layer_types is not None and len(set(layer_types)) > 1:
-        raise ValueError(f"layer_types mixes {sorted(set(layer_types))}; expected one kind for all layers")
+    # transformers' Llama and Mistral read only the window; other programs believe the list, so the two have to agree.
+    kind = "full_attention" if values.get("sliding_window") is None else "sliding_attention"
+    if layer_types is not None and set(layer_types) != {kind}:
+        raise ValueError(
+            f"layer_types has {sorted(set(layer_types))} with sliding_window {values.get('sliding_window')}; "
+            f"expected {kind!r} for all layers"
+        )
 
 
 def _number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
@@ -159,7 +169,7 @@ def _number(values: Mapping[str, Any], key: str, default: float | None = None) -
 
 def _positive(values: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = _number(values, key, default)
-    if value != int(value) or value < 1:
+    if not float(value).is_integer() or value < 1:
         raise ValueError(f"{key} is {value!r}; expected a whole number of at least 1")
     return int(value)
 
@@ -178,29 +188,47 @@ def _window(values: Mapping[str, Any], architecture: str) -> int | None:
 
 def _rope(values: Mapping[str, Any]) -> Rope:
     """`rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5); they may not contradict each other."""
-    scaling = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise ValueError(f"rope_parameters is {scaling!r}; expected an object")
-    places = [place["rope_theta"] for place in (values, scaling) if place.get("rope_theta") is not None]
-    if not places:
-        raise ValueError(
-            "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
-        )
-    if len(set(places)) > 1:
-        raise ValueError(f"rope_theta is {places[0]} at the top and {places[1]} in rope_parameters; expected one value")
-    theta = float(_number({"rope_theta": places[0]}, "rope_theta"))
+    new, old = (dict(_object(values, key)) for key in ("rope_parameters", "rope_scaling"))
+    theta = _theta([place["rope_theta"] for place in (values, new, old) if place.get("rope_theta") is not None])
+    for place in (new, old):
+        place.pop("rope_theta", None)
+    if new and old and new != old:
+        raise ValueError(f"rope_scaling and rope_parameters contradict each other: {old} and {new}")
+    scaling = new or old
     kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in SCALING_KEYS:
+        raise ValueError(f"rope_type {kind!r} is not supported; expected {', '.join(SCALING_KEYS)}")
+    if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
+        raise ValueError(
+            f"unknown key {unknown[0]!r} of the rope_type {kind!r}; it could change the numbers: not skipped"
+        )
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
         return Rope(theta, "linear", factor=float(_number(scaling, "factor")))
-    if kind == "llama3":
-        return Rope(
-            theta,
-            "llama3",
-            factor=float(_number(scaling, "factor")),
-            low_frequency_factor=float(_number(scaling, "low_freq_factor")),
-            high_frequency_factor=float(_number(scaling, "high_freq_factor")),
-            original_positions=_positive(scaling, "original_max_position_embeddings"),
+    return Rope(
+        theta,
+        "llama3",
+        factor=float(_number(scaling, "factor")),
+        low_frequency_factor=float(_number(scaling, "low_freq_factor")),
+        high_frequency_factor=float(_number(scaling, "high_freq_factor")),
+        original_positions=_positive(scaling, "original_max_position_embeddings"),
+    )
+
+
+def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = values.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{key} is {found!r}; expected an object")
+    return found
+
+
+def _theta(given: list[Any]) -> float:
+    """The one value of `rope_theta` in all places that give one."""
+    if not given:
+        raise ValueError(
+            "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
         )
-    raise ValueError(f"rope_type {kind!r} is not supported; expected default, linear or llama3")
+    if given[0] != given[-1]:
+        raise ValueError(f"rope_theta is {given[0]} at the top and {given[-1]} in rope_parameters; expected one value")
+    return float(_number({"rope_theta": given[0]}, "rope_theta"))

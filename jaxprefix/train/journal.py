@@ -1,5 +1,6 @@
 """metrics.jsonl, one row a step, and its copies for TensorBoard and Weights & Biases."""
 
+import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,7 @@ def check_extras(config: RunConfig) -> None:
 
 
 def _tensorboard(directory: Path) -> Any:
-    from tensorboardX import SummaryWriter  # type: ignore[import-not-found]
+    from tensorboardX import SummaryWriter
 
     return SummaryWriter(str(directory / "tensorboard"))
 
@@ -64,5 +65,9 @@ def _tensorboard(directory: Path) -> Any:
 def _wandb(directory: Path, config: RunConfig) -> Any:
     import wandb  # type: ignore[import-not-found]
 
-    # The directory's name is the run's id: a resumed run goes on in the same place.
-    return wandb.init(project=config.wandb, id=directory.name, resume="allow", dir=directory, config=config.as_json())
+    # The place is the run's id: a resumed run goes on in the same record, another machine's runs/first is another one.
+    place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
+    settings = config.as_json()
+    return wandb.init(
+        project=config.wandb, name=directory.name, id=place, resume="allow", dir=directory, config=settings
+    )

@@ -112,6 +112,8 @@ class Trainer:
             self.state = State(params, moments, self._scalar(position["step"]))
             print(f"resumed at step {position['step']} of {self.plan.steps}")
         start = int(self.state.step)
+        if start > self.plan.steps:
+            raise ValueError(f"{directory} has {start} steps behind it; --steps {self.plan.steps} would go back")
         journal = Journal(directory, self.config, start)
         try:
             with progress(quiet) as bar:
