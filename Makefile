@@ -16,12 +16,13 @@ help:
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
 	@echo "make lint      ruff and pyright"
-	@echo "make clean     remove the environment, the caches and runs/demo; other runs are kept"
+	@echo "make clean     remove the environment, the caches and the demo's runs; other runs are kept"
 	@echo "PYTHON=...     the Python >= 3.11 that makes the environment (now: $(PYTHON))"
 
 demo: $(RUNTIME)
+	$(BIN)/python -m jaxprefix.train --method none --output runs/demo-base
 	$(BIN)/python -m jaxprefix.train --output runs/demo
-	$(BIN)/python -m jaxprefix.evaluation runs/demo
+	$(BIN)/python -m jaxprefix.evaluation runs/demo --baseline runs/demo-base
 
 test: $(TESTING)
 	$(BIN)/python -m pytest
@@ -36,7 +37,7 @@ lint: $(TESTING)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dist runs/demo
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dist runs/demo runs/demo-base
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml

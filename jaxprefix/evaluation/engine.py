@@ -132,13 +132,23 @@ def _chosen(
 def _row(task: Task, question: Question, prediction: str, more: dict[str, Any]) -> dict[str, Any]:
     """One line of predictions.jsonl."""
     example = question.example
+    answer = {"prediction": prediction, "scores": task.score(prediction, example), "parse_failure": False}
+    return description(task, example) | answer | more
+
+
+def description(task: Task, example: Example) -> dict[str, Any]:
+    """What is asked, as predictions.jsonl has it."""
     return {
         "task": task.name,
         "language": example.language,
         "id": example.id,
         "prompt": example.prompt,
-        "prediction": prediction,
         "references": list(example.references or (example.response,)),
-        "scores": task.score(prediction, example),
-        "parse_failure": False,
-    } | more
+        "choices": list(example.choices),
+    }
+
+
+def same_question(row: dict[str, Any]) -> tuple:
+    """Two rows with equal results ask the same; an id alone is not enough, a user's file may have changed."""
+    parts = (row[name] for name in ("language", "id", "prompt"))
+    return *parts, tuple(row["references"]), tuple(row["choices"])

@@ -14,7 +14,7 @@ from jaxprefix import tasks
 from jaxprefix.base import load_weights, open_base
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.engine import Model, Question, predict, questions
+from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question
 from jaxprefix.models.adapters import NoAdapter
 from jaxprefix.run import RunConfig, read_run
 from jaxprefix.tasks.own import own_rows_task
@@ -61,7 +61,8 @@ class Evaluation:
 def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> report.Report:
     """Predicts, scores, writes predictions.jsonl, report.json, report.md and report.png, and prints the tables.
 
-    Scores of other tasks and languages that the run already has are kept. ValueError for what the user can mend.
+    What the run's adapter has answered before is not asked again, and scores of other tasks and languages stay.
+    ValueError for what the user can mend.
     """
     settings.check()
     described = read_run(directory)
@@ -69,17 +70,14 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     chosen = _tasks(config, settings)
     wanted = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
     baseline = _baseline(settings.baseline)
-    examples = {
-        (task.name, language): _examples(task, language, settings, config) for task, language in wanted
-    }  # read before the model is loaded: what is missing is said at once
+    # Rows are read before the model is loaded: what is missing is said at once.
+    examples = {(task.name, language): _examples(task, language, settings, config) for task, language in wanted}
     model, step = open_model(directory, config, described["base"], settings)
     asked = {task.name: _questions(model, task, examples) for task in chosen}
-    kept = [row for row in _read(directory) if row["step"] == step and (row["task"], row["language"]) not in examples]
-    rows = kept + [
-        row | {"step": step}
-        for task in chosen
-        for row in _predict(model, task, asked[task.name], settings.batch, quiet)
-    ]
+    earlier = [row for row in _read(directory) if row["step"] == step]
+    rows = [row for row in earlier if (row["task"], row["language"]) not in examples]
+    for task in chosen:
+        rows += _answers(model, task, asked[task.name], earlier, settings.batch, step, quiet)
     _write(directory, rows)
     found = build(config, rows)
     notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
@@ -162,16 +160,25 @@ def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     return asked
 
 
-def _predict(model: Model, task: Task, asked: Sequence[Question], size: int, quiet: bool) -> list[dict[str, Any]]:
-    """Prediction rows in the order of the questions."""
-    rows = []
+def _answers(
+    model: Model,
+    task: Task,
+    asked: Sequence[Question],
+    earlier: Sequence[dict[str, Any]],
+    size: int,
+    step: int,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """Prediction rows in the order of the questions; those that `earlier` rows answer are taken from there."""
+    known = {same_question(row): row for row in earlier if row["task"] == task.name}
+    keys = [same_question(description(task, question.example)) for question in asked]
+    new = [question for question, key in zip(asked, keys, strict=True) if key not in known]
     with progress(quiet) as bar:
-        shown = bar.add_task(task.name, total=len(asked), rate="rows")
-        for part in predict(model, task, asked, size):
-            rows += part
+        shown = bar.add_task(task.name, total=len(new), rate="rows")
+        for part in predict(model, task, new, size) if new else ():
+            known |= {same_question(row): row | {"step": step} for row in part}
             bar.update(shown, advance=len(part))
-    place = {(each.example.language, each.example.id): index for index, each in enumerate(asked)}
-    return sorted(rows, key=lambda row: place[row["language"], row["id"]])
+    return [known[key] for key in keys]
 
 
 def _baseline(directory: Path | None) -> report.Report | None:

@@ -196,7 +196,7 @@ def _rope(values: Mapping[str, Any]) -> Rope:
         raise ValueError(f"rope_scaling and rope_parameters contradict each other: {old} and {new}")
     scaling = new or old
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in SCALING_KEYS:
+    if kind not in tuple(SCALING_KEYS):
         raise ValueError(f"rope_type {kind!r} is not supported; expected {', '.join(SCALING_KEYS)}")
     if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
         raise ValueError(
@@ -229,6 +229,6 @@ def _theta(given: list[Any]) -> float:
         raise ValueError(
             "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
         )
-    if given[0] != given[-1]:
+    if any(value != given[0] for value in given):
         raise ValueError(f"rope_theta is {given[0]} at the top and {given[-1]} in rope_parameters; expected one value")
     return float(_number({"rope_theta": given[0]}, "rope_theta"))

@@ -34,7 +34,7 @@ def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardi
         shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
     with ExitStack() as stack:
         files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
-        tensors = {name: files[path].get_slice(name) for path in files for name in files[path].keys()}
+        tensors = _tensors(files)
         _check(tensors, config, shapes, directory)
 
         def leaf(path: tuple, shape: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -116,6 +116,17 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from None
+
+
+def _tensors(files: Mapping[Path, Any]) -> dict[str, Any]:
+    """Every tensor of the files by its name, not read yet."""
+    tensors = {}
+    for path, file in files.items():
+        for name in file.keys():
+            if name in tensors:
+                raise ValueError(f"{path}: tensor {name} is in another shard too; download the model again")
+            tensors[name] = file.get_slice(name)
+    return tensors
 
 
 def _check(tensors: Mapping[str, Any], config: DecoderConfig, shapes: Any, directory: Path) -> None:

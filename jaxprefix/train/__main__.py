@@ -8,6 +8,8 @@ from typing import Annotated
 import tyro
 
 from jaxprefix import mesh, run, terminal
+from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.train.loop import train
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,13 @@ def main() -> None:
     emulated = mesh.prepare(command.config.mesh, command.config.platform)
     if emulated:
         print(emulated)
-    from jaxprefix.train.loop import train  # wakes JAX, whose platform had to be chosen before
-
     directory = train(command.config, command.output, command.quiet)
-    print(f"evaluate: python -m jaxprefix.evaluation {directory}")
+    if command.config.model or command.config.task or command.config.train_file:
+        print(f"evaluate: python -m jaxprefix.evaluation {directory}")
+        return
+    # The embedded default is the whole job in small, its evaluation takes seconds; a benchmark's can take hours.
+    settings = Evaluation(mesh=command.config.mesh, platform=command.config.platform)
+    evaluate(directory, settings, command.quiet)
 
 
 def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
