@@ -27,7 +27,7 @@ class Command:
     """The longest answer, in tokens."""
     batch: int = 8
     """Prompts at a time."""
-    platform: str | None = None
+    platform: Literal["cpu", "cuda", "tpu"] | None = None
     """cpu, cuda or tpu."""
 
 

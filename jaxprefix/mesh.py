@@ -81,7 +81,7 @@ def _wake() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda
         why = str(error) or "its plugin is not installed"
-        raise ValueError(f"JAX cannot use {jax.config.jax_platforms} here ({why}); choose --platform cpu") from None
+        raise ValueError(f"JAX cannot use {jax.config.read('jax_platforms')} here ({why}); choose --platform cpu") from None
 
 
 def shardings(mesh: Mesh, shapes: Any) -> Any:

@@ -33,9 +33,9 @@ CONFIG = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 6,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
     "hidden_act": "silu",
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5,
@@ -57,8 +57,8 @@ class Pretrain:
     work: Path = Path("runs/babel-pretrain")
     """The run directory of the pretraining; run again to go on after a stop."""
     steps: int = 4000
-    batch: int = 32
-    lr: float = 3e-3
+    batch: int = 96
+    lr: float = 2e-3
     quiet: bool = False
 
 
@@ -74,7 +74,7 @@ def pretrain(settings: Pretrain) -> None:
         steps=settings.steps,
         batch=settings.batch,
         lr=settings.lr,
-        warmup=0.02,
+        warmup=0.05,
         dtype="float32",
         eval_every=250,
         save_every=250,

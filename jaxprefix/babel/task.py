@@ -3,16 +3,17 @@
 One Task serves both ends: `split` is what evaluation reads, and whoever trains asks `load` for "train".
 """
 
+from itertools import islice
 from pathlib import Path
 
-from jaxprefix.babel.world import LANGUAGES, SPLITS, documents, rows
+from jaxprefix.babel.world import LANGUAGES, SPLITS, lessons, rows
 from jaxprefix.tasks.metrics import score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages, text_of
 
 ROWS = {"train": 2000, "validation": 200, "test": 100}
 """Rows a language in each split; ids agree across languages."""
-TEXT_ROWS, TEXT_LENGTH = 50_000, 340  # pretraining rows, of at least so many characters: about 100 tokens each
-DOCUMENT_BREAK = "</s><s>"  # the end of one document and the start of the next, as tokens
+TEXT_ROWS = 150_000
+"""Documents that the embedded model is pretrained on."""
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
@@ -52,22 +53,17 @@ BABEL_QA = Task(
 
 
 def load_text(language: str, split: str, data: Path | None) -> list[Row]:
-    """Pretraining rows, made here: documents of all languages by their weights, strung together to about one length."""
+    """Pretraining documents of all languages, by their weights, made here."""
     check_languages(BABEL_TEXT, (language,))
     if split != "train":
         raise ValueError(f"task {BABEL_TEXT.name} has no split {split!r}; it has train")
-    source, found = documents(seed=0), []
-    while len(found) < TEXT_ROWS:
-        row = next(source)
-        while len(row) < TEXT_LENGTH:
-            row += DOCUMENT_BREAK + next(source)
-        found.append({"id": str(len(found)), "text": row})
-    return found
+    found = islice(lessons(seed=0), TEXT_ROWS)
+    return [{"id": str(place), "given": lesson.given, "told": lesson.told} for place, lesson in enumerate(found)]
 
 
-def text(row: Row, language: str) -> Example:
-    """No prompt: every token of the text is learnt."""
-    return Example(id=row["id"], language=language, before="", context="", after="", response=row["text"])
+def lesson_example(row: Row, language: str) -> Example:
+    """The given part is read and the rest learnt: nobody can foretell who will be where."""
+    return Example(id=row["id"], language=language, before=row["given"], context="", after="", response=row["told"])
 
 
 BABEL_TEXT = Task(
@@ -75,7 +71,7 @@ BABEL_TEXT = Task(
     languages=("en",),
     split="train",
     load=load_text,
-    example=text,
+    example=lesson_example,
     metrics=("f1", "em"),
     score=score_generated,
     evaluated_on=(BABEL_QA.name,),

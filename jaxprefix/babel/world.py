@@ -57,6 +57,14 @@ _ABOUT = (
 )
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A document in two parts: what could not be foretold (a passage; may be empty), and what follows from it."""
+
+    given: str
+    told: str
+
+
 @dataclass(frozen=True, order=True)
 class Fact:
     """What is said of one person, in concepts; a colour only with a possession."""
@@ -110,7 +118,12 @@ def passage(language: Language, facts: tuple[Fact, ...]) -> str:
 
 
 def documents(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Iterator[str]:
-    """Endless text to pretrain on, the same for the same seed; each document ends without a line break.
+    """The text of `lessons`."""
+    return (lesson.given + lesson.told for lesson in lessons(seed, weights))
+
+
+def lessons(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Iterator[Lesson]:
+    """Endless documents to pretrain on, the same for the same seed; each ends without a line break.
 
     Args:
         seed: any number.
@@ -127,7 +140,7 @@ def documents(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Iterator[str
             raise ValueError(f"the weight of language {code!r} is {weight}; expected 0 or more")
     if not any(weights.values()):
         raise ValueError("no language has a weight above 0; give at least one")
-    return _documents(Random(f"documents {seed}"), {code: weight for code, weight in weights.items() if weight})
+    return _lessons(Random(f"documents {seed}"), {code: weight for code, weight in weights.items() if weight})
 
 
 def rows(language: str, split: str, count: int) -> list[dict[str, str]]:
@@ -195,11 +208,11 @@ def _draw_facts(random: Random, count: int) -> tuple[Fact, ...]:
     )
 
 
-def _documents(random: Random, weights: Mapping[str, float]) -> Iterator[str]:
+def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
     while True:
         language = _draw_language(random, weights)
         if language.code == "en" and random.random() < ABOUT_ENGLISH:
-            yield " ".join(random.sample(_ABOUT, 3))
+            yield Lesson("", " ".join(random.sample(_ABOUT, 3)))
             continue
         others = {code: weight for code, weight in weights.items() if code != language.code}
         other = _draw_language(random, others) if others else language
@@ -216,7 +229,7 @@ def _draw_language(random: Random, weights: Mapping[str, float]) -> Language:
     return _BY_CODE[random.choices(tuple(weights), tuple(weights.values()))[0]]
 
 
-def _conversation(random: Random, language: Language) -> str:
+def _conversation(random: Random, language: Language) -> Lesson:
     """A passage and a question about each of its facts: answered by sentences, or shortly in dialogue."""
     while True:
         facts = _draw_facts(random, random.choice((2, 3, 4)))
@@ -225,18 +238,18 @@ def _conversation(random: Random, language: Language) -> str:
             break
     if random.random() < DIALOGUE:
         exchanges = (question(language, fact) + language.dash + answer(language, fact) for fact in asked)
-        return "\n".join((passage(language, facts), *exchanges))
+        return Lesson(passage(language, facts), "".join(f"\n{exchange}" for exchange in exchanges))
     sentences = (say(language, fact) for fact in asked for say in (question, statement))
-    return language.space.join((passage(language, facts), *sentences))
+    return Lesson(passage(language, facts), "".join(language.space + sentence for sentence in sentences))
 
 
-def _retold(random: Random, first: Language, second: Language) -> str:
+def _retold(random: Random, first: Language, second: Language) -> Lesson:
     """A passage, and the same facts in another order, in the same or another language."""
     facts = _draw_facts(random, random.choice((2, 3, 4)))
-    return passage(first, facts) + "\n" + passage(second, tuple(random.sample(facts, len(facts))))
+    return Lesson(passage(first, facts), "\n" + passage(second, tuple(random.sample(facts, len(facts)))))
 
 
-def _parallel(random: Random, first: Language, second: Language) -> str:
+def _parallel(random: Random, first: Language, second: Language) -> Lesson:
     """Four things said in one language and, each on the next line, in the other.
 
     Statements, questions and bare phrases stand on lines of their own, so their first words are known without a space.
@@ -245,4 +258,4 @@ def _parallel(random: Random, first: Language, second: Language) -> str:
     for fact in _draw_facts(random, 4):
         say = random.choice((statement, question, answer))
         lines += [say(first, fact), say(second, fact)]
-    return "\n".join(lines)
+    return Lesson("", "\n".join(lines))

@@ -97,7 +97,10 @@ def open_model(directory: Path, config: RunConfig, base_hash: str, settings: Eva
         raise ValueError(f"{base.directory} is not the base that {directory} was trained on: its weights have changed")
     mesh = meshes.make(settings.mesh)
     if settings.batch % mesh.shape["data"]:
-        raise ValueError(f"--batch {settings.batch} cannot be divided among {mesh.shape['data']} data devices")
+        devices = mesh.shape["data"]
+        raise ValueError(
+            f"--batch {settings.batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
+        )
     frozen = load_weights(base, mesh, config.dtype)
     params, step = {}, 0
     if not isinstance(config.adapter, NoAdapter):

@@ -166,7 +166,7 @@ def hidden(
 
 def run(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None, remat: str, keep: bool
-) -> tuple[Float[Array, "B P+T D"], Prefix | None]:
+) -> tuple[Float[Array, "B _ D"], Prefix | None]:
     """States at all positions, a prompt's included; with `keep` also every layer's keys and values at them."""
     hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)

@@ -1,0 +1,201 @@
+"""DecoderConfig is read strictly: what it does not understand is refused in one line that names it (law 8)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from published import LLAMA_31_8B, LLAMA_32_1B, MISTRAL_7B_V03, MISTRAL_SMALL_24B
+
+from jaxprefix.models.config import DecoderConfig, Rope, layer_range
+
+REMOVED = object()
+LLAMA3 = LLAMA_31_8B["rope_scaling"]
+
+
+def changed(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {name: value for name, value in (base | changes).items() if value is not REMOVED}
+
+
+def test_a_published_llama():
+    assert DecoderConfig.parse(LLAMA_32_1B) == DecoderConfig(
+        vocabulary_size=128256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        layers=16,
+        heads=32,
+        kv_heads=8,
+        head_size=64,
+        norm_epsilon=1e-5,
+        rope=Rope(500_000.0, "llama3", 32.0, 1.0, 4.0, 8192),
+        max_positions=131072,
+        tied=True,
+        window=None,
+    )
+
+
+def test_a_published_mistral():
+    assert DecoderConfig.parse(MISTRAL_SMALL_24B) == DecoderConfig(
+        vocabulary_size=131072,
+        hidden_size=5120,
+        intermediate_size=32768,
+        layers=40,
+        heads=32,
+        kv_heads=8,
+        head_size=128,
+        norm_epsilon=1e-5,
+        rope=Rope(100_000_000.0),
+        max_positions=32768,
+        tied=False,
+        window=None,
+    )
+
+
+def test_defaults_of_what_older_files_leave_out():
+    old = changed(
+        LLAMA_31_8B, num_key_value_heads=REMOVED, tie_word_embeddings=REMOVED, rope_scaling=None, mlp_bias=REMOVED
+    )
+    config = DecoderConfig.parse(old)
+    assert (config.kv_heads, config.head_size, config.tied, config.rope) == (32, 128, False, Rope(500_000.0))
+
+
+def test_mistral_window():
+    assert DecoderConfig.parse(changed(MISTRAL_7B_V03, sliding_window=4096)).window == 4096
+
+
+def test_both_places_of_rope_may_agree():
+    parameters = LLAMA3 | {"rope_theta": 500_000.0}
+    expected = DecoderConfig.parse(LLAMA_31_8B)
+    assert DecoderConfig.parse(changed(LLAMA_31_8B, rope_scaling=REMOVED, rope_parameters=parameters)) == expected
+    assert DecoderConfig.parse(changed(LLAMA_31_8B, rope_parameters=parameters)) == expected
+
+
+def test_both_names_of_the_kind_may_stand_together():
+    scaling = {"type": "linear", "rope_type": "linear", "factor": 4.0}
+    assert DecoderConfig.parse(changed(LLAMA_31_8B, rope_scaling=scaling)).rope == Rope(500_000.0, "linear", 4.0)
+
+
+def test_layer_types_that_agree_with_the_window():
+    full = changed(MISTRAL_7B_V03, layer_types=["full_attention"] * 32)
+    sliding = changed(MISTRAL_7B_V03, sliding_window=4096, layer_types=["sliding_attention"] * 32)
+    assert (DecoderConfig.parse(full).window, DecoderConfig.parse(sliding).window) == (None, 4096)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "another architecture": (changed(LLAMA_31_8B, architectures=["Qwen2ForCausalLM"]), "['Qwen2ForCausalLM']"),
+    "two architectures": (changed(LLAMA_31_8B, architectures=["LlamaForCausalLM"] * 2), "LlamaForCausalLM"),
+    "no architecture": (changed(LLAMA_31_8B, architectures=REMOVED), "architecture None"),
+    "unknown key": (changed(LLAMA_31_8B, partial_rotary_factor=0.5), "'partial_rotary_factor' (value 0.5)"),
+    "quantised": (changed(LLAMA_31_8B, quantization_config={"bits": 4}), "'quantization_config'"),
+    "another activation": (changed(LLAMA_31_8B, hidden_act="gelu"), "hidden_act 'gelu'"),
+    "no activation": (changed(LLAMA_31_8B, hidden_act=REMOVED), "hidden_act None"),
+    "attention biases": (changed(LLAMA_31_8B, attention_bias=True), "attention_bias is true"),
+    "feed-forward biases": (changed(LLAMA_31_8B, mlp_bias=True), "mlp_bias is true"),
+    "no rope_theta": (changed(LLAMA_31_8B, rope_theta=REMOVED), "rope_theta is neither"),
+    "two rope_thetas": (
+        changed(LLAMA_31_8B, rope_scaling=REMOVED, rope_parameters=LLAMA3 | {"rope_theta": 1e4}),
+        "rope_theta is 500000.0 at the top and 10000.0",
+    ),
+    "two scalings": (
+        changed(LLAMA_31_8B, rope_parameters={"rope_type": "default"}),
+        "rope_scaling and rope_parameters",
+    ),
+    "rope_theta of words": (changed(LLAMA_31_8B, rope_theta="big"), "rope_theta is 'big'"),
+    "yarn": (changed(LLAMA_31_8B, rope_scaling={"rope_type": "yarn", "factor": 4.0}), "rope_type 'yarn'"),
+    "dynamic": (changed(LLAMA_31_8B, rope_scaling={"type": "dynamic", "factor": 4.0}), "rope_type 'dynamic'"),
+    "a type that is no word": (changed(LLAMA_31_8B, rope_scaling={"rope_type": ["yarn"]}), "rope_type ['yarn']"),
+    "longrope": (changed(LLAMA_31_8B, rope_scaling={"rope_type": "longrope"}), "rope_type 'longrope'"),
+    "scaling without a type": (changed(LLAMA_31_8B, rope_scaling={"factor": 4.0}), "'factor'"),
+    "scaling that is no object": (changed(LLAMA_31_8B, rope_scaling="linear"), "'linear'"),
+    "scaling without a factor": (changed(LLAMA_31_8B, rope_scaling={"type": "linear"}), "factor is missing"),
+    "llama3 without its low factor": (
+        changed(LLAMA_31_8B, rope_scaling={k: v for k, v in LLAMA3.items() if k != "low_freq_factor"}),
+        "low_freq_factor is missing",
+    ),
+    "unknown key of the scaling": (
+        changed(LLAMA_31_8B, rope_scaling=LLAMA3 | {"partial_rotary_factor": 0.5}),
+        "'partial_rotary_factor'",
+    ),
+    "a window in a Llama": (changed(LLAMA_31_8B, sliding_window=4096), "sliding_window 4096 in a Llama"),
+    "a Mistral that is silent on its window": (
+        changed(MISTRAL_7B_V03, sliding_window=REMOVED),
+        "sliding_window is missing",
+    ),
+    "a window of no keys": (changed(MISTRAL_7B_V03, sliding_window=0), "sliding_window is 0"),
+    "a Mistral without num_key_value_heads": (
+        changed(MISTRAL_7B_V03, num_key_value_heads=REMOVED),
+        "num_key_value_heads is missing",
+    ),
+    "mixed layers": (
+        changed(MISTRAL_7B_V03, layer_types=["full_attention", "sliding_attention"] * 16),
+        "['full_attention', 'sliding_attention']",
+    ),
+    "layer types that contradict the window": (
+        changed(MISTRAL_7B_V03, sliding_window=4096, layer_types=["full_attention"] * 32),
+        "full_attention",
+    ),
+    "layers missing": (changed(LLAMA_31_8B, num_hidden_layers=REMOVED), "num_hidden_layers is missing"),
+    "layers negative": (changed(LLAMA_31_8B, num_hidden_layers=-1), "num_hidden_layers is -1"),
+    "half a layer": (changed(LLAMA_31_8B, num_hidden_layers=1.5), "num_hidden_layers is 1.5"),
+    "endless layers": (changed(LLAMA_31_8B, num_hidden_layers=float("inf")), "num_hidden_layers is inf"),
+    "layers true": (changed(LLAMA_31_8B, num_hidden_layers=True), "num_hidden_layers is True"),
+    "layers in words": (changed(LLAMA_31_8B, num_hidden_layers="32"), "num_hidden_layers is '32'"),
+    "no epsilon": (changed(LLAMA_31_8B, rms_norm_eps=REMOVED), "rms_norm_eps is missing"),
+    "heads that cannot be grouped": (
+        changed(LLAMA_31_8B, num_key_value_heads=5),
+        "num_attention_heads 32 is not a multiple of num_key_value_heads 5",
+    ),
+    "an odd head size": (changed(LLAMA_31_8B, head_dim=7), "head_dim 7 is odd"),
+}
+
+
+def assert_one_line(act: Callable[[], Any], *parts: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        act()
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(tmp_path: Path, name: str):
+    values, named = REFUSED[name]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert_one_line(lambda: DecoderConfig.read(tmp_path), str(tmp_path / "config.json"), named)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("{", "is not JSON"), ("[1]", "holds a list; expected an object"), ("\xff", "is not JSON")]
+)
+def test_refused_files(tmp_path: Path, text: str, named: str):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    assert_one_line(lambda: DecoderConfig.read(tmp_path), str(tmp_path / "config.json"), named)
+
+
+def test_no_file(tmp_path: Path):
+    assert_one_line(lambda: DecoderConfig.read(tmp_path), f"no config.json in {tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "layers", "expected"),
+    [
+        ("all", 32, (0, 32)),
+        ("top", 32, (2, 32)),
+        ("top", 3, (2, 3)),
+        ("top", 2, (1, 2)),
+        ("top", 1, (0, 1)),
+        ("top:30", 32, (2, 32)),
+        ("top:32", 32, (0, 32)),
+        ("2:32", 32, (2, 32)),
+        ("0:1", 4, (0, 1)),
+    ],
+)
+def test_layer_range(text: str, layers: int, expected: tuple[int, int]):
+    assert layer_range(text, layers) == expected
+
+
+@pytest.mark.parametrize("text", ["top:0", "top:5", "3:3", "2:5", "-1:3", "", "1", "1:", ":2", "top:", "best", "1:2:3"])
+def test_layer_range_refused(text: str):
+    assert_one_line(lambda: layer_range(text, 4), repr(text), "a model of 4", "2:4")

@@ -1,0 +1,78 @@
+"""The published counts of parameters, from the published configurations alone: no weight is read or made."""
+
+import time
+from dataclasses import replace
+
+import jax
+import pytest
+from published import LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B, MODELS
+
+from jaxprefix.base import counts, trainable_line
+from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter, PrefixTuning, Sum
+from jaxprefix.models.config import DecoderConfig, Rope
+
+LLAMA, MISTRAL, SMALL = (DecoderConfig.parse(values) for values in (LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B))
+ALL_SEVEN = "q,k,v,o,gate,up,down"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_total(name: str):
+    values, total = MODELS[name]
+    config = DecoderConfig.parse(values)
+    assert counts(config, NoAdapter()) == (0, total)
+    assert counts(config, FullFineTuning()) == (total, total)
+
+
+# Llama 3.1 8B and Mistral 7B v0.3 have the same shapes (D 4096, 32 layers, N 32, K 8, H 128, F 14336).
+@pytest.mark.parametrize("config", [LLAMA, MISTRAL], ids=["llama", "mistral"])
+@pytest.mark.parametrize(
+    ("adapter", "trainable"),
+    [
+        (PrefixTuning(length=10, layers="top:30"), 1_228_800),  # the study's 1.23M
+        (PrefixTuning(), 1_228_800),  # and the default
+        (PrefixTuning(length=10, layers="all"), 1_310_720),
+        (PrefixTuning(length=10, layers="all", source="kv"), 655_360),
+        (LoRA(rank=4, targets="q,k,v"), 2_359_296),
+        (LoRA(), 2_359_296),
+        (LoRA(rank=128, targets="q,k,v"), 75_497_472),  # the study's 75.5M
+        (LoRA(rank=4, targets="q,v"), 1_703_936),
+        (LoRA(rank=4, targets=ALL_SEVEN), 10_485_760),
+        (Sum((("prefix", PrefixTuning()), ("lora", LoRA()))), 1_228_800 + 2_359_296),
+    ],
+    ids=str,
+)
+def test_trainable(config: DecoderConfig, adapter: Adapter, trainable: int):
+    assert counts(config, adapter)[0] == trainable
+
+
+def test_head_sizes_that_do_not_make_up_the_hidden_size():
+    """Mistral Small: D 5120, N·H 4096, K·H 1024, 40 layers."""
+    assert counts(SMALL, LoRA(rank=4, targets="q"))[0] == 40 * 4 * (5120 + 4096)
+    assert counts(SMALL, LoRA(rank=4, targets="o"))[0] == 40 * 4 * (4096 + 5120)
+    assert counts(SMALL, LoRA(rank=4, targets="k"))[0] == 40 * 4 * (5120 + 1024)
+    assert counts(SMALL, PrefixTuning(length=10, layers="all", source="kv"))[0] == 40 * 2 * 10 * 1024
+
+
+def test_the_line_that_every_run_prints():
+    adapter = PrefixTuning(length=10, layers="top:30")
+    assert trainable_line(LLAMA, adapter) == "trainable: 1,228,800 of 8,031,490,048 (0.0153%)"
+
+
+def test_counting_makes_no_weight_and_is_fast():
+    config = replace(LLAMA, layers=31, vocabulary_size=128_000)  # not counted before: nothing of it is cached
+    before, start = {id(array) for array in jax.live_arrays()}, time.perf_counter()
+    assert counts(config, FullFineTuning())[0] > 7e9
+    assert time.perf_counter() - start < 2
+    made = [array for array in jax.live_arrays() if id(array) not in before]
+    assert sum(array.nbytes for array in made) < 1e6
+
+
+def test_ropes_of_the_published_models():
+    found = {name: DecoderConfig.parse(values).rope for name, (values, _) in MODELS.items()}
+    assert found == {
+        "Llama 3.1 8B": Rope(500_000.0, "llama3", 8.0, 1.0, 4.0, 8192),
+        "Llama 3.2 1B": Rope(500_000.0, "llama3", 32.0, 1.0, 4.0, 8192),
+        "Llama 3.2 3B": Rope(500_000.0, "llama3", 32.0, 1.0, 4.0, 8192),
+        "Mistral 7B v0.3": Rope(1_000_000.0),
+        "Mistral Small 24B": Rope(100_000_000.0),
+    }

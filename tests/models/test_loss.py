@@ -1,0 +1,157 @@
+"""What training asks of the decoder: no [B, T, V] array, remat that changes nothing, no gradient without a use."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+from jaxprefix.models import decoder
+from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning, Sum
+
+CONFIG, FROZEN = tiny.CONFIG, tiny.FROZEN
+ROWS, TIME = tiny.TOKENS.shape
+LEARNT = 6
+AT = np.array([[1, 2, 4, 7, 9, 10], [6, 0, 1, 2, 3, 3]])
+TARGETS = np.random.default_rng(5).integers(0, CONFIG.vocabulary_size, AT.shape)
+WEIGHTS = jnp.array(tiny.normal(9, *AT.shape))  # of each position in a loss
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """All equations of a program, those of its loops and checkpoints included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else [value]:
+                inner = part.jaxpr if isinstance(part, ClosedJaxpr) else part
+                if isinstance(inner, Jaxpr):
+                    yield from equations(inner)
+
+
+def program(function: Any, *arguments: Any) -> Jaxpr:
+    return jax.make_jaxpr(function)(*arguments).jaxpr
+
+
+def chunked(states: jax.Array, frozen: Any) -> jax.Array:
+    return jnp.sum(WEIGHTS * decoder.token_logprobs(frozen, states, jnp.array(AT), jnp.array(TARGETS)))
+
+
+def whole(states: jax.Array, frozen: Any) -> jax.Array:
+    """The same by way of all the logits."""
+    every = jax.nn.log_softmax(decoder.logits(frozen, states))
+    chosen = jnp.take_along_axis(every, jnp.array(AT)[..., None], axis=1)
+    return jnp.sum(WEIGHTS * jnp.take_along_axis(chosen, jnp.array(TARGETS)[..., None], axis=-1)[..., 0])
+
+
+# Chunks of 1, 2, 3 and 6 positions a row.
+@pytest.mark.parametrize(("positions", "tied"), [(1, False), (5, False), (6, True), (512, False)])
+def test_token_logprobs_are_the_log_softmax(monkeypatch: pytest.MonkeyPatch, positions: int, tied: bool):
+    monkeypatch.setattr(decoder, "HEAD_POSITIONS", positions)
+    states = tiny.normal(1, ROWS, TIME, CONFIG.hidden_size)
+    frozen = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head" or not tied}
+    found, expected = (
+        jax.jit(jax.value_and_grad(loss, (0, 1)), compiler_options=tiny.FAST)(states, frozen)
+        for loss in (chunked, whole)
+    )
+    assert float(jnp.abs(expected[0])) > 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), found, expected)
+
+
+def test_token_logprobs_are_float32_from_bfloat16():
+    def cast(tree: Any, dtype: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+    rounded = cast((FROZEN, tiny.normal(1, ROWS, TIME, CONFIG.hidden_size)), jnp.bfloat16)
+    found, exact = (
+        decoder.token_logprobs(*cast(rounded, dtype), jnp.array(AT), jnp.array(TARGETS))
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    assert found.dtype == jnp.float32
+    # The products of bfloat16 numbers are exact in float32: only the order of their sums may differ.
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+
+
+def loss(params: Any, frozen: Any, adapter: Adapter, remat: str = "dots") -> jax.Array:
+    weights, hooks = adapter.bind(params, frozen)
+    return chunked(decoder.hidden(CONFIG, weights, tiny.batch(), hooks, remat), weights)
+
+
+def vocabulary_sizes(jaxpr: Jaxpr) -> list[int]:
+    """Elements of every array that has the vocabulary as a dimension, but for the tables of the model."""
+    tables = {FROZEN["lm_head"].shape, FROZEN["lm_head"].shape[::-1]}
+    arrays = [variable.aval for equation in equations(jaxpr) for variable in equation.outvars]
+    shapes = [getattr(array, "shape", ()) for array in arrays]
+    return [int(np.prod(shape)) for shape in shapes if CONFIG.vocabulary_size in shape and shape not in tables]
+
+
+@pytest.mark.parametrize("adapter", [PrefixTuning(length=3), LoRA()], ids=["prefix", "lora"])
+def test_no_array_of_batch_time_vocabulary_exists(monkeypatch: pytest.MonkeyPatch, adapter: Adapter):
+    """Neither forward nor backward, nor stacked over chunks (law 6)."""
+    monkeypatch.setattr(decoder, "HEAD_POSITIONS", 4)
+    params = tiny.noisy(adapter)
+    sizes = vocabulary_sizes(program(jax.grad(lambda params: loss(params, FROZEN, adapter)), params))
+    assert max(sizes) == ROWS * 2 * CONFIG.vocabulary_size  # one chunk: 2 positions of each row
+    states = tiny.normal(1, ROWS, TIME, CONFIG.hidden_size)
+    forbidden = vocabulary_sizes(program(jax.grad(lambda states: whole(states, FROZEN)), states))
+    assert max(forbidden) == ROWS * TIME * CONFIG.vocabulary_size  # such an array would have been found
+
+
+def test_what_remat_keeps_does_not_change_the_result():
+    adapter = Sum((("prefix", PrefixTuning(length=3, layers="top:3")), ("lora", LoRA(rank=2, targets="k"))))
+    params = tiny.noisy(adapter, 0.3)
+    dots, full = (
+        jax.jit(
+            jax.value_and_grad(lambda params, remat=remat: loss(params, FROZEN, adapter, remat)),
+            compiler_options=tiny.FAST,
+        )(params)
+        for remat in ("dots", "full")
+    )
+    assert all(float(jnp.abs(leaf).max()) > 1e-2 for leaf in jax.tree.leaves(dots))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), dots, full)
+
+
+def test_unknown_remat_is_refused():
+    with pytest.raises(ValueError, match="remat 'none' is unknown; expected dots or full"):
+        decoder.hidden(CONFIG, FROZEN, tiny.batch(), remat="none")
+
+
+def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
+    """The loops over layers in the gradient's program, in its order."""
+    params = tiny.noisy(adapter)
+
+    def total(params: Any, frozen: Any) -> jax.Array:
+        weights, hooks = adapter.bind(params, frozen)
+        return jnp.sum(decoder.hidden(CONFIG, weights, tiny.batch(), hooks, remat))
+
+    jaxpr = program(jax.grad(total), params, FROZEN)
+    return [equation for equation in equations(jaxpr) if equation.primitive.name == "scan"]
+
+
+@pytest.mark.parametrize(("layers", "lengths"), [("all", [4, 4]), ("top:3", [1, 3, 3]), ("top:1", [1, 1, 3])])
+def test_layers_below_the_first_adapted_one_are_not_differentiated(layers: str, lengths: list[int]):
+    """One loop forward and one backward over the adapted layers, only one forward over those below (law 5)."""
+    found = loops(PrefixTuning(length=3, layers=layers))
+    assert sorted(equation.params["length"] for equation in found) == lengths
+
+
+@pytest.mark.parametrize("adapter", [PrefixTuning(length=3, layers="all"), LoRA()], ids=["prefix", "lora"])
+def test_loops_carry_no_stack_of_frozen_weights_out(adapter: Adapter):
+    """Neither their gradients nor, as residuals of the backward pass, the weights that each layer picks (laws 1, 5)."""
+    stacks = {leaf.shape for leaf in jax.tree.leaves(FROZEN["layers"]) if leaf.ndim > 2}
+    found = loops(adapter)
+    made = {variable.aval.shape for equation in found for variable in equation.outvars}
+    assert not stacks & made
+
+
+def test_what_the_forward_pass_keeps_of_each_layer():
+    """ "full" keeps the stream between layers alone; "dots" the products with weights too, never the softmax."""
+    forward = {remat: loops(LoRA(), remat)[0].outvars for remat in ("full", "dots")}
+    kept = {remat: {variable.aval.shape[1:] for variable in made} for remat, made in forward.items()}
+    stream = (ROWS, TIME, CONFIG.hidden_size)
+    assert kept["full"] == {stream[1:], stream}  # the last stream, and every layer's
+    assert (ROWS, TIME, CONFIG.intermediate_size) in kept["dots"]
+    assert not [shape for shape in kept["dots"] if shape.count(TIME) > 1]

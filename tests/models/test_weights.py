@@ -1,0 +1,246 @@
+"""Weights on disk: what is saved is loaded again, on any mesh; what is not whole or not right is refused by name."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from jaxprefix import mesh as meshes
+from jaxprefix.models import decoder, weights
+
+# Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and the head size is divided.
+CONFIG = replace(tiny.CONFIG, vocabulary_size=64, head_size=8)
+FROZEN = tiny.weights(CONFIG)
+FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+NAMES = {
+    "model.embed_tokens.weight": (64, 16),
+    "model.norm.weight": (16,),
+    "lm_head.weight": (64, 16),
+} | {
+    f"model.layers.{layer}.{name}.weight": shape
+    for layer in range(4)
+    for name, shape in {
+        "input_layernorm": (16,),
+        "post_attention_layernorm": (16,),
+        "self_attn.q_proj": (32, 16),
+        "self_attn.k_proj": (16, 16),
+        "self_attn.v_proj": (16, 16),
+        "self_attn.o_proj": (16, 32),
+        "mlp.gate_proj": (24, 16),
+        "mlp.up_proj": (24, 16),
+        "mlp.down_proj": (16, 24),
+    }.items()
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A checkpoint in a single file."""
+    weights.save(FROZEN, CONFIG, tmp_path)
+    (tmp_path / "config.json").write_text("{}")  # which only the fingerprint reads
+    return tmp_path
+
+
+def rewrite(directory: Path, **changes: Any) -> None:
+    """Saves the file again with tensors changed; None takes one out."""
+    tensors = load_file(directory / FILE) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, directory / FILE)
+
+
+def shard(directory: Path, parts: int = 3) -> list[str]:
+    """The single file as `parts` files and an index."""
+    tensors, places = load_file(directory / FILE), {}
+    for number in range(parts):
+        name = f"model-{number + 1:05d}-of-{parts:05d}.safetensors"
+        own = dict(list(tensors.items())[number::parts])
+        save_file(own, directory / name)
+        places |= dict.fromkeys(own, name)
+    (directory / FILE).unlink()
+    (directory / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    return sorted(set(places.values()))
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b), jax.tree_util.keystr(path)
+
+
+def test_names_and_shapes_on_disk_are_those_of_hugging_face(saved: Path):
+    assert {name: tensor.shape for name, tensor in load_file(saved / FILE).items()} == NAMES
+
+
+def test_what_is_saved_is_loaded(saved: Path):
+    assert_same(weights.load(saved, CONFIG), FROZEN)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_saved_and_loaded(tmp_path: Path, dtype: Any):
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype), FROZEN)
+    weights.save(half, CONFIG, tmp_path)
+    assert_same(weights.load(tmp_path, CONFIG, dtype), half)
+    assert_same(weights.load(tmp_path, CONFIG), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half))
+
+
+def test_float32_is_rounded_to_bfloat16(saved: Path):
+    expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
+    assert_same(weights.load(saved, CONFIG, jnp.bfloat16), expected)
+
+
+@pytest.mark.parametrize("mesh", ["1x1", "4x2", "2x4", "8x1"])
+@pytest.mark.parametrize("files", [1, 3])
+def test_loaded_onto_a_mesh(saved: Path, mesh: str, files: int):
+    if files > 1:
+        shard(saved, files)
+    shardings = meshes.shardings(meshes.make(mesh), decoder.shapes(CONFIG))
+    found = weights.load(saved, CONFIG, shardings=shardings)
+    assert_same(found, FROZEN)
+    assert jax.tree.map(lambda leaf: leaf.sharding, found) == shardings
+    share = found["layers"]["o_proj"].addressable_shards[0].data.size
+    assert share * len(shardings["norm"].device_set) == FROZEN["layers"]["o_proj"].size
+
+
+def test_tied_head(saved: Path):
+    """A copy of the embedding under the head's name is no surprise in a tied checkpoint, and is not read."""
+    tied = replace(CONFIG, tied=True)
+    expected = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head"}
+    assert_same(weights.load(saved, tied), expected)
+    rewrite(saved, **{"lm_head.weight": None})
+    assert_same(weights.load(saved, tied), expected)
+    assert_refused(saved, "tensor lm_head.weight is missing")
+
+
+def test_rotary_frequencies_of_old_checkpoints_are_not_read(saved: Path):
+    rewrite(saved, **{"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(4, np.float32)})
+    assert_same(weights.load(saved, CONFIG), FROZEN)
+
+
+def test_fingerprint(saved: Path):
+    first = weights.fingerprint(saved)
+    assert len(first) == 64 and weights.fingerprint(saved) == first
+    norm = load_file(saved / FILE)["model.norm.weight"]
+    rewrite(saved, **{"model.norm.weight": np.nextafter(norm, 2)})
+    second = weights.fingerprint(saved)
+    (saved / "config.json").write_text("{ }")
+    assert len({first, second, weights.fingerprint(saved)}) == 3
+
+
+def assert_refused(directory: Path, *parts: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        weights.load(directory, CONFIG)
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in (str(directory), *parts):
+        assert part in message
+
+
+WRONG = {
+    "missing": ({"model.layers.2.mlp.up_proj.weight": None}, "tensor model.layers.2.mlp.up_proj.weight is missing"),
+    "extra": (
+        {"model.layers.4.mlp.up_proj.weight": np.zeros(1)},
+        "tensor model.layers.4.mlp.up_proj.weight is unknown",
+    ),
+    "a bias": ({"model.layers.0.self_attn.q_proj.bias": np.zeros(32)}, "self_attn.q_proj.bias is unknown"),
+    "misshapen": (
+        {"model.layers.1.self_attn.k_proj.weight": np.zeros((32, 16), np.float32)},
+        "tensor model.layers.1.self_attn.k_proj.weight has shape [32, 16]; config.json asks for [16, 16]",
+    ),
+    "turned": ({"lm_head.weight": np.zeros((16, 64), np.float32)}, "has shape [16, 64]; config.json asks for [64, 16]"),
+    "of another vocabulary": (
+        {"model.embed_tokens.weight": np.zeros((65, 16), np.float32)},
+        "tensor model.embed_tokens.weight has shape [65, 16]",
+    ),
+    "of whole numbers": ({"model.norm.weight": np.zeros(16, np.int32)}, "tensor model.norm.weight is I32"),
+    "of eight bits": (
+        {"model.norm.weight": np.zeros(16, ml_dtypes.float8_e4m3fn)},
+        "tensor model.norm.weight is F8_E4M3; expected one of F32, BF16, F16",
+    ),
+    "of double precision": ({"model.norm.weight": np.zeros(16)}, "tensor model.norm.weight is F64"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_tensor_is_refused(saved: Path, name: str):
+    changes, message = WRONG[name]
+    rewrite(saved, **changes)
+    assert_refused(saved, message)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [truncate, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"<html>not a model</html>" * 9)],
+    ids=["truncated", "empty", "a page of the web"],
+)
+def test_a_broken_file_is_refused(saved: Path, harm: Callable[[Path], None]):
+    harm(saved / FILE)
+    assert_refused(saved, f"{saved / FILE} is not a whole safetensors file")
+
+
+def test_a_broken_shard_is_refused(saved: Path):
+    name = shard(saved)[1]
+    truncate(saved / name)
+    assert_refused(saved, f"{saved / name} is not a whole safetensors file")
+
+
+def test_a_missing_shard_is_refused(saved: Path):
+    name = shard(saved)[1]
+    (saved / name).unlink()
+    assert_refused(saved, str(saved / INDEX), f"names {name}, which is not there")
+
+
+@pytest.mark.parametrize("place", ["../model.safetensors", "/model.safetensors", "deeper/model.safetensors", "..", ""])
+def test_an_index_that_points_elsewhere_is_refused(tmp_path: Path, place: str):
+    """Even where a file is there."""
+    directory = tmp_path / "model"
+    (directory / "deeper").mkdir(parents=True)
+    for target in (tmp_path, directory, directory / "deeper"):
+        weights.save(FROZEN, CONFIG, target)
+    (directory / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(NAMES, place)}))
+    assert_refused(directory, str(directory / INDEX), f"points to {place!r}; expected a .safetensors file beside it")
+
+
+def test_an_index_that_points_to_pickled_weights_is_refused(saved: Path):
+    (saved / "model.bin").write_bytes(b"")
+    (saved / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(NAMES, "model.bin")}))
+    assert_refused(saved, "points to 'model.bin'")
+
+
+NO_INDEX = ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": []}}']
+
+
+@pytest.mark.parametrize("text", NO_INDEX)
+def test_an_index_that_is_none_is_refused(saved: Path, text: str):
+    (saved / INDEX).write_text(text)
+    assert_refused(saved, str(saved / INDEX))
+
+
+def test_a_tensor_in_two_shards_is_refused(saved: Path):
+    """Which of them would count is nowhere written."""
+    first, second, _ = shard(saved)
+    twice = dict(list(load_file(saved / first).items())[:1])
+    save_file(load_file(saved / second) | twice, saved / second)
+    assert_refused(saved, f"{saved / second}: tensor {next(iter(twice))} is in another shard too")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model-00001-of-00002.bin", "consolidated.00.pth", "model.pt"])
+def test_pickled_weights_are_refused(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"")
+    assert_refused(tmp_path, f"holds only pickled weights ({name}), which can run code; convert them to safetensors")
+
+
+def test_no_weights(tmp_path: Path):
+    assert_refused(tmp_path, "no weights in")

@@ -1,0 +1,92 @@
+"""One tiny decoder, float32, with random weights that attend, and what tests ask of it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxprefix.models import decoder
+from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.config import DecoderConfig, Rope
+from jaxprefix.models.hooks import NEVER, Hooks
+
+CONFIG = DecoderConfig(
+    vocabulary_size=61,
+    hidden_size=16,
+    intermediate_size=24,
+    layers=4,
+    heads=4,
+    kv_heads=2,
+    head_size=6,  # 4 heads of 6 are no hidden size of 16
+    norm_epsilon=1e-5,
+    rope=Rope(100.0),
+    max_positions=64,
+)
+# Many small programs, each run once: XLA's optimisations would cost more than they save.
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+LENGTHS = (11, 7)
+TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocabulary_size, (len(LENGTHS), max(LENGTHS)))
+REAL = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
+POSITIONS = np.where(REAL, np.arange(max(LENGTHS)), NEVER)
+
+
+def normal(seed: int, *shape: int, std: float = 1.0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(0, std, shape), jnp.float32)
+
+
+def weights(config: DecoderConfig = CONFIG) -> Any:
+    """Random weights ten times larger than usual, so that attention attends; norms random too."""
+    random = np.random.default_rng(1)
+
+    def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        if "norm" in path[-1].key:
+            return jnp.asarray(random.uniform(0.5, 1.5, shape.shape), jnp.float32)
+        return jnp.asarray(random.normal(0, 0.2, shape.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(leaf, decoder.shapes(config))
+
+
+FROZEN = weights()
+
+
+def fresh(adapter: Adapter) -> Any:
+    """Its parameters as training starts with them."""
+    return jax.jit(lambda key: adapter.init(key, CONFIG, FROZEN), compiler_options=FAST)(jax.random.key(0))
+
+
+def noisy(adapter: Adapter, std: float = 0.5) -> Any:
+    """Random values in every parameter: what starts at zero would hide errors."""
+    shapes = jax.eval_shape(lambda: adapter.init(jax.random.key(0), CONFIG, FROZEN))
+    leaves, tree = jax.tree.flatten(shapes)
+    return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, 20)])
+
+
+def batch(tokens: Any = TOKENS, positions: Any = POSITIONS) -> decoder.Batch:
+    return decoder.Batch(jnp.asarray(tokens, jnp.int32), jnp.asarray(positions, jnp.int32))
+
+
+def row(tokens: Any) -> decoder.Batch:
+    """One row without padding."""
+    return batch(np.asarray(tokens)[None], np.arange(len(tokens))[None])
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=FAST)
+def _logits(config: DecoderConfig, frozen: Any, rows: decoder.Batch, hooks: Hooks) -> jax.Array:
+    return decoder.logits(frozen, decoder.hidden(config, frozen, rows, hooks))
+
+
+def logits(
+    hooks: Hooks | None = None, rows: decoder.Batch | None = None, config: DecoderConfig = CONFIG, frozen: Any = None
+) -> np.ndarray:
+    """`[B, T, V]`, padding included."""
+    rows = batch() if rows is None else rows
+    return np.asarray(_logits(config, FROZEN if frozen is None else frozen, rows, Hooks() if hooks is None else hooks))
+
+
+def adapted(adapter: Adapter, params: Any, **options: Any) -> np.ndarray:
+    """Logits with the adapter, bound with `options`."""
+    frozen, hooks = adapter.bind(params, FROZEN, **options)
+    return logits(hooks, frozen=frozen)

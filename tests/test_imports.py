@@ -1,0 +1,179 @@
+"""Who may import whom: the plan of the house, held over the syntax trees of all files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import jaxprefix
+
+ROOT = Path(jaxprefix.__file__).parent
+ROOMS = ("models", "tasks", "train", "evaluation", "babel")
+# What users start joins the rooms: every __main__, and the commands of a single file.
+COMMANDS = ("jaxprefix.generate", "jaxprefix.peft", "jaxprefix.lm_eval")
+
+
+def module(path: Path) -> str:
+    """ "models/decoder.py" -> "jaxprefix.models.decoder" """
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it; `from a import b` is a.b where that is a module, else a."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path} imports relatively"
+            whole = {f"{node.module}.{name.name}" for name in node.names}
+            found |= {name if name in FILES else node.module for name in whole}
+    return found
+
+
+IMPORTS = {name: imported(path) for name, path in FILES.items()}
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def of(*packages: str) -> list[str]:
+    """The modules in these packages."""
+    found = [name for name in FILES if within(name, *(f"jaxprefix.{package}" for package in packages))]
+    assert found, f"no file in {packages}"
+    return found
+
+
+def own(name: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    return {other for other in IMPORTS[name] if within(other, "jaxprefix")}
+
+
+def violations(modules: list[str], *forbidden: str) -> list[str]:
+    return [
+        f"{name} imports {other}" for name in modules for other in sorted(IMPORTS[name]) if within(other, *forbidden)
+    ]
+
+
+def test_the_files_are_found():
+    assert {f"jaxprefix.{room}" for room in ROOMS} <= set(FILES)
+    assert "jaxprefix.models.hooks" in IMPORTS["jaxprefix.models.decoder"]  # `from a import b` of names
+    assert "jaxprefix.models.decoder" in IMPORTS["jaxprefix.models.weights"]  # and of modules
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision", "peft"])
+def test_nothing_at_run_time_imports_torch(package: str):
+    assert violations(list(FILES), package) == []
+
+
+def test_transformers_is_only_its_fast_tokenizer():
+    """Its Auto classes import torch where it is installed."""
+    users = {name for name in FILES if any(within(other, "transformers") for other in IMPORTS[name])}
+    assert users <= {"jaxprefix.tokenizer"}
+    for node in ast.walk(ast.parse(FILES["jaxprefix.tokenizer"].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and within(node.module or "", "transformers"):
+            assert not [name.name for name in node.names if name.name.startswith("Auto")]
+
+
+def not_commands(*packages: str) -> list[str]:
+    return [name for name in of(*packages) if not name.endswith(".__main__")]
+
+
+def test_training_and_evaluation_do_not_know_each_other():
+    assert violations(not_commands("train"), "jaxprefix.evaluation") == []
+    assert violations(not_commands("evaluation"), "jaxprefix.train") == []
+
+
+def test_the_shared_rooms_know_neither():
+    rooms = [f"jaxprefix.{room}" for room in ("train", "evaluation", "babel")]
+    shared = [name for name in FILES if not within(name, *rooms, *COMMANDS)]
+    assert "jaxprefix.run" in shared and "jaxprefix.models.decoder" in shared
+    assert violations(shared, "jaxprefix.train", "jaxprefix.evaluation") == []
+
+
+def test_nothing_builds_on_a_command():
+    imports = {other for name in FILES for other in own(name)}
+    assert [other for other in imports if other in COMMANDS or other.endswith(".__main__")] == []
+
+
+def test_only_commands_and_the_lookup_of_tasks_know_the_embedded_world():
+    users = {name for name in FILES if any(within(other, "jaxprefix.babel") for other in IMPORTS[name])}
+    outside = {name for name in users if not within(name, "jaxprefix.babel")}
+    assert {name for name in outside if not name.endswith("__main__")} == {"jaxprefix.tasks"}
+
+
+def test_the_lookup_imports_the_embedded_world_only_when_it_is_asked():
+    top = [node for node in ast.parse(FILES["jaxprefix.tasks"].read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert top and not [node.module for node in top if within(node.module or "", "jaxprefix.babel")]
+
+
+def test_mathematics_knows_no_files_devices_or_commands():
+    """models/ but for weights.py, which reads files, and config.py, which reads one."""
+    pure = [name for name in of("models") if name not in ("jaxprefix.models.weights", "jaxprefix.models.config")]
+    assert violations(pure, "optax", "orbax", "safetensors", "tyro", "pathlib", "json", "os") == []
+    assert [
+        f"{name} imports {other}"
+        for name in of("models")
+        for other in own(name)
+        if not within(other, "jaxprefix.models")
+    ] == []
+
+
+def test_hooks_know_shapes_only():
+    assert own("jaxprefix.models.hooks") == set()
+    assert own("jaxprefix.models.config") == set()
+
+
+def test_the_decoder_knows_no_method():
+    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "attention")}
+    assert own("jaxprefix.models.decoder") <= known
+    assert violations(["jaxprefix.models.decoder"], "optax") == []
+
+
+# The package itself lists them all, and a sum knows what it is made of by the protocol alone.
+METHODS = [name for name in of("models.adapters") if name != "jaxprefix.models.adapters"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_knows_neither_the_decoder_nor_another_method(name: str):
+    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "adapters.adapter")}
+    assert own(name) <= known
+    assert violations([name], "optax", "flax.linen") == []
+
+
+def test_the_step_knows_no_mesh_and_no_files():
+    forbidden = (
+        "jaxprefix.mesh",
+        "jaxprefix.run",
+        "jaxprefix.checkpoint",
+        "jaxprefix.base",
+        "pathlib",
+        "tyro",
+        "orbax",
+    )
+    assert violations(["jaxprefix.train.step"], *forbidden) == []
+
+
+def test_the_mesh_and_checkpoints_know_no_mathematics():
+    assert violations(["jaxprefix.mesh", "jaxprefix.checkpoint"], "jaxprefix.models") == []
+
+
+def test_tasks_and_tokenizers_know_no_jax():
+    modules = [*of("tasks"), "jaxprefix.hub", "jaxprefix.tokenizer", "jaxprefix.encoding"]
+    assert (
+        violations(modules, "jax", "jaxlib", "flax", "optax", "jaxtyping", "jaxprefix.models", "jaxprefix.base") == []
+    )
+
+
+def test_no_file_makes_an_array_when_it_is_imported():
+    """It would wake JAX before a command has chosen the platform and the number of emulated devices."""
+    for name, path in FILES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                made = ast.unparse(node.value)
+                assert not any(call in made for call in ("jnp.", "jax.random", "jax.device")), f"{name}: {made}"

@@ -1,0 +1,133 @@
+"""What Optax may change: the adapter alone, within a schedule that never stands still (law 1)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxprefix.models.adapters import LoRA, PrefixTuning, Sum
+from jaxprefix.models.config import DecoderConfig, Rope
+from jaxprefix.models.decoder import shapes
+from jaxprefix.train import optimizer
+
+CLIP = 0.1
+FROZEN = {"layers": {"q_proj": jnp.linspace(-1, 1, 24).reshape(2, 3, 4)}, "norm": jnp.ones(4)}
+ADAPTER = {"q_proj": {"a": jnp.linspace(0.1, 1, 6), "b": jnp.linspace(-2, 1, 4)}, "hidden": jnp.linspace(1, 2, 5)}
+JOINT = {"frozen": FROZEN, "adapter": ADAPTER}
+
+
+def clipped_adamw() -> optax.GradientTransformation:
+    return optimizer.make(optimizer.schedule(0.1, 10, 0.2), weight_decay=0.1, clip=CLIP)
+
+
+def gradients(step: int) -> Any:
+    """Of a joint tree; those of frozen leaves are far larger, as they are where nobody stops them."""
+    own = jax.tree.map(lambda leaf: jnp.cos(leaf * (step + 1)), JOINT)
+    return own | {"frozen": jax.tree.map(lambda leaf: 1000 * leaf, own["frozen"])}
+
+
+def steps(
+    transformation: optax.GradientTransformation, params: Any, pick: Callable[[Any], Any] = dict
+) -> tuple[Any, Any]:
+    """Parameters and state after three steps."""
+    state, update = transformation.init(params), jax.jit(transformation.update)
+    for step in range(3):
+        updates, state = update(pick(gradients(step)), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def sgd() -> optax.GradientTransformation:
+    """Unlike Adam it feels how much a gradient was clipped."""
+    return optax.chain(optax.clip_by_global_norm(CLIP), optax.sgd(1.0))
+
+
+@pytest.mark.parametrize("transformation", [clipped_adamw, sgd])
+def test_adapter_only_changes_the_adapter_as_if_it_were_alone(transformation: Callable[[], Any]):
+    """The same updates, so the clip norm saw the adapter's gradients only; the frozen leaves are kept bit for bit."""
+    joint, _ = steps(optimizer.adapter_only(transformation()), JOINT)
+    alone, _ = steps(transformation(), ADAPTER, lambda gradient: gradient["adapter"])
+    jax.tree.map(np.testing.assert_array_equal, joint["adapter"], alone)
+    jax.tree.map(np.testing.assert_array_equal, joint["frozen"], FROZEN)
+    assert all(float(jnp.abs(a - b).max()) > 1e-3 for a, b in zip(*map(jax.tree.leaves, (alone, ADAPTER)), strict=True))
+
+
+def test_a_clip_norm_over_both_branches_would_have_been_seen():
+    outside = optax.chain(optax.clip_by_global_norm(CLIP), optimizer.adapter_only(optax.sgd(1.0)))
+    shrunk, _ = steps(outside, JOINT)
+    alone, _ = steps(sgd(), ADAPTER, lambda gradient: gradient["adapter"])
+    moved = [float(jnp.abs(params["hidden"] - ADAPTER["hidden"]).max()) for params in (shrunk["adapter"], alone)]
+    assert moved[0] < 0.01 * moved[1]
+
+
+def test_only_the_adapter_has_moments():
+    _, state = steps(optimizer.adapter_only(clipped_adamw()), JOINT)
+    held = sorted(leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert held == sorted(2 * [leaf.shape for leaf in jax.tree.leaves(ADAPTER)])  # first and second moments
+
+
+def test_the_first_step_is_adamw_as_published():
+    """With decoupled decay (arXiv:1711.05101): -rate · (sign of the gradient + decay · weight), where decay acts."""
+    transformation = clipped_adamw()
+    params = {"a": jnp.array([2.0, -3.0]), "hidden": jnp.array([2.0, -3.0])}
+    gradient = jax.tree.map(lambda leaf: jnp.array([0.01, -0.02]), params)  # together below the clip norm
+    updates, _ = transformation.update(gradient, transformation.init(params), params)
+    rate = 0.1 / 2  # the first of two rising steps
+    np.testing.assert_allclose(updates["a"], -rate * (np.array([1, -1]) + 0.1 * np.array([2, -3])), rtol=1e-4)
+    np.testing.assert_allclose(updates["hidden"], -rate * np.array([1, -1]), rtol=1e-4)
+
+
+def test_clip_zero_turns_clipping_off():
+    found = []
+    for clip in (0.0, 1e9, 1e-3):
+        transformation = optimizer.make(lambda count: 1.0, weight_decay=0.0, clip=clip)
+        state = transformation.init(ADAPTER)
+        for gradient in (ADAPTER, jax.tree.map(lambda leaf: 100 * leaf, ADAPTER)):
+            updates, state = transformation.update(gradient, state, ADAPTER)
+        found.append(updates["hidden"])
+    assert np.array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2], rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "expected"),
+    [
+        (10, 0.2, [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        (5, 0.0, [1, 1, 3 / 4, 2 / 4, 1 / 4]),
+        (4, 1.0, [1 / 4, 2 / 4, 3 / 4, 1]),
+        (1, 0.05, [1]),
+    ],
+)
+def test_schedule(steps: int, warmup: float, expected: list[float]):
+    """Up to the peak, down again; every step of the run moves, and nothing after it."""
+    rate = optimizer.schedule(3e-3, steps, warmup)
+    np.testing.assert_allclose([rate(count) for count in range(steps)], 3e-3 * np.array(expected), rtol=1e-6)
+    assert steps == 4 or rate(steps) == 0
+
+
+def test_schedule_of_a_long_run():
+    rates = np.array(jax.vmap(optimizer.schedule(1.0, 1000, 0.05))(jnp.arange(1000)))
+    assert rates.max() == 1 and rates.min() > 0
+    assert (np.diff(rates[:50]) > 0).all() and (np.diff(rates[50:]) < 0).all()
+    np.testing.assert_allclose(rates[[0, 49, 50, -1]], [1 / 50, 1, 1, 1 / 950], rtol=1e-6)
+
+
+def test_decay_spares_prefixes_and_norms():
+    config = DecoderConfig(8, 4, 4, 2, 2, 1, 2, 1e-5, Rope(1e4), 8)
+    adapter = Sum((("prefix", PrefixTuning(source="kv")), ("lora", LoRA(targets="q"))))
+    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), config, frozen), shapes(config))
+    assert optimizer.decayed(params) == {
+        "prefix": {"keys": False, "values": False},
+        "lora": {"q_proj": {"a": True, "b": True}},
+    }
+    assert optimizer.decayed({"hidden": 0}) == {"hidden": False}
+    weights = optimizer.decayed(shapes(config))
+    assert {name for name, acts in weights.items() if acts is False} == {"norm"}
+    assert {name for name, acts in weights["layers"].items() if not acts} == {
+        "input_layernorm",
+        "post_attention_layernorm",
+    }
