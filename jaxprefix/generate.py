@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -28,7 +29,7 @@ class Command:
     batch: int = 8
     """Prompts at a time."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
-    """cpu, cuda or tpu."""
+    """Where to run."""
 
 
 def main() -> None:

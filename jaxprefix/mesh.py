@@ -80,8 +80,8 @@ def _wake() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda
-        why = str(error) or "its plugin is not installed"
-        raise ValueError(f"JAX cannot use {jax.config.read('jax_platforms')} here ({why}); choose --platform cpu") from None
+        name, why = jax.config.read("jax_platforms"), str(error) or "its plugin is not installed"
+        raise ValueError(f"JAX cannot use {name} here ({why}); choose --platform cpu") from None
 
 
 def shardings(mesh: Mesh, shapes: Any) -> Any:

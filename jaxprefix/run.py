@@ -11,6 +11,9 @@ import jaxprefix
 from jaxprefix.models.adapters import METHODS, Adapter, LoRA, PrefixTuning, Sum
 
 RUN_FILE = "run.json"
+# The methods' learning rates are for models of billions; the embedded one of 1.6M learns best at ten times as much
+# (prefix, held-out loss after 238 steps: 1.43 at 3e-3, 0.69 at 1e-2, 0.44 at 3e-2).
+EMBEDDED_RATE = 10
 # A run may go on with these changed; anything else would make it another run.
 MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
 
@@ -126,7 +129,8 @@ class RunConfig:
     @property
     def learning_rate(self) -> float:
         """The one that was given, or the method's own; of a sum, its most careful member's."""
-        return self.lr or min(method.learning_rate for method in parse_method(self.method))
+        own = min(method.learning_rate for method in parse_method(self.method))
+        return self.lr or own * (1 if self.model else EMBEDDED_RATE)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the settings of the chosen methods only."""

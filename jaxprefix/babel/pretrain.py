@@ -22,6 +22,7 @@ from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
+from jaxprefix.train.journal import read
 from jaxprefix.train.loop import train
 
 TOKENIZER_DOCUMENTS = 40_000
@@ -86,7 +87,8 @@ def pretrain(settings: Pretrain) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(start / name, settings.output / name)
     weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), learnt), base.config, settings.output)
-    shutil.copy(run / "metrics.jsonl", settings.output / "pretraining.jsonl")
+    curve = [json.dumps(row) + "\n" for row in read(run) if row["step"] % 50 == 0]
+    (settings.output / "pretraining.jsonl").write_text("".join(curve), encoding="utf-8")
     print(f"model: {settings.output}")
 
 

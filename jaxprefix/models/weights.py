@@ -54,6 +54,7 @@ def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None
         for name, part in zip(names, leaf if _stacked(path) else [leaf], strict=True):
             tensors[name] = np.ascontiguousarray(part.reshape(_disk_shape(path, part.shape)))
     save_file(tensors, directory / SINGLE, metadata={"format": "pt"})
+    (directory / SINGLE).chmod(0o644)  # the library's own files are for their owner alone
 
 
 def fingerprint(directory: Path) -> str:
