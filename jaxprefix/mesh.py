@@ -80,7 +80,8 @@ def _wake() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda
-        name, why = jax.config.read("jax_platforms"), str(error) or "its plugin is not installed"
+        name = jax.config.jax_platforms  # type: ignore[attr-defined]
+        why = str(error) or "its plugin is not installed"
         raise ValueError(f"JAX cannot use {name} here ({why}); choose --platform cpu") from None
 
 

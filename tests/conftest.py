@@ -13,4 +13,6 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Functions on arrays only: the dataclasses of hooks.py also hold slices without their first dimension.
-install_import_hook([f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "score")], "beartype.beartype")
+install_import_hook(
+    [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "score")], "beartype.beartype"
+)

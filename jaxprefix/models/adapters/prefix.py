@@ -30,7 +30,7 @@ class PrefixTuning:
     length: int = 10  # slots a layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest two
     source: Literal["hidden", "kv"] = "hidden"  # what is learnt: vectors to project, or keys and values
-    std: float = 0.02  # of the random start
+    std: float = 0.5  # of the random start: about the size of the normed inputs that the projections are used to
 
     def __post_init__(self) -> None:
         if self.length < 1:
