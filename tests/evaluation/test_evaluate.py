@@ -1,0 +1,244 @@
+"""A run directory in, its scores out: what is written, what is kept, and that batch size and mesh do not show."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from jaxprefix.base import load_weights, open_base
+from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.encoding import encode
+from jaxprefix.evaluation import engine
+from jaxprefix.evaluation import evaluate as evaluation
+from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.mesh import make
+from jaxprefix.models import decoder
+from jaxprefix.models.adapters import LoRA, PrefixTuning
+from jaxprefix.run import RunConfig, read_run
+from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.train.loop import train
+
+QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
+COLUMNS = QUESTION | {"prediction", "scores", "parse_failure", "step"}
+needs_rows = pytest.mark.skipif(
+    not small.MIRROR.is_dir(), reason="no real rows: shared/data is not beside the checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, rows in two languages to generate and to choose, and a run of two steps."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    small.write_model(folder / "model", scale=10)
+    two = small.rows(6) + small.rows(4, language="de")
+    small.write_rows(folder / "answers.jsonl", two)
+    small.write_rows(folder / "colours.jsonl", [row | {"choices": list(small.COLOURS)} for row in two])
+    train(configuration(folder), folder / "trained", quiet=True)
+    return folder
+
+
+def configuration(folder: Path, **changes: Any) -> RunConfig:
+    settings = {"method": "prefix+lora", "steps": 2, "lr": 0.1, "prefix": PrefixTuning(length=3), "lora": LoRA(rank=2)}
+    return small.configuration(folder / "model", folder / "answers.jsonl", **(settings | changes))
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the run, not evaluated yet."""
+    return shutil.copytree(folder / "trained", tmp_path / "run")
+
+
+def evaluated(run: Path, **settings: Any) -> list[dict[str, Any]]:
+    """Prediction rows as they are on disk."""
+    evaluate(run, Evaluation(**({"batch": 4, "mesh": "1x1"} | settings)), quiet=True)
+    return [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_generated_answers(folder: Path, run: Path, capsys: Any):
+    """predictions.jsonl, report.json (design's form), report.md, report.png, and a table on the terminal."""
+    rows = evaluated(run, eval_file=folder / "answers.jsonl")
+    file = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    assert [(row["language"], row["prompt"], row["references"]) for row in rows] == [
+        (row["language"], row["prompt"] + "\n", [row["response"]]) for row in file
+    ]
+    assert all(set(row) == COLUMNS and row["task"] == "answers" and row["step"] == 2 for row in rows)
+    for row in rows:
+        said = next((line.strip() for line in row["prediction"].split("\n") if line.strip()), "")
+        assert row["scores"]["em"] == float(said.lower() == row["references"][0])
+        assert row["parse_failure"] == (not said)
+
+    report = json.loads((run / "report.json").read_text())
+    assert (report["model"], report["method"], report["source"]) == (str(folder / "model"), "prefix+lora", "en")
+    task = report["tasks"]["answers"]
+    assert task["metrics"] == ["f1", "em"] and set(task["languages"]) == {"en", "de"}
+    for language, count in (("en", 6), ("de", 4)):
+        own = [row for row in rows if row["language"] == language]
+        means = {name: np.mean([row["scores"][name] for row in own]) for name in ("f1", "em")}
+        unparsed = np.mean([row["parse_failure"] for row in own])
+        assert task["languages"][language] == pytest.approx(means | {"n": count, "parse_failure_rate": unparsed})
+    assert set(task) == {"metrics", "languages", "source", "mean_others", "gap"}
+    assert task["gap"] == pytest.approx(
+        {name: task["source"][name] - task["mean_others"][name] for name in ("f1", "em")}
+    )
+    assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
+    text, printed = (run / "report.md").read_text(), capsys.readouterr().out
+    assert "| en (source) |" in text and "| de |" in text and "en (source)" in printed and "report.md" in printed
+
+
+def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
+    """The log-likelihoods, from the full logits of each prompt and choice with the adapter read back from disk."""
+    rows = evaluated(run, eval_file=folder / "colours.jsonl")
+    config, base = RunConfig.from_json(read_run(run)["config"]), open_base(str(folder / "model"))
+    frozen = load_weights(base, make("1x1"), "float32")
+    checkpoints = Checkpoints(run)
+    like = jax.eval_shape(lambda: config.adapter.init(jax.random.key(0), base.config, frozen))
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params = checkpoints.restore_adapter(
+        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)
+    )
+    checkpoints.close()
+
+    @jax.jit
+    def logits(tokens: jax.Array) -> jax.Array:
+        weights, hooks = config.adapter.bind(params, frozen)
+        batch = decoder.Batch(tokens[None], jnp.arange(len(tokens))[None])
+        return decoder.logits(weights, decoder.hidden(base.config, weights, batch, hooks))[0]
+
+    task = own_rows_task(folder / "colours.jsonl")
+    for row, source in zip(rows[:3], task.load("en", "file", None), strict=False):
+        example = task.example(source, "en")
+        assert example is not None and set(row) == COLUMNS | {"logprobs"}
+        encoded = encode(base.tokenizer, example, 96)
+        assert encoded is not None
+        for choice, found in zip(small.COLOURS, row["logprobs"], strict=True):
+            ids = encoded.prompt + base.tokenizer.response_ids(choice)
+            scores = np.asarray(logits(jnp.array(np.pad(ids, (0, 96 - len(ids))))), np.float64)
+            logprobs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+            expected = sum(logprobs[place - 1, ids[place]] for place in range(len(encoded.prompt), len(ids)))
+            assert found == pytest.approx(expected, abs=1e-4)
+        assert row["prediction"] == small.COLOURS[int(np.argmax(row["logprobs"]))]
+        assert row["scores"] == {"accuracy": float(row["prediction"] == example.response)}
+    base_rows = evaluated(train(configuration(folder, method="none"), run / "none"), eval_file=folder / "colours.jsonl")
+    assert base_rows[0]["step"] == 0
+    assert np.abs(np.subtract(base_rows[0]["logprobs"], rows[0]["logprobs"])).max() > 0.1  # the adapter was there
+
+
+@pytest.mark.parametrize("file", ["answers.jsonl", "colours.jsonl"])
+def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
+    """The same predictions in the same order, in batches of 3, 4 or 16, and on four devices."""
+    found = []
+    for number, settings in enumerate(({}, {"batch": 3}, {"batch": 16}, {"mesh": "2x2"})):
+        run = shutil.copytree(folder / "trained", tmp_path / str(number))  # answered runs are not asked again
+        found.append(evaluated(run, eval_file=folder / file, **settings))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            assert one | {"logprobs": 0} == same | {"logprobs": 0}
+            assert one.get("logprobs", []) == pytest.approx(same.get("logprobs", []), abs=2e-5)
+    assert len({row["prediction"] for row in found[0]}) > 1
+
+
+def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only what is new is asked: here the one row whose text has changed, under its old id."""
+    first, asked = evaluated(run, eval_file=folder / "colours.jsonl"), []
+
+    def predict(model: Any, task: Any, questions: Any, size: int) -> Any:
+        asked.extend(question.example.prompt for question in questions)
+        return engine.predict(model, task, questions, size)
+
+    monkeypatch.setattr(evaluation, "predict", predict)
+    assert evaluated(run, eval_file=folder / "colours.jsonl") == first and not asked
+    file = tmp_path / "colours.jsonl"
+    file.write_text((folder / "colours.jsonl").read_text().replace("2: The stone", "2: My stone"))
+    again = evaluated(run, eval_file=file)
+    assert asked and all("My stone" in prompt for prompt in asked)
+    assert [row for row in again if "My" not in row["prompt"]] == [row for row in first if row["id"] not in ("3", "9")]
+
+
+def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
+    """Evaluating more adds, evaluating again replaces, and nothing of an adapter before further training stays."""
+    answers, colours = folder / "answers.jsonl", folder / "colours.jsonl"
+    first = evaluated(run, eval_file=answers, languages="de")
+    second = evaluated(run, eval_file=colours, limit=2)
+    assert second[:4] == first and [row["task"] for row in second[4:]] == ["colours"] * 4
+    report = json.loads((run / "report.json").read_text())
+    assert set(report["tasks"]) == {"answers", "colours"} and set(report["tasks"]["answers"]["languages"]) == {"de"}
+    assert report["tasks"]["answers"]["source"] is None and report["tasks"]["answers"]["gap"] is None
+    third = evaluated(run, eval_file=colours, languages="en")
+    assert [(row["task"], row["language"]) for row in third] == (
+        [("answers", "de")] * 4 + [("colours", "de")] * 2 + [("colours", "en")] * 6
+    )
+    train(configuration(folder, steps=3), run, quiet=True)
+    fourth = evaluated(run, eval_file=colours, limit=1)
+    assert [(row["task"], row["step"]) for row in fourth] == [("colours", 3)] * 2
+
+
+def test_a_baseline_stands_beside(folder: Path, run: Path):
+    base = train(configuration(folder, method="none"), run / "none")
+    with pytest.raises(ValueError, match=r"has no report.json; evaluate that run first"):
+        evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)
+    evaluated(base, eval_file=folder / "colours.jsonl", limit=2)
+    evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)
+    assert "baseline accuracy %" in (run / "report.md").read_text()
+
+
+def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
+    """A question that is too long for the run's length is skipped and reported; none left is an error."""
+    long = {"prompt": "long " * 200, "response": "red"}
+    file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
+    assert len(evaluated(run, eval_file=file)) == 2
+    assert "some: 0 contexts cut to fit, 1 questions skipped: too long for --max-length" in capsys.readouterr().out
+    before = (run / "predictions.jsonl").read_bytes()
+    file = small.write_rows(tmp_path / "none.jsonl", [long])
+    with pytest.raises(ValueError, match="none of 1 questions fits the run's 96 tokens"):
+        evaluated(run, eval_file=file)
+    assert (run / "predictions.jsonl").read_bytes() == before
+
+
+def test_another_base_is_refused(folder: Path, run: Path):
+    """The weights that the run names have changed on disk since."""
+    model = shutil.copytree(folder / "model", run / "model")
+    described = read_run(run)
+    described["config"]["model"] = str(model)
+    (run / "run.json").write_text(json.dumps(described))
+    evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
+    small.write_model(model, scale=3)
+    with pytest.raises(ValueError, match=r"is not the base that .* was trained on: its weights have changed"):
+        evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
+
+
+def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match=r"no checkpoint in .*; let the run train until its first one"):
+        evaluated(run, eval_file=folder / "colours.jsonl")
+
+
+@small.needs_rows
+def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
+    """XQuAD is generated, XNLI chosen; both in one report, beside the languages' own text."""
+    run = train(configuration(folder, method="none", max_length=768), tmp_path / "run", quiet=True)
+    rows = evaluated(run, task="xquad,xnli", languages="de,zh", data=small.MIRROR, limit=2)
+    assert [(row["task"], row["language"]) for row in rows] == [
+        (task, language) for task in ("xquad", "xnli") for language in ("de", "zh") for _ in range(2)
+    ]
+    assert rows[0]["references"] and "Passage: " in rows[0]["prompt"] and len(rows[4]["logprobs"]) == 3
+    tasks = json.loads((run / "report.json").read_text())["tasks"]
+    assert tasks["xquad"]["metrics"] == ["f1", "em"] and tasks["xnli"]["metrics"] == ["accuracy"]
+    assert tasks["xnli"]["languages"]["zh"]["n"] == 2
+    assert "92% in zh" in (run / "report.md").read_text()
+
+
+def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
+    """Without --task: what the trained task names; of own rows nothing is known."""
+    run = train(configuration(folder, method="none"), tmp_path / "own", quiet=True)
+    with pytest.raises(ValueError, match="say what to ask: --eval-file FILE or --task xquad"):
+        evaluated(run)
+    run = train(replace(configuration(folder, method="none"), train_file=None, task="mnli"), tmp_path / "mnli")
+    with pytest.raises(ValueError, match=r"xnli.*cannot be had|no .*xnli"):
+        evaluated(run, data=tmp_path)

@@ -1,0 +1,118 @@
+"""What tests of whole runs share: a tiny random Llama on disk, invented rows, and configurations of seconds."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from jaxprefix.models import decoder, weights
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.run import RunConfig
+from jaxprefix.train import journal
+from jaxprefix.train.loop import train
+
+MIRROR = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"  # a local mirror of the hub, with real rows
+needs_rows = pytest.mark.skipif(not MIRROR.is_dir(), reason="no real rows: shared/data is not beside the checkout")
+
+# Many tests and subprocesses (JAX_COMPILATION_CACHE_DIR) compile the same tiny programs: once a session is enough.
+CACHE = tempfile.TemporaryDirectory(prefix="jaxprefix-tests-")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+SIZES = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 512,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 1024,
+}
+COLOURS = ("red", "green", "blue", "white", "black")
+THINGS = ("boat", "lamp", "stone", "door", "bird", "apple", "mountain hut")
+
+
+def rows(count: int, language: str = "en", longest: int = 4) -> list[dict[str, Any]]:
+    """Invented rows that say a thing once or up to `longest` times; every answer can be read off its prompt."""
+    found = []
+    for number in range(count):
+        colour, thing = COLOURS[number % len(COLOURS)], THINGS[number % len(THINGS)]
+        story = f"The {thing} is {colour}. " * (1 + number % longest)
+        prompt = f"{number}: {story}What colour is the {thing}?"
+        found.append({"prompt": prompt, "response": colour, "language": language})
+    return found
+
+
+def write_rows(path: Path, found: Iterable[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found), encoding="utf-8")
+    return path
+
+
+def write_model(directory: Path, texts: Sequence[str] | None = None, scale: float = 1.0, **sizes: Any) -> Path:
+    """A random Llama with a byte-level BPE tokenizer trained on `texts`; weights are normal 0.02 times `scale`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    values = SIZES | sizes
+    config = DecoderConfig.parse(values)
+    frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(7), config)
+    frozen = jax.tree.map(lambda leaf: leaf if bool((leaf == 1).all()) else scale * leaf, frozen)
+    weights.save(frozen, config, directory)
+    (directory / "config.json").write_text(json.dumps(values))
+    texts = [row["prompt"] for row in rows(35)] if texts is None else texts
+    bpe(texts, config.vocabulary_size).save(str(directory / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return directory
+
+
+def bpe(texts: Sequence[str], vocabulary: int) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def configuration(model: Path, train_file: Path | None, **changes: Any) -> RunConfig:
+    """A run of seconds on one device."""
+    settings = {"batch": 4, "max_length": 96, "steps": 4, "mesh": "1x1", "log_every": 1, "held_out": 4, "lr": 1e-2}
+    return RunConfig(model=str(model), train_file=train_file, **(settings | changes))
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the one thing that differs from run to run."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "tokens_per_second"} for line in lines]
+
+
+class Stopped(Exception):
+    """What happens in the middle of `train_until`."""
+
+
+def train_until(step: int, config: RunConfig, output: Path) -> None:
+    """Trains, and breaks off when the metrics of `step` have been written."""
+    written = journal.Journal.write
+
+    def write(self: journal.Journal, row: dict[str, Any]) -> None:
+        written(self, row)
+        if row["step"] >= step:
+            raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(journal.Journal, "write", write)
+        train(config, output, quiet=True)

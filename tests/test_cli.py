@@ -1,0 +1,88 @@
+"""The two commands as processes: their help, what they print, and that no torch is imported on the way."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import small
+
+ENVIRONMENT = os.environ | {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name, "HF_HUB_OFFLINE": "1"}
+TEMPLATE = "{{ bos_token }}{% for turn in messages %}[{{ turn['role'] }}] {{ turn['content'] }}{% endfor %}"
+
+# torch is installed where tests run, so that an import of it by any library on the way would show.
+PROGRAM = """
+import json, sys
+from importlib.util import find_spec
+from jaxprefix import hub, terminal
+from jaxprefix.evaluation import __main__ as evaluation
+from jaxprefix.train import __main__ as train
+
+assert find_spec("torch") and "torch" not in sys.modules
+for main, arguments in ((train.main, {train}), (evaluation.main, {evaluation})):
+    sys.argv = ["main", *arguments]
+    terminal.run(main)
+try:
+    hub.dataset_rows("rajpurkar/squad", "plain_text", "train", None, None)
+except ValueError:
+    assert "datasets" in sys.modules
+print("torch", "torch" in sys.modules)
+"""
+
+
+def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("train", ["--mesh", "--model", "--method", "--task", "--steps", "--prefix.length", "--lora.rank", "--output"]),
+        ("evaluation", ["--task", "--languages", "--eval-file", "--limit", "--baseline", "--mesh"]),
+    ],
+)
+def test_help(command: str, flags: list[str]):
+    """Every flag that the documentation names, within seconds of work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    text = run("-m", f"jaxprefix.{command}", "--help").stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert all(f"{flag} " in text for flag in flags)
+    assert after.ru_utime - before.ru_utime < 10
+
+
+def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path: Path):
+    """With a chat template, whose rendering is transformers' own; the mesh is emulated and says so."""
+    model = small.write_model(tmp_path / "model")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": TEMPLATE}))
+    small.write_rows(tmp_path / "mine.jsonl", small.rows(24))
+    train = "--model model --train-file mine.jsonl --batch 4 --steps 1 --max-length 96 --mesh 2x2 --chat"
+    evaluation = "runs/mine-prefix-1 --eval-file mine.jsonl --limit 2 --batch 4"
+    program = PROGRAM.replace("{train}", repr(train.split())).replace("{evaluation}", repr(evaluation.split()))
+    done = run("-c", program, cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "torch False"
+    assert lines[:3] == [
+        "mesh 2x2: emulated by 4 CPU devices, which is slower than 1x1; it is for trying and testing",
+        "run: runs/mine-prefix-1",
+        "trainable: 320 of 60,960 (0.5249%)",
+    ]
+    assert "data: 22 rows to learn, 2 held out" in lines and "compiled the training step 1 times" in lines
+    assert lines.count("run: runs/mine-prefix-1") == 2  # first and last
+    assert "evaluate: python -m jaxprefix.evaluation runs/mine-prefix-1" in lines
+    assert re.search(r"en \(source\) +│ +\d+\.\d │", done.stdout)
+    assert not done.stderr  # no progress where there is no terminal, and no library's warnings
+    found = {path.name for path in (tmp_path / "runs" / "mine-prefix-1").iterdir()}
+    assert found == {
+        "checkpoints", "metrics.jsonl", "predictions.jsonl", "report.json", "report.md", "report.png", "run.json",
+    }  # fmt: skip
+    first = json.loads((tmp_path / "runs" / "mine-prefix-1" / "predictions.jsonl").read_text().splitlines()[0])
+    assert first["prompt"].startswith("0: ")  # the prompt as it was given, not as the template renders it
