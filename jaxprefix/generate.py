@@ -55,9 +55,11 @@ def answers(command: Command, prompts: list[str]) -> list[str]:
         for place, prompt in enumerate(prompts)
     ]
     task = Task("prompts", (), "", lambda *_: [], lambda *_: None, (), score_generated, command.max_new_tokens)
-    asked, _, skipped = questions(model, task, examples)
-    if skipped:
-        raise ValueError(f"{skipped} of {len(prompts)} prompts are longer than the run's {model.max_length} tokens")
+    asked = questions(model, task, examples)
+    if len(asked) < len(prompts):
+        raise ValueError(
+            f"{len(prompts) - len(asked)} of {len(prompts)} prompts are longer than the run's {model.max_length} tokens"
+        )
     rows = [row for part in predict(model, task, asked, command.batch) for row in part]
     return [row["prediction"] for row in sorted(rows, key=lambda row: int(row["id"]))]
 

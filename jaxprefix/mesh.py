@@ -12,17 +12,18 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# Dimensions of every leaf of decoder.init; where the model axis does not divide the heads, it takes the head size.
+# Dimensions of every leaf of decoder.init. Where the model axis does not divide the heads, their input ("data") is
+# sharded over both axes: half a head on a device would be turned by RoPE in two places.
 DIMS = {
     "embed_tokens": ("model", "data"),
     "lm_head": ("model", "data"),
     "norm": (None,),
     "input_layernorm": (None, None),
     "post_attention_layernorm": (None, None),
-    "q_proj": (None, "heads", "size", "data"),
-    "k_proj": (None, "heads", "size", "data"),
-    "v_proj": (None, "heads", "size", "data"),
-    "o_proj": (None, "data", "heads", "size"),
+    "q_proj": (None, "heads", None, "data"),
+    "k_proj": (None, "heads", None, "data"),
+    "v_proj": (None, "heads", None, "data"),
+    "o_proj": (None, "data", "heads", None),
     "gate_proj": (None, "model", "data"),
     "up_proj": (None, "model", "data"),
     "down_proj": (None, "data", "model"),
@@ -100,21 +101,21 @@ def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     if name not in DIMS:
         raise ValueError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
     dims = DIMS[name]
-    heads = "heads" in dims and shape[dims.index("heads")] % mesh.shape["model"] == 0
+    whole = "heads" not in dims or shape[dims.index("heads")] % mesh.shape["model"] == 0
     axes = {
-        "heads": "model" if heads else None,
-        "size": None if heads else "model",
-        "data": "data",
+        "heads": "model" if whole else None,
+        "data": "data" if whole else ("data", "model"),
         "model": "model",
         None: None,
     }
     for dim, size in zip(dims, shape, strict=True):
         axis = axes[dim]
-        if axis and size % mesh.shape[axis]:
+        parts = mesh.size if isinstance(axis, tuple) else mesh.shape[axis] if axis else 1
+        if size % parts:
             given = "x".join(str(size) for size in mesh.shape.values())
             raise ValueError(
-                f"--mesh {given}: {name} {list(shape)} cannot be divided by {axis}={mesh.shape[axis]} "
-                f"at its {size}; choose a divisor"
+                f"--mesh {given}: {name} {list(shape)} cannot be divided by {parts} ({axis}) at its {size}; "
+                "choose a divisor"
             )
     return P(*(axes[dim] for dim in dims))
 

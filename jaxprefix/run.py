@@ -201,8 +201,8 @@ def write_run(directory: Path, values: dict[str, Any]) -> None:
     os.replace(temporary, directory / RUN_FILE)
 
 
-def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> tuple[Path, bool]:
-    """The run directory, and whether a run is there to go on with.
+def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> Path:
+    """The run directory: a new one, or one that holds this very run to go on with.
 
     Without `output` it is runs/<name>-<n>: the last of them if it holds this very run unfinished, else the next number.
     Nothing of another run, or of anyone's files, is written over.
@@ -215,7 +215,7 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
     if not os.access(place, os.W_OK):
         raise ValueError(f"--output {output}: {place} may not be written to; choose another directory")
     if not output.exists() or not any(output.iterdir()):
-        return output, False
+        return output
     if not (output / RUN_FILE).is_file():
         raise ValueError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
     found = read_run(output)
@@ -223,18 +223,18 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
         raise ValueError(
             f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
         )
-    return output, True
+    return output
 
 
-def _numbered(config: RunConfig, name: str, base: str) -> tuple[Path, bool]:
+def _numbered(config: RunConfig, name: str, base: str) -> Path:
     number = 1
     while (directory := Path("runs") / f"{name}-{number}").exists():
         if (directory / RUN_FILE).is_file():
             found = read_run(directory)
             if not found.get("finished") and not _difference(found, config, base):
-                return directory, True
+                return directory
         number += 1
-    return directory, False
+    return directory
 
 
 def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:

@@ -89,9 +89,9 @@ def test_places_of_the_weights():
 
 
 def test_heads_that_do_not_go_round_are_divided_within():
-    """Two key heads on four devices: each gets half a head of size 4; the eight query heads still go round."""
+    """Two key heads on four devices: their input is divided by both axes; the eight query heads still go round."""
     layers = specs("2x4")["layers"]
-    assert layers["k_proj"] == layers["v_proj"] == P(None, None, "model", "data")
+    assert layers["k_proj"] == layers["v_proj"] == P(None, None, None, ("data", "model"))
     assert layers["q_proj"] == P(None, "model", None, "data")
     assert layers["o_proj"] == P(None, "data", "model", None)
 
@@ -124,11 +124,11 @@ def test_no_catch_all():
 @pytest.mark.parametrize(
     ("mesh", "shapes", "named"),
     [
-        ("1x2", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "model=2 at its 65")),
-        ("3x1", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "data=3 at its 32")),
-        ("1x5", leaf("up_proj", 3, 48, 32), ("--mesh 1x5", "up_proj [3, 48, 32]", "model=5 at its 48")),
-        ("1x8", leaf("k_proj", 3, 2, 4, 32), ("k_proj [3, 2, 4, 32]", "model=8 at its 4")),
-        ("5x1", leaf("down_proj", 3, 32, 48), ("down_proj [3, 32, 48]", "data=5 at its 32")),
+        ("1x2", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "by 2 (model) at its 65")),
+        ("3x1", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "by 3 (data) at its 32")),
+        ("1x5", leaf("up_proj", 3, 48, 32), ("--mesh 1x5", "up_proj [3, 48, 32]", "by 5 (model) at its 48")),
+        ("1x8", leaf("k_proj", 3, 2, 4, 36), ("k_proj [3, 2, 4, 36]", "by 8 (('data', 'model')) at its 36")),
+        ("5x1", leaf("down_proj", 3, 32, 48), ("down_proj [3, 32, 48]", "by 5 (data) at its 32")),
     ],
 )
 def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any, named: tuple[str, ...]):

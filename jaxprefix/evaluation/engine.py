@@ -67,15 +67,15 @@ class Question:
     choices: tuple[list[int], ...]
 
 
-def questions(model: Model, task: Task, examples: Sequence[Example]) -> tuple[list[Question], int, int]:
-    """(questions, contexts cut, examples that do not fit even without context)."""
+def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
+    """The examples that fit the run's length, if need be with a shorter context."""
     found, tokenizer = [], model.base.tokenizer
     for example in examples:
         choices = tuple(tokenizer.response_ids(choice) for choice in example.choices)
         room = max(map(len, choices)) if choices else task.max_new_tokens
         if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
             found.append(Question(example, encoded, choices))
-    return found, sum(each.encoded.cut for each in found), len(examples) - len(found)
+    return found
 
 
 def predict(model: Model, task: Task, asked: Sequence[Question], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -134,6 +134,12 @@ def _row(task: Task, question: Question, prediction: str, more: dict[str, Any]) 
     example = question.example
     answer = {"prediction": prediction, "scores": task.score(prediction, example), "parse_failure": False}
     return description(task, example) | answer | more
+
+
+def unanswered(task: Task, example: Example) -> dict[str, Any]:
+    """The row of a question that does not fit: wrong, because leaving it out would flatter languages of many tokens."""
+    zero = dict.fromkeys(task.metrics, 0.0)
+    return description(task, example) | {"prediction": "", "scores": zero, "parse_failure": True}
 
 
 def description(task: Task, example: Example) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxprefix import tasks
 from jaxprefix.base import load_weights, open_base
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question
+from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question, unanswered
 from jaxprefix.models.adapters import NoAdapter
 from jaxprefix.run import RunConfig, read_run
 from jaxprefix.tasks.own import own_rows_task
@@ -77,7 +77,10 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     earlier = [row for row in _read(directory) if row["step"] == step]
     rows = [row for row in earlier if (row["task"], row["language"]) not in examples]
     for task in chosen:
-        rows += _answers(model, task, asked[task.name], earlier, settings.batch, step, quiet)
+        answers = _answers(model, task, asked[task.name], earlier, settings.batch, quiet)
+        for example in _of(task, examples):
+            row = unanswered(task, example)
+            rows.append(answers.get(same_question(row), row) | {"step": step})
     _write(directory, rows)
     found = build(config, rows)
     notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
@@ -154,34 +157,33 @@ def _examples(task: Task, language: str, settings: Evaluation, config: RunConfig
 
 
 def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
-    mine = [example for (name, _), part in examples.items() if name == task.name for example in part]
-    asked, cut, skipped = questions(model, task, mine)
-    if cut or skipped:
-        print(f"{task.name}: {cut:,} contexts cut to fit, {skipped:,} questions skipped: too long for --max-length")
+    """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
+    mine = _of(task, examples)
+    asked = questions(model, task, mine)
+    cut, long = sum(each.encoded.cut for each in asked), len(mine) - len(asked)
+    if cut or long:
+        print(f"{task.name}: {cut:,} contexts cut to fit, {long:,} questions too long for --max-length: they score 0")
     if not asked:
         raise ValueError(f"task {task.name}: none of {len(mine):,} questions fits the run's {model.max_length} tokens")
     return asked
 
 
+def _of(task: Task, examples: Examples) -> list[Example]:
+    return [example for (name, _), part in examples.items() if name == task.name for example in part]
+
+
 def _answers(
-    model: Model,
-    task: Task,
-    asked: Sequence[Question],
-    earlier: Sequence[dict[str, Any]],
-    size: int,
-    step: int,
-    quiet: bool,
-) -> list[dict[str, Any]]:
-    """Prediction rows in the order of the questions; those that `earlier` rows answer are taken from there."""
+    model: Model, task: Task, asked: Sequence[Question], earlier: Sequence[dict[str, Any]], size: int, quiet: bool
+) -> dict[tuple, dict[str, Any]]:
+    """Prediction rows by question; those that `earlier` rows answer are taken from there."""
     known = {same_question(row): row for row in earlier if row["task"] == task.name}
-    keys = [same_question(description(task, question.example)) for question in asked]
-    new = [question for question, key in zip(asked, keys, strict=True) if key not in known]
+    new = [each for each in asked if same_question(description(task, each.example)) not in known]
     with progress(quiet) as bar:
         shown = bar.add_task(task.name, total=len(new), rate="rows")
         for part in predict(model, task, new, size) if new else ():
-            known |= {same_question(row): row | {"step": step} for row in part}
+            known |= {same_question(row): row for row in part}
             bar.update(shown, advance=len(part))
-    return [known[key] for key in keys]
+    return known
 
 
 def _baseline(directory: Path | None) -> report.Report | None:

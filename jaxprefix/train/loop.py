@@ -40,7 +40,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = _mesh(config)
-    directory, resumed = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    directory = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if config.method == "none":
@@ -51,8 +51,8 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
     trainer = Trainer(config, base, mesh, frozen, plan)
-    if not resumed:
-        _describe(directory, config, base, mesh, plan.steps, finished=False)
+    trainer.resume(directory)
+    _describe(directory, config, base, mesh, plan.steps, finished=False)
     trainer.run(directory, rows.held_out, quiet)
     _describe(directory, config, base, mesh, plan.steps, finished=True)
     print(f"run: {directory}")
@@ -99,34 +99,34 @@ class Trainer:
         self.step = PerShape(jax.jit(step, donate_argnums=0, out_shardings=places))
         self.score = PerShape(jax.jit(held_out_loss(base.config, config.adapter)))
 
+    def resume(self, directory: Path) -> None:
+        """Takes the state of the last checkpoint, if there is one."""
+        self.checkpoints = Checkpoints(directory)
+        if self.checkpoints.latest is None:
+            return
+        if self.checkpoints.latest > self.plan.steps:
+            raise ValueError(
+                f"{directory} is at step {self.checkpoints.latest} already, beyond the {self.plan.steps} asked for; "
+                "choose a new --output to train less"
+            )
+        params, moments, position = self.checkpoints.restore(self.state.params, self.state.optimizer)
+        self.state = State(params, moments, self._scalar(position["step"]))
+        print(f"resumed at step {position['step']} of {self.plan.steps}")
+
     def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool) -> None:
-        """Trains from the last checkpoint, or the start, to the last step."""
-        checkpoints = Checkpoints(directory)
-        if checkpoints.latest is not None:
-            if checkpoints.latest > self.plan.steps:
-                raise ValueError(
-                    f"{directory} is at step {checkpoints.latest} already, beyond the {self.plan.steps} asked for; "
-                    "choose a new --output to train less"
-                )
-            params, moments, position = checkpoints.restore(self.state.params, self.state.optimizer)
-            self.state = State(params, moments, self._scalar(position["step"]))
-            print(f"resumed at step {position['step']} of {self.plan.steps}")
+        """Trains from where the state is to the last step."""
         start = int(self.state.step)
-        if start > self.plan.steps:
-            raise ValueError(f"{directory} has {start} steps behind it; --steps {self.plan.steps} would go back")
         journal = Journal(directory, self.config, start)
         try:
             with progress(quiet) as bar:
                 advance = _advance(bar, start, self.plan.steps)
-                self._steps(start, held_out, journal, checkpoints, advance)
+                self._steps(start, held_out, journal, advance)
         finally:
             journal.close()
-            checkpoints.close()
+            self.checkpoints.close()
         print(f"compiled the training step {self.step.compilations} times")
 
-    def _steps(
-        self, start: int, held_out: Sequence[Encoded], journal: Journal, checkpoints: Checkpoints, advance: Callable
-    ) -> None:
+    def _steps(self, start: int, held_out: Sequence[Encoded], journal: Journal, advance: Callable) -> None:
         config, last, began, waiting = self.config, self.plan.steps, time.monotonic(), []
         for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
             read = int((batch.positions != NEVER).sum())
@@ -143,7 +143,7 @@ class Trainer:
                 journal.write({"step": step, "held_out_loss": loss})
                 print(f"step {step}: held-out loss {loss:.4f}")
             if saves:
-                checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
+                self.checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
             if not waiting:
                 began = time.monotonic()
 

@@ -189,11 +189,12 @@ def test_a_baseline_stands_beside(folder: Path, run: Path):
 
 
 def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
-    """A question that is too long for the run's length is skipped and reported; none left is an error."""
+    """A question that is too long for the run's length is reported and scores 0; none left is an error."""
     long = {"prompt": "long " * 200, "response": "red"}
     file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
-    assert len(evaluated(run, eval_file=file)) == 2
-    assert "some: 0 contexts cut to fit, 1 questions skipped: too long for --max-length" in capsys.readouterr().out
+    rows = evaluated(run, eval_file=file)
+    assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and rows[2]["parse_failure"]
+    assert "some: 0 contexts cut to fit, 1 questions too long for --max-length: they score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
     with pytest.raises(ValueError, match="none of 1 questions fits the run's 96 tokens"):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from jaxprefix import mesh as meshes
 from jaxprefix.models import decoder, weights
 
-# Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and the head size is divided.
+# Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and their input is divided by both axes.
 CONFIG = replace(tiny.CONFIG, vocabulary_size=64, head_size=8)
 FROZEN = tiny.weights(CONFIG)
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
