@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -42,7 +43,7 @@ class RunConfig:
     eval_file: Path | None = None
     """Your own held-out rows; left out, rows are held out of the training data."""
     limit: int | None = None
-    """Train on the first so many rows."""
+    """Use so many rows of the training data, drawn by the seed; the held-out ones are among them."""
 
     steps: int | None = None
     """Steps of the optimizer; in the place of --epochs."""
@@ -95,9 +96,11 @@ class RunConfig:
         self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
         for name in ABOVE_ZERO + NOT_NEGATIVE:
             value = getattr(self, name)
-            if value is not None and (value < 0 or (value == 0 and name in ABOVE_ZERO)):
+            if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
                 expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+        if self.seed >= 2**32:
+            raise ValueError(f"--seed is {self.seed}; expected less than 2^32")
         if self.warmup > 1:
             raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
         for flag, wanted, package in (
@@ -181,16 +184,19 @@ def refuse_foreign_flags(arguments: list[str], method: str) -> None:
 def read_run(directory: Path) -> dict[str, Any]:
     """The object in DIRECTORY/run.json."""
     path = directory / RUN_FILE if directory.is_dir() else directory
+    place = path.parent if path.name == RUN_FILE else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("base", "source", "rows", "finished", "steps"):
+            values[name]
         values["config"]["method"]
         return values
     except (OSError, UnicodeDecodeError):
         raise ValueError(
-            f"{directory} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
+            f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f'{path} is not a run\'s description; expected an object with a "config"') from None
+        raise ValueError(f"{path} is not a run's description; it lacks what training writes there") from None
 
 
 def write_run(directory: Path, values: dict[str, Any]) -> None:
@@ -204,7 +210,7 @@ def write_run(directory: Path, values: dict[str, Any]) -> None:
 def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> Path:
     """The run directory: a new one, or one that holds this very run to go on with.
 
-    Without `output` it is runs/<name>-<n>: the last of them if it holds this very run unfinished, else the next number.
+    Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished, else the next number.
     Nothing of another run, or of anyone's files, is written over.
     """
     if output is None:
@@ -224,6 +230,12 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
             f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
         )
     return output
+
+
+def same_rows(directory: Path, fingerprint: str) -> None:
+    """ValueError where a run is there and learnt other rows: its place in the data would mean other ones."""
+    if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
+        raise ValueError(f"the training rows have changed since {directory} began; choose a new --output")
 
 
 def _numbered(config: RunConfig, name: str, base: str) -> Path:

@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("stopped; what was saved is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 
 

@@ -18,7 +18,6 @@ from jaxprefix import mesh, terminal
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.tokenizer import load_tokenizer
 from jaxprefix.train import __main__ as training
-from jaxprefix.train import journal
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.loop import train
 
@@ -239,7 +238,7 @@ def test_a_mesh_of_accelerators(
 def test_an_extra_that_is_not_installed(
     flag: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(journal, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refused(f"{TRAIN} {flag}", place, monkeypatch, capsys)
     name = flag.split()[0]
     assert message.startswith(f"error: {name}") and f"needs an extra: pip install 'jaxprefix[{name[2:]}]'\n" in message

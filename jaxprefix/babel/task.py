@@ -47,6 +47,7 @@ BABEL_QA = Task(
     score=score_generated,
     max_new_tokens=16,
     evaluated_on=("babel-qa",),
+    leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
     note="A toy world: its figures say nothing about the real languages. F1 counts words between spaces, "
     "so in zh it is close to exact match.",
 )

@@ -72,7 +72,8 @@ def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Que
     found, tokenizer = [], model.base.tokenizer
     for example in examples:
         choices = tuple(tokenizer.response_ids(choice) for choice in example.choices)
-        room = max(map(len, choices)) if choices else task.max_new_tokens
+        # Without a context nothing can be cut: what training would accept is asked.
+        room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
         if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
             found.append(Question(example, encoded, choices))
     return found
@@ -156,5 +157,5 @@ def description(task: Task, example: Example) -> dict[str, Any]:
 
 def same_question(row: dict[str, Any]) -> tuple:
     """Two rows with equal results ask the same; an id alone is not enough, a user's file may have changed."""
-    parts = (row[name] for name in ("language", "id", "prompt"))
+    parts = (row[name] for name in ("task", "language", "id", "prompt"))
     return *parts, tuple(row["references"]), tuple(row["choices"])

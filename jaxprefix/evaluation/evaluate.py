@@ -1,7 +1,7 @@
 """A trained run in, its zero-shot scores in many languages out: predictions, report and picture."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.evaluation import pictures, report
 from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question, unanswered
 from jaxprefix.models.adapters import NoAdapter
-from jaxprefix.run import RunConfig, read_run
+from jaxprefix.run import RUN_FILE, RunConfig, read_run
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.terminal import progress
@@ -24,6 +24,7 @@ from jaxprefix.terminal import progress
 PREDICTIONS = "predictions.jsonl"
 
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
+Answers = dict[tuple, dict[str, Any]]  # prediction rows by what they answer
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     ValueError for what the user can mend.
     """
     settings.check()
-    described = read_run(directory)
+    described = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(described["config"])
     chosen = _tasks(config, settings)
     wanted = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
@@ -73,16 +74,24 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     # Rows are read before the model is loaded: what is missing is said at once.
     examples = {(task.name, language): _examples(task, language, settings, config) for task, language in wanted}
     model, step = open_model(directory, config, described["base"], settings)
+    if not described["finished"]:
+        print(f"the run is not finished: these are the scores of step {step} of {described['steps']}")
     asked = {task.name: _questions(model, task, examples) for task in chosen}
-    earlier = [row for row in _read(directory) if row["step"] == step]
-    rows = [row for row in earlier if (row["task"], row["language"]) not in examples]
-    for task in chosen:
-        answers = _answers(model, task, asked[task.name], earlier, settings.batch, quiet)
-        for example in _of(task, examples):
-            row = unanswered(task, example)
-            rows.append(answers.get(same_question(row), row) | {"step": step})
-    _write(directory, rows)
-    found = build(config, rows)
+    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, step)}
+    answers = _read(directory, step)
+    if settings.eval_file:  # another file of the same name may have asked other things before
+        answers = _without_strangers(answers, chosen[0])
+    try:
+        for task in chosen:
+            _answer(model, task, asked[task.name], answers, settings.batch, step, quiet)
+    except BaseException:  # whatever stops it, what was answered is kept
+        _write(directory, answers.values())
+        raise
+    others = [row for row in answers.values() if (row["task"], row["language"]) not in examples]
+    rows = others + [answers.get(key, row) for key, row in empty.items()]
+    shown = {same_question(row) for row in rows}
+    _write(directory, rows + [row for key, row in answers.items() if key not in shown])
+    found = build(config, described["source"], rows)
     notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
     report.write(found, notes, directory, baseline)
     pictures.bars(found, directory / "report.png", baseline)
@@ -118,9 +127,8 @@ def open_model(directory: Path, config: RunConfig, base_hash: str, settings: Eva
     return Model(base, config.adapter, params, frozen, mesh, config.max_length, config.chat), step
 
 
-def build(config: RunConfig, rows: Sequence[dict[str, Any]]) -> report.Report:
-    """The report of all prediction rows; a language counts as the source by its code in the task."""
-    source = config.language or "en"
+def build(config: RunConfig, source: str, rows: Sequence[dict[str, Any]]) -> report.Report:
+    """The report of these prediction rows; `source` is the language that was trained."""
     summaries = {}
     for name in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == name]
@@ -130,7 +138,10 @@ def build(config: RunConfig, rows: Sequence[dict[str, Any]]) -> report.Report:
 
 def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
     if settings.eval_file:
-        return [own_rows_task(settings.eval_file)]
+        own = own_rows_task(settings.eval_file)
+        if own.name in tasks.names():
+            raise ValueError(f"--eval-file {settings.eval_file} has the name of the task {own.name}; rename the file")
+        return [own]
     if settings.task:
         return [_measuring(name) for name in dict.fromkeys(settings.task.split(","))]
     if config.train_file:
@@ -146,7 +157,7 @@ def _measuring(name: str) -> Task:
 
 
 def _languages(task: Task, text: str | None) -> Sequence[str]:
-    languages = task.languages if text is None else tuple(dict.fromkeys(text.split(",")))
+    languages = task.languages if text is None else tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     check_languages(task, languages)
     return languages
 
@@ -172,34 +183,48 @@ def _of(task: Task, examples: Examples) -> list[Example]:
     return [example for (name, _), part in examples.items() if name == task.name for example in part]
 
 
-def _answers(
-    model: Model, task: Task, asked: Sequence[Question], earlier: Sequence[dict[str, Any]], size: int, quiet: bool
-) -> dict[tuple, dict[str, Any]]:
-    """Prediction rows by question; those that `earlier` rows answer are taken from there."""
-    known = {same_question(row): row for row in earlier if row["task"] == task.name}
-    new = [each for each in asked if same_question(description(task, each.example)) not in known]
+def _without_strangers(answers: Answers, own: Task) -> Answers:
+    """Without the rows of the task's name that its file does not ask."""
+    every = [own.example(row, language) for language in own.languages for row in own.load(language, own.split, None)]
+    asked = {same_question(description(own, example)) for example in every if example}
+    return {key: row for key, row in answers.items() if row["task"] != own.name or key in asked}
+
+
+def _unanswered(task: Task, examples: Examples, step: int) -> list[dict[str, Any]]:
+    return [unanswered(task, example) | {"step": step} for example in _of(task, examples)]
+
+
+def _answer(
+    model: Model, task: Task, asked: Sequence[Question], answers: Answers, size: int, step: int, quiet: bool
+) -> None:
+    """Adds the rows of those questions to `answers` that it does not have, batch by batch."""
+    new = [each for each in asked if same_question(description(task, each.example)) not in answers]
     with progress(quiet) as bar:
         shown = bar.add_task(task.name, total=len(new), rate="rows")
         for part in predict(model, task, new, size) if new else ():
-            known |= {same_question(row): row for row in part}
+            answers.update({same_question(row): row | {"step": step} for row in part})
             bar.update(shown, advance=len(part))
-    return known
 
 
 def _baseline(directory: Path | None) -> report.Report | None:
     if directory is None:
         return None
     try:
-        return json.loads((directory / "report.json").read_text(encoding="utf-8"))
+        found = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ValueError(f"--baseline {directory} has no report.json; evaluate that run first") from None
+    if not isinstance(found, dict) or not set(report.Report.__annotations__) <= set(found):
+        raise ValueError(f"--baseline {directory}: its report.json is not a report; evaluate that run again")
+    return found  # type: ignore[return-value]
 
 
-def _read(directory: Path) -> list[dict[str, Any]]:
+def _read(directory: Path, step: int) -> Answers:
+    """The rows that the adapter of this step has answered."""
     path = directory / PREDICTIONS
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return {same_question(row): row for row in rows if row["step"] == step}
 
 
-def _write(directory: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     report.write_whole(directory / PREDICTIONS, text.encode("utf-8"))

@@ -58,8 +58,10 @@ def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None
 
 
 def fingerprint(directory: Path) -> str:
-    """A SHA-256 that names a checkpoint: config.json, and of each file its size and up to 16 MiB spread over it."""
-    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    """A SHA-256 that names a checkpoint: its small files, and of each large one its size and up to 16 MiB of it."""
+    digest = hashlib.sha256()
+    for path in (directory / name for name in ("config.json", "tokenizer.json", "tokenizer.model")):
+        digest.update(path.read_bytes() if path.is_file() else b"-")
     for path in sorted(set(_places(directory).values())):
         size, block = path.stat().st_size, 2**20
         digest.update(f"{path.name} {size}\n".encode())

@@ -10,14 +10,21 @@ from jaxprefix.tasks.xquad import XQUAD
 TASKS = (SQUAD, TYDIQA, XQUAD, MNLI, XNLI)
 
 
+def _known() -> dict[str, Task]:
+    # Here and not above: the embedded world builds on this room.
+    from jaxprefix.babel.task import TASKS as EMBEDDED
+
+    return {task.name: task for task in (*TASKS, *EMBEDDED)}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all tasks."""
+    return tuple(_known())
+
+
 def find(name: str) -> Task:
     """The task of that name, a benchmark or one of the embedded world; ValueError that names them all."""
-    known = {task.name: task for task in TASKS}
-    if name not in known:
-        # Here and not above: the embedded world builds on this room.
-        from jaxprefix.babel.task import TASKS as EMBEDDED
-
-        known |= {task.name: task for task in EMBEDDED}
+    known = _known()
     if name not in known:
         training = ", ".join(task.name for task in known.values() if task.evaluated_on)
         measured = (task for task in known.values() if not task.evaluated_on or task.name in task.evaluated_on)

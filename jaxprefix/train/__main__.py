@@ -1,7 +1,7 @@
 """python -m jaxprefix.train: adapts a frozen model to a task in one language."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,10 @@ from jaxprefix.train.loop import train
 
 @dataclass(frozen=True)
 class Command:
-    """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default."""
+    """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default.
+
+    --config RUN/run.json takes all settings from an earlier run; flags beside it go before them.
+    """
 
     config: Annotated[run.RunConfig, tyro.conf.arg(name="")]
     output: Path | None = None
@@ -33,7 +36,8 @@ def main() -> None:
         print(emulated)
     directory = train(command.config, command.output, command.quiet)
     if command.config.model or command.config.task or command.config.train_file:
-        print(f"evaluate: python -m jaxprefix.evaluation {directory}")
+        own = command.config.eval_file or command.config.train_file
+        print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {own}" if own else ""))
         return
     # The embedded default is the whole job in small, its evaluation takes seconds; a benchmark's can take hours.
     settings = Evaluation(mesh=command.config.mesh, platform=command.config.platform)
@@ -49,7 +53,12 @@ def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
             if not value:
                 raise ValueError("--config needs the run.json of an earlier run")
-            return rest, run.RunConfig.from_json(run.read_run(Path(value))["config"])
+            default = run.RunConfig.from_json(run.read_run(Path(value))["config"])
+            if any(each.startswith("--steps") for each in rest):  # the one that is given takes the other's place
+                default = replace(default, epochs=None)
+            if any(each.startswith("--epochs") for each in rest):
+                default = replace(default, steps=None)
+            return rest, default
     return arguments, run.RunConfig()
 
 

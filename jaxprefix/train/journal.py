@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from importlib.util import find_spec
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ class Journal:
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
         kept = [row for row in read(directory) if row["step"] <= step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(temporary, self.path)
         self.file = self.path.open("a", encoding="utf-8")
-        self.events = _tensorboard(directory) if config.tensorboard else None
+        self.events = _tensorboard(directory, step) if config.tensorboard else None
         self.project = _wandb(directory, config) if config.wandb else None
 
     def write(self, row: dict[str, Any]) -> None:
@@ -48,18 +50,10 @@ def read(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
-def check_extras(config: RunConfig) -> None:
-    """ValueError for a logger that is not installed, before anything is written."""
-    if config.tensorboard and not find_spec("tensorboardX"):
-        raise ValueError("--tensorboard needs an extra: pip install 'jaxprefix[tensorboard]'")
-    if config.wandb and not find_spec("wandb"):
-        raise ValueError(f"--wandb {config.wandb} needs an extra: pip install 'jaxprefix[wandb]'")
-
-
-def _tensorboard(directory: Path) -> Any:
+def _tensorboard(directory: Path, step: int) -> Any:
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(directory / "tensorboard"))
+    return SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
 
 def _wandb(directory: Path, config: RunConfig) -> Any:

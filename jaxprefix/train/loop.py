@@ -26,7 +26,7 @@ from jaxprefix.terminal import progress
 from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, steps_from
-from jaxprefix.train.journal import Journal, check_extras
+from jaxprefix.train.journal import Journal
 from jaxprefix.train.step import State, held_out_loss, train_step
 
 
@@ -36,25 +36,32 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     Raises ValueError for anything that the user can mend; nothing is written before everything has been read.
     """
     config.check()
-    check_extras(config)
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = _mesh(config)
     directory = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    if config.max_length > base.config.max_positions:
+        positions = base.config.max_positions
+        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
+    about = {"source": ",".join(training_rows.languages(config, task)), "rows": None}
+    rows = None
+    if config.method != "none":
+        rows = training_rows.load(config, task, base.tokenizer)
+        about["rows"] = rows.fingerprint
+        runs.same_rows(directory, rows.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
-    if config.method == "none":
-        _describe(directory, config, base, mesh, steps=0, finished=True)
+    if rows is None:
+        _describe(directory, config, base, mesh, about, steps=0, finished=True)
         return directory
-    rows = training_rows.load(config, task, base.tokenizer)
     print(rows)
     frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
     trainer = Trainer(config, base, mesh, frozen, plan)
     trainer.resume(directory)
-    _describe(directory, config, base, mesh, plan.steps, finished=False)
+    _describe(directory, config, base, mesh, about, plan.steps, finished=False)
     trainer.run(directory, rows.held_out, quiet)
-    _describe(directory, config, base, mesh, plan.steps, finished=True)
+    _describe(directory, config, base, mesh, about, plan.steps, finished=True)
     print(f"run: {directory}")
     return directory
 
@@ -216,9 +223,10 @@ def _flush(waiting: list, journal: Journal, rate: Callable, seconds: float) -> f
     speed = sum(read for _, read, _ in waiting) / max(seconds, 1e-9)
     for step, _, metrics in waiting:
         row = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(row["loss"]):
+        if not math.isfinite(row["loss"] + row["gradient_norm"]):
             raise ValueError(
-                f"the loss is {row['loss']} at step {step}, learning rate {float(rate(step - 1)):g}; "
+                f"the loss is {row['loss']} and its gradient {row['gradient_norm']} at step {step}, "
+                f"learning rate {float(rate(step - 1)):g}; "
                 "choose a smaller --lr and a new --output"
             )
         journal.write(
@@ -232,12 +240,15 @@ def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:
     return lambda step, rate: bar.update(task, completed=step, rate=rate)
 
 
-def _describe(directory: Path, config: RunConfig, base: Base, mesh: Mesh, steps: int, finished: bool) -> None:
+def _describe(
+    directory: Path, config: RunConfig, base: Base, mesh: Mesh, about: dict, steps: int, finished: bool
+) -> None:
     own, total = counts(base.config, config.adapter)
     packages = ("jax", "flax", "optax", "orbax-checkpoint")
     values = {
         "config": config.as_json(),
         "base": base.fingerprint,
+        **about,
         "steps": steps,
         "finished": finished,
         "trainable_parameters": own,

@@ -1,5 +1,6 @@
 """What a run learns from and is scored on while it trains: a task's rows or the user's own, encoded."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,11 @@ class Rows:
     cut: int  # contexts shortened to fit
     skipped: int  # rows whose question and answer alone are too long
 
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of what is learnt, in its order."""
+        return hashlib.sha256(repr([(row.prompt, row.response) for row in self.learn]).encode()).hexdigest()
+
     def __str__(self) -> str:
         line = f"data: {len(self.learn):,} rows to learn, {len(self.held_out):,} held out"
         line += f"; {self.cut:,} contexts cut to fit" if self.cut else ""
@@ -45,7 +51,7 @@ def training_task(config: RunConfig) -> Task:
 
 def load(config: RunConfig, task: Task, tokenizer: Tokenizer) -> Rows:
     """Reads, shuffles (seeded), holds out and encodes; ValueError where nothing is left to learn."""
-    examples = _examples(task, _languages(config, task), config.split, config.data)
+    examples = _examples(task, languages(config, task), config.split, config.data)
     if not examples:
         raise ValueError(f"task {task.name}: no row of the training split has an answer; choose another --split")
     order = np.random.default_rng(config.seed).permutation(len(examples))
@@ -67,7 +73,8 @@ def load(config: RunConfig, task: Task, tokenizer: Tokenizer) -> Rows:
     return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
 
 
-def _languages(config: RunConfig, task: Task) -> tuple[str, ...]:
+def languages(config: RunConfig, task: Task) -> tuple[str, ...]:
+    """What the run trains on; ValueError for a language that the task does not have."""
     if config.language is None:
         return task.languages if config.train_file else ("en",)
     check_languages(task, [config.language])

@@ -45,7 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configuration(folder: Path, **changes: Any) -> RunConfig:
-    settings = {"method": "prefix+lora", "steps": 2, "lr": 0.1, "prefix": PrefixTuning(length=3), "lora": LoRA(rank=2)}
+    settings = {
+        "method": "prefix+lora",
+        "language": "en",
+        "steps": 2,
+        "lr": 0.1,
+        "prefix": PrefixTuning(length=3),
+        "lora": LoRA(rank=2),
+    }
     return small.configuration(folder / "model", folder / "answers.jsonl", **(settings | changes))
 
 
