@@ -74,6 +74,10 @@ def refused(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 CASES = {
+    f"{TRAIN} --lr nan": "--lr is nan; expected more than 0",
+    f"{TRAIN} --weight-decay inf": "--weight-decay is inf; expected 0 or more",
+    f"{TRAIN} --max-length 4096": "--max-length 4096 is beyond the model's 1024 positions; choose less",
+    "train --split test": "--split test of babel-qa must not be trained on: it is what evaluation asks",
     f"{TRAIN} --mesh banana": "--mesh 'banana' is not a mesh; expected DATAxMODEL, such as 4x2",
     f"{TRAIN} --mesh 0x1": "--mesh '0x1' is not a mesh",
     f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, lora",

@@ -17,6 +17,7 @@ from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import encode
 from jaxprefix.evaluation import engine
 from jaxprefix.evaluation import evaluate as evaluation
+from jaxprefix.evaluation.engine import predict
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.mesh import make
 from jaxprefix.models import decoder
@@ -250,3 +251,50 @@ def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
     run = train(replace(configuration(folder, method="none"), train_file=None, task="mnli"), tmp_path / "mnli")
     with pytest.raises(ValueError, match=r"xnli.*cannot be had|no .*xnli"):
         evaluated(run, data=tmp_path)
+
+
+def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path):
+    """The report is of what is asked; what was answered before stays in predictions.jsonl."""
+    everything = evaluated(run, eval_file=folder / "answers.jsonl")
+    fewer = evaluated(run, eval_file=folder / "answers.jsonl", limit=1)
+    assert sorted(map(str, fewer)) == sorted(map(str, everything))
+    languages = json.loads((run / "report.json").read_text())["tasks"]["answers"]["languages"]
+    assert {code: scores["n"] for code, scores in languages.items()} == {"en": 1, "de": 1}
+
+
+def test_what_was_answered_before_a_stop_is_kept(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C after the first batch: its answers are there, and the second time only the others are asked."""
+    asked = []
+
+    def stopping(model: Any, task: Any, new: Any, size: int) -> Any:
+        asked.append(len(new))
+        for number, part in enumerate(predict(model, task, new, size)):
+            if number and len(asked) == 1:
+                raise KeyboardInterrupt
+            yield part
+
+    monkeypatch.setattr("jaxprefix.evaluation.evaluate.predict", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(run, eval_file=folder / "answers.jsonl")
+    kept = (run / "predictions.jsonl").read_text().splitlines()
+    assert 0 < len(kept) < 10
+    assert len(evaluated(run, eval_file=folder / "answers.jsonl")) == 10
+    assert asked == [10, 10 - len(kept)]
+
+
+def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path):
+    """Another file of that name, other questions: the earlier rows go. The name of a benchmark is refused."""
+    evaluated(run, eval_file=folder / "answers.jsonl")
+    other = small.write_rows(tmp_path / "answers.jsonl", [small.rows(1)[0] | {"language": "fr"}])
+    assert [row["language"] for row in evaluated(run, eval_file=other)] == ["fr"]
+    with pytest.raises(ValueError, match="has the name of the task xquad; rename the file"):
+        evaluated(run, eval_file=small.write_rows(tmp_path / "xquad.jsonl", small.rows(1)))
+
+
+def test_the_source_is_the_language_that_was_trained(folder: Path, tmp_path: Path):
+    german = small.write_rows(tmp_path / "de.jsonl", [row | {"language": "de"} for row in small.rows(8)])
+    settings = small.configuration(folder / "model", german, steps=1)
+    run = train(settings, tmp_path / "run", quiet=True)
+    evaluated(run, eval_file=german, limit=1)
+    report = json.loads((run / "report.json").read_text())
+    assert report["source"] == "de" and report["tasks"]["de"]["source"]["language"] == "de"

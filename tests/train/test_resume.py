@@ -215,3 +215,13 @@ def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path:
     (second / "run.json").write_text(json.dumps(described))
     assert train(config, quiet=True) == second
     assert train(replace(config, seed=5), quiet=True) == Path("runs/rows-none-3")
+
+
+def test_changed_rows_are_refused(config: RunConfig, tmp_path: Path):
+    """The place in the data means these rows: a run does not go on with others."""
+    rows = small.write_rows(tmp_path / "rows.jsonl", small.rows(12))
+    settings = replace(config, train_file=rows, steps=1)
+    train(settings, tmp_path / "run", quiet=True)
+    small.write_rows(rows, small.rows(11))
+    with pytest.raises(ValueError, match=r"the training rows have changed since .* began; choose a new --output"):
+        train(replace(settings, steps=2), tmp_path / "run", quiet=True)
