@@ -40,4 +40,4 @@ def test_a_stop_by_the_user(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         terminal.run(stop)
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == "stopped; what was saved is kept, and the same command goes on from there\n"
