@@ -28,8 +28,7 @@ PARALLEL = 0.15
 RETOLD = 0.3
 """The share of documents that tell a passage twice, in another order; the others ask and answer questions about one.
 
-Whoever is named the second time can be looked up: without these documents and the many questions, a model this small
-needed twice the text before it began to look anything up.
+Whoever is named the second time can be looked up, and looking up is what a model this small is slowest to learn.
 """
 DIALOGUE = 0.5
 """The share of passages whose questions get short answers; the others get whole sentences."""

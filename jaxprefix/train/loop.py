@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,11 @@ class Plan:
     config: RunConfig
     rows: Sequence[Encoded]
 
-    @property
+    @cached_property
     def shapes(self) -> list[Bucket]:
         return buckets(self.rows)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         if self.config.steps:
             return self.config.steps
