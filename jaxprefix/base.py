@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
 from jaxprefix.hub import model_directory
-from jaxprefix.models import decoder, weights
+from jaxprefix.models import decoder, start, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.tokenizer import Tokenizer, load_tokenizer
@@ -52,16 +53,26 @@ def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
     return weights.load(base.directory, base.config, jnp.dtype(chosen), shardings)
 
 
+def start_tokens(tokenizer: Tokenizer, seed: int) -> start.Tokens:
+    """The ids that a method starts from: drawn from the vocabulary, or those of a text (without BOS), repeated."""
+
+    def tokens(start: str, length: int) -> list[int]:
+        if start == "vocabulary":
+            return np.random.default_rng(seed).integers(0, tokenizer.vocabulary_size, length).tolist()
+        ids = tokenizer.encode(start.removeprefix("text:"))
+        if len(ids) > length:
+            raise ValueError(
+                f"start {start!r} has {len(ids)} tokens for {length} slots; shorten it or raise the length"
+            )
+        return [ids[place % len(ids)] for place in range(length)]
+
+    return tokens
+
+
 def counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
     """(trainable parameters, all parameters), from the sizes alone."""
-    frozen = decoder.shapes(config)
-    params = jax.eval_shape(lambda: adapter.init(jax.random.key(0), config, decoder_zeros(frozen)))
-    own, held = _size(params), _size(frozen)
+    own, held = _size(start.abstract(adapter, config)), _size(decoder.shapes(config))
     return own, held if isinstance(adapter, FullFineTuning) else held + own
-
-
-def decoder_zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def trainable_line(config: DecoderConfig, adapter: Adapter) -> str:

@@ -26,6 +26,10 @@ class Checkpoints:
         items = {"adapter": ocp.args.StandardSave(adapter), "optimizer": ocp.args.StandardSave(optimizer)}
         self.manager.save(step, args=ocp.args.Composite(**items, position=ocp.args.JsonSave(position)))
 
+    def save_adapter(self, step: int, adapter: Any) -> None:
+        """Saves an adapter alone: it can be used, and not trained on."""
+        self.manager.save(step, args=ocp.args.Composite(adapter=ocp.args.StandardSave(adapter)))
+
     def restore_adapter(self, like: Any) -> Any:
         """The last adapter, in the shapes, types and places of `like` (arrays or abstract ones)."""
         return self._restore(adapter=ocp.args.StandardRestore(_abstract(like))).adapter

@@ -10,7 +10,6 @@ import tyro
 from jaxprefix import mesh, terminal
 from jaxprefix.evaluation.engine import predict, questions
 from jaxprefix.evaluation.evaluate import Evaluation, open_model
-from jaxprefix.run import RUN_FILE, RunConfig, read_run
 from jaxprefix.tasks.metrics import score_generated
 from jaxprefix.tasks.own import prompt_end
 from jaxprefix.tasks.task import Example, Task
@@ -46,11 +45,9 @@ def main() -> None:
 
 def answers(command: Command, prompts: list[str]) -> list[str]:
     """One answer a prompt, in order."""
-    described = read_run(command.run / RUN_FILE)
-    config = RunConfig.from_json(described["config"])
     settings = Evaluation(batch=command.batch, mesh="1x1", platform=command.platform)
     settings.check()
-    model, _ = open_model(command.run, config, described["base"], settings)
+    model, _ = open_model(command.run, settings)
     examples = [
         Example(str(place), "", before="", context="", after=prompt_end(prompt), response="", references=("",))
         for place, prompt in enumerate(prompts)

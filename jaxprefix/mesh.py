@@ -30,7 +30,10 @@ DIMS = {
 }
 
 # Leaves of adapters: small, and whole on every device.
-WHOLE = frozenset(["hidden", "keys", "values", "a", "b"])
+WHOLE = frozenset(
+    "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
+    "values_map values_bias".split()
+)
 
 
 def parse(text: str) -> tuple[int, int]:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jaxprefix
-from jaxprefix.models.adapters import METHODS, Adapter, LoRA, PrefixTuning, Sum
+from jaxprefix.models.adapters import (
+    METHODS,
+    Adapter,
+    BottleneckAdapter,
+    LlamaAdapter,
+    LoRA,
+    PrefixTuning,
+    SoftPrompt,
+    Sum,
+)
 
 RUN_FILE = "run.json"
 # The methods' learning rates are for models of billions; the embedded one of 1.6M learns best at ten times as much
@@ -29,7 +38,7 @@ class RunConfig:
     model: str | None = None
     """A directory in Hugging Face layout, or a hub id with an optional @revision. Left out: the embedded default."""
     method: str = "prefix"
-    """none, prefix, lora or full; sums are joined with +, such as prefix+lora."""
+    """none, prefix, llama-adapter, soft-prompt, lora, bottleneck or full; sums are joined with +: prefix+lora."""
     task: str | None = None
     """What is trained: squad, tydiqa, mnli or babel-qa (with the embedded default, that is the default)."""
     language: str | None = None
@@ -67,8 +76,8 @@ class RunConfig:
     """The adapter's gradient norm is clipped to this; 0 turns it off."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights; auto is bfloat16 on accelerators and float32 on CPU. The adapter is always float32."""
-    remat: Literal["dots", "full"] = "dots"
-    """What the backward pass computes again: all but matrix products, or everything."""
+    remat: Literal["none", "dots", "full"] = "dots"
+    """What the backward pass computes again: nothing, all but matrix products, or everything."""
     seed: int = 0
 
     mesh: str | None = None
@@ -89,7 +98,10 @@ class RunConfig:
     """Also log to this Weights & Biases project (pip install 'jaxprefix[wandb]')."""
 
     prefix: PrefixTuning = field(default_factory=PrefixTuning)
+    llama_adapter: LlamaAdapter = field(default_factory=LlamaAdapter)
+    soft_prompt: SoftPrompt = field(default_factory=SoftPrompt)
     lora: LoRA = field(default_factory=LoRA)
+    bottleneck: BottleneckAdapter = field(default_factory=BottleneckAdapter)
 
     def check(self) -> None:
         """ValueError, in one line, for settings that cannot be or that contradict each other."""
@@ -125,8 +137,8 @@ class RunConfig:
     @property
     def adapter(self) -> Adapter:
         """The chosen method with its settings, or the sum of the chosen ones."""
-        settings: dict[type, Adapter] = {PrefixTuning: self.prefix, LoRA: self.lora}
-        members = [(method.method, settings.get(method) or method()) for method in parse_method(self.method)]
+        methods = parse_method(self.method)
+        members = [(kind.method, getattr(self, _field(kind)) if fields(kind) else kind()) for kind in methods]
         return members[0][1] if len(members) == 1 else Sum(tuple(members))
 
     @property
@@ -138,7 +150,7 @@ class RunConfig:
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the settings of the chosen methods only."""
         values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-        chosen = self.method.split("+")
+        chosen = [_field(kind) for kind in parse_method(self.method)]
         return {name: value for name, value in values.items() if name not in OWN_FLAGS or name in chosen}
 
     @classmethod
@@ -156,7 +168,12 @@ class RunConfig:
         return cls(**values | paths | own)
 
 
-OWN_FLAGS: dict[str, type] = {"prefix": PrefixTuning, "lora": LoRA}  # methods that have flags of their own
+def _field(kind: type[Any]) -> str:
+    """Where RunConfig keeps the method's own settings."""
+    return kind.method.replace("-", "_")
+
+
+OWN_FLAGS: dict[str, type] = {_field(kind): kind for kind in METHODS if fields(kind)}
 
 
 def parse_method(text: str) -> list[type[Any]]:
@@ -173,12 +190,13 @@ def parse_method(text: str) -> list[type[Any]]:
 
 def refuse_foreign_flags(arguments: list[str], method: str) -> None:
     """A flag of a method that is not chosen would be without effect: a ValueError."""
-    chosen = method.split("+")
+    chosen = [_field(kind) for kind in parse_method(method)]
     for argument in arguments:
         flag = argument.partition("=")[0]
-        name, dot, _ = flag.removeprefix("--").partition(".")
+        name, dot, _ = flag.removeprefix("--").replace("-", "_").partition(".")
         if flag.startswith("--") and dot and name in OWN_FLAGS and name not in chosen:
-            raise ValueError(f"{flag} belongs to method {name}, but --method is {method}; drop it or choose {name}")
+            owner = OWN_FLAGS[name].method  # type: ignore[attr-defined]
+            raise ValueError(f"{flag} belongs to method {owner}, but --method is {method}; drop it or choose {owner}")
 
 
 def read_run(directory: Path) -> dict[str, Any]:

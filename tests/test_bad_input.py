@@ -80,7 +80,7 @@ CASES = {
     "train --split test": "--split test of babel-qa must not be trained on: it is what evaluation asks",
     f"{TRAIN} --mesh banana": "--mesh 'banana' is not a mesh; expected DATAxMODEL, such as 4x2",
     f"{TRAIN} --mesh 0x1": "--mesh '0x1' is not a mesh",
-    f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, lora",
+    f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full,",
     f"{TRAIN} --method prefix+full": "full cannot be part of a sum",
     f"{TRAIN} --method lora --prefix.length 3": "--prefix.length belongs to method prefix, but --method is lora",
     f"{TRAIN} --prefix.layers 2:9": "layers '2:9' of a model of 3; expected all, top, top:N or FIRST:END",

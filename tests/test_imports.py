@@ -136,12 +136,13 @@ def test_the_decoder_knows_no_method():
 
 
 # The package itself lists them all, and a sum knows what it is made of by the protocol alone.
-METHODS = [name for name in of("models.adapters") if name != "jaxprefix.models.adapters"]
+SHARED = ("jaxprefix.models.adapters", "jaxprefix.models.adapters.slots")
+METHODS = [name for name in of("models.adapters") if name not in SHARED]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_knows_neither_the_decoder_nor_another_method(name: str):
-    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "adapters.adapter")}
+    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "adapters.adapter", "adapters.slots")}
     assert own(name) <= known
     assert violations([name], "optax", "flax.linen") == []
 

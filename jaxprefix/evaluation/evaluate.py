@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 from rich.console import Console
 
 from jaxprefix import mesh as meshes
 from jaxprefix import tasks
-from jaxprefix.base import load_weights, open_base
-from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.base import load_weights
 from jaxprefix.evaluation import pictures, report
 from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question, unanswered
-from jaxprefix.models.adapters import NoAdapter
 from jaxprefix.run import RUN_FILE, RunConfig, read_run
+from jaxprefix.saved import Saved, read_saved
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.terminal import progress
@@ -73,7 +71,8 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     baseline = _baseline(settings.baseline)
     # Rows are read before the model is loaded: what is missing is said at once.
     examples = {(task.name, language): _examples(task, language, settings, config) for task, language in wanted}
-    model, step = open_model(directory, config, described["base"], settings)
+    model, saved = open_model(directory, settings)
+    step = saved.step
     if not described["finished"]:
         print(f"the run is not finished: these are the scores of step {step} of {described['steps']}")
     asked = {task.name: _questions(model, task, examples) for task in chosen}
@@ -102,29 +101,18 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     return found
 
 
-def open_model(directory: Path, config: RunConfig, base_hash: str, settings: Evaluation) -> tuple[Model, int]:
-    """The run's base and its last adapter on a mesh, and the step of that adapter."""
-    base = open_base(config.model)
-    if base.fingerprint != base_hash:
-        raise ValueError(f"{base.directory} is not the base that {directory} was trained on: its weights have changed")
+def open_model(directory: Path, settings: Evaluation) -> tuple[Model, Saved]:
+    """The run's base and its last adapter on a mesh, and what else the run says."""
     mesh = meshes.make(settings.mesh)
     if settings.batch % mesh.shape["data"]:
         devices = mesh.shape["data"]
         raise ValueError(
             f"--batch {settings.batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
         )
-    frozen = load_weights(base, mesh, config.dtype)
-    params, step = {}, 0
-    if not isinstance(config.adapter, NoAdapter):
-        checkpoints = Checkpoints(directory)
-        like = jax.eval_shape(lambda weights: config.adapter.init(jax.random.key(0), base.config, weights), frozen)
-        places = meshes.shardings(mesh, like)
-        params = checkpoints.restore_adapter(
-            jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like, places)
-        )
-        step = checkpoints.latest or 0
-        checkpoints.close()
-    return Model(base, config.adapter, params, frozen, mesh, config.max_length, config.chat), step
+    saved = read_saved(directory, mesh)
+    config = saved.config
+    frozen = load_weights(saved.base, mesh, config.dtype)
+    return Model(saved.base, config.adapter, saved.params, frozen, mesh, config.max_length, config.chat), saved
 
 
 def build(config: RunConfig, source: str, rows: Sequence[dict[str, Any]]) -> report.Report:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.attention import attention, rotate, rotation
@@ -22,9 +23,10 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix, visible
 
 Frozen = Any  # the tree of weights above
-# attend(q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
-Attend = Callable[[Array, Array, Array, Hooks], tuple[Array, Any]]
+# attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
+Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
 
+SLICES = "weights of one layer"  # the name of what remat "none" indexes again
 HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
@@ -64,7 +66,7 @@ class Block(nn.Module):
 
         inputs = norm("input_layernorm")
         query, key = (rotate(apply(name, inputs), turn) for name in ("q_proj", "k_proj"))
-        read, kept = attend(query, key, apply("v_proj", inputs), hooks)
+        read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
         stream = stream + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
         inputs = norm("post_attention_layernorm")
         inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
@@ -110,7 +112,7 @@ def attend_with(query: Array, keys: Array, values: Array, positions: Array, wind
     read = attention(query, keys, values, visible(positions, key_positions, window))
     if gated is not None:
         own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
-        read = read + (gated.gate[:, None] * own).astype(read.dtype)
+        read = read + (gated.gate[..., None, :, None] * own).astype(read.dtype)
     return read
 
 
@@ -126,7 +128,7 @@ def init(key: Array, config: DecoderConfig) -> Frozen:
     turn = rotation(config.rope, config.head_size, jnp.zeros((1, 1), jnp.int32))
 
     def layer(key: Array) -> Frozen:
-        def attend(query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
+        def attend(inputs: Array, query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
             return query, None
 
         return Block(config).init(key, stream, turn, attend, Hooks())["params"]
@@ -172,7 +174,7 @@ def run(
     stream, positions = embed(config, frozen, batch, hooks)
     turn = rotation(config.rope, config.head_size, positions)
 
-    def attend(query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
+    def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
         read = attend_with(query, key, value, positions, config.window, layer)
         return read, (key, value) if keep else None
 
@@ -193,7 +195,8 @@ def loop(
     """
 
     def weights(index: Array) -> Frozen:
-        return jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
+        own = jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
+        return checkpoint_name(own, SLICES)
 
     def below(stream: Array, index: Array) -> tuple[Array, Any]:
         return step(stream, weights(index), Hooks())
@@ -212,10 +215,16 @@ def loop(
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
-    """Recomputes a layer in the backward pass: all of it ("full") or all but its matrix products ("dots")."""
-    policies = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"), or nothing but
+    the indexing of its weights ("none"), whose slices would otherwise be kept: the model a second time.
+    """
+    policies = {
+        "full": None,
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "none": jax.checkpoint_policies.save_anything_except_these_names(SLICES),
+    }
     if remat not in policies:
-        raise ValueError(f"remat {remat!r} is unknown; expected dots or full")
+        raise ValueError(f"remat {remat!r} is unknown; expected {', '.join(policies)}")
     return jax.checkpoint(body, policy=policies[remat], prevent_cse=False)
 
 

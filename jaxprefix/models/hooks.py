@@ -37,11 +37,14 @@ class Prefix:
 
 @struct.dataclass
 class Gated:
-    """Keys and values with a softmax of their own, whose result is added times `gate` (one number a query head)."""
+    """Keys and values with a softmax of their own, whose result is added times `gate` (one number a query head).
+
+    With a batch dimension in all three every row has its own.
+    """
 
     keys: Float[Array, "L *B P K H"]
     values: Float[Array, "L *B P K H"]
-    gate: Float[Array, "L N"]
+    gate: Float[Array, "L *B N"]
 
 
 @struct.dataclass

@@ -6,8 +6,8 @@ a ValueError that names it. Pickled `.bin` weights are refused: loading them can
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from jaxprefix.models.config import DecoderConfig
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
-MODULES = dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn.") | dict.fromkeys(
-    ("gate_proj", "up_proj", "down_proj"), "mlp."
-)
+MODULES: dict[str, str] = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn."),
+    **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp."),
+}
 DISK_TYPES = ("F32", "BF16", "F16")
 
 
@@ -32,10 +33,7 @@ def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardi
     shapes = decoder.shapes(config)
     if shardings is None:
         shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
-    with ExitStack() as stack:
-        files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
-        tensors = _tensors(files)
-        _check(tensors, config, shapes, directory)
+    with opened(directory, config) as tensors:
 
         def leaf(path: tuple, shape: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
             def read(index: tuple[slice, ...]) -> np.ndarray:
@@ -46,15 +44,81 @@ def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardi
         return jax.tree_util.tree_map_with_path(leaf, shapes, shardings)
 
 
+@contextmanager
+def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Any]]:
+    """Every tensor of the checkpoint by its Hugging Face name, checked against `config` and not read yet.
+
+    `tensors[name][:]` reads one; ValueError names the file or the tensor that is not whole or not right.
+    """
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
+        tensors = _tensors(files)
+        _check(tensors, config, directory)
+        yield tensors
+
+
 def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None:
     """Writes the tree, in its own dtype, as `model.safetensors`; config.json and tokenizer are the caller's."""
+    tensors = on_disk(jax.device_get(frozen), config)
+    write({name: tensor.nbytes for name, tensor in tensors.items()}, tensors.__getitem__, directory)
+
+
+def write(
+    sizes: Mapping[str, int], read: Callable[[str], np.ndarray], directory: Path, shard_size: int | None = None
+) -> list[str]:
+    """Writes a checkpoint's tensors, of which never more than one file's are in memory; returns the files' names.
+
+    Args:
+        sizes: bytes of each tensor by its name, in the order in which they are written.
+        read: gives the tensor of a name.
+        directory: where `model.safetensors` is made, or shards and their index.
+        shard_size: bytes of a file; a tensor that is larger has a file of its own. None: a single file.
+    """
+    shards = _shards(sizes, shard_size)
+    files = [f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors" for number in range(len(shards))]
+    files = files if len(shards) > 1 else [SINGLE]
+    for file, names in zip(files, shards, strict=True):
+        save_file(
+            {name: np.ascontiguousarray(read(name)) for name in names}, directory / file, metadata={"format": "pt"}
+        )
+        (directory / file).chmod(0o644)  # the library's own files are for their owner alone
+    if len(files) > 1:
+        places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return files
+
+
+def on_disk(tree: Any, config: DecoderConfig) -> dict[str, np.ndarray]:
+    """The tree's tensors (numpy) by their Hugging Face names, in their shapes on disk; views, no copies."""
     tensors = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(frozen)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         names = tensor_names(path, config)
         for name, part in zip(names, leaf if _stacked(path) else [leaf], strict=True):
-            tensors[name] = np.ascontiguousarray(part.reshape(_disk_shape(path, part.shape)))
-    save_file(tensors, directory / SINGLE, metadata={"format": "pt"})
-    (directory / SINGLE).chmod(0o644)  # the library's own files are for their owner alone
+            tensors[name] = part.reshape(_disk_shape(path, part.shape))
+    return tensors
+
+
+def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """The name and the shape of every tensor that a checkpoint of this configuration must hold."""
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(decoder.shapes(config)):
+        shape = leaf.shape[1:] if _stacked(path) else leaf.shape
+        shapes |= dict.fromkeys(tensor_names(path, config), _disk_shape(path, shape))
+    return shapes
+
+
+def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
+    """The names in their order, cut wherever a file would grow beyond `limit` bytes."""
+    shards, room = [[]], limit
+    for name, size in sizes.items():
+        if room is not None and limit is not None:
+            if size > room and shards[-1]:
+                shards.append([])
+                room = limit
+            room -= size
+        shards[-1].append(name)
+    return shards
 
 
 def fingerprint(directory: Path) -> str:
@@ -132,11 +196,8 @@ def _tensors(files: Mapping[Path, Any]) -> dict[str, Any]:
     return tensors
 
 
-def _check(tensors: Mapping[str, Any], config: DecoderConfig, shapes: Any, directory: Path) -> None:
-    wanted = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-        shape = leaf.shape[1:] if _stacked(path) else leaf.shape
-        wanted |= dict.fromkeys(tensor_names(path, config), _disk_shape(path, shape))
+def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -> None:
+    wanted = disk_shapes(config)
     # A tied model may carry its head twice, and old Llamas carry the rotary frequencies: both follow from the rest.
     spare = {name for name in tensors if name.endswith(".rotary_emb.inv_freq")} | (
         {TOP["lm_head"]} if config.tied else set()

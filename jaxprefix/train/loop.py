@@ -1,6 +1,5 @@
 """The main job: a RunConfig in, a run directory with a trained adapter out. Runs again where it was stopped."""
 
-import importlib.metadata
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +13,16 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-import jaxprefix
 from jaxprefix import mesh as meshes
 from jaxprefix import run as runs
-from jaxprefix.base import Base, counts, load_weights, open_base, trainable_line
+from jaxprefix.base import Base, load_weights, open_base, start_tokens, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
+from jaxprefix.models import start
 from jaxprefix.models.adapters import Adapter
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.run import RunConfig
+from jaxprefix.saved import describe
 from jaxprefix.terminal import progress
 from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train import rows as training_rows
@@ -41,10 +41,12 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     base = open_base(config.model)
     mesh = _mesh(config)
     directory = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    if config.max_length > base.config.max_positions:
-        positions = base.config.max_positions
-        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
-    about = {"source": ",".join(training_rows.languages(config, task)), "rows": None}
+    _check_positions(config, base)
+    about: dict[str, Any] = {
+        "source": ",".join(training_rows.languages(config, task)),
+        "rows": None,
+        "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
+    }
     rows = None
     if config.method != "none":
         rows = training_rows.load(config, task, base.tokenizer)
@@ -53,16 +55,16 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
-        _describe(directory, config, base, mesh, about, steps=0, finished=True)
+        describe(directory, config, base, about | {"steps": 0, "finished": True})
         return directory
     print(rows)
     frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
     trainer = Trainer(config, base, mesh, frozen, plan)
     trainer.resume(directory)
-    _describe(directory, config, base, mesh, about, plan.steps, finished=False)
+    describe(directory, config, base, about | {"steps": plan.steps, "finished": False})
     trainer.run(directory, rows.held_out, quiet)
-    _describe(directory, config, base, mesh, about, plan.steps, finished=True)
+    describe(directory, config, base, about | {"steps": plan.steps, "finished": True})
     print(f"run: {directory}")
     return directory
 
@@ -195,8 +197,10 @@ def initial_state(
 ) -> State:
     """Fresh parameters and optimizer state, each made where it will lie."""
 
+    tokens = start_tokens(base.tokenizer, seed)
+
     def make(frozen: Any) -> State:
-        params = adapter.init(jax.random.key(seed), base.config, frozen)
+        params = start.fresh(adapter, jax.random.key(seed), base.config, frozen, tokens)
         return State(params, optimizer.init(params), jnp.int32(0))
 
     shapes = jax.eval_shape(make, frozen)
@@ -206,6 +210,15 @@ def initial_state(
         optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
     )
     return jax.jit(make, out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
+
+
+def _check_positions(config: RunConfig, base: Base) -> None:
+    """A soft prompt takes real positions before the text."""
+    members = [getattr(config, name) for name in ("soft_prompt",) if "soft-prompt" in config.method.split("+")]
+    needed = config.max_length + sum(member.length for member in members)
+    if needed > base.config.max_positions:
+        positions = base.config.max_positions
+        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
 
 
 def _mesh(config: RunConfig) -> Mesh:
@@ -239,23 +252,3 @@ def _flush(waiting: list, journal: Journal, rate: Callable, seconds: float) -> f
 def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:
     task = bar.add_task("training", total=steps, completed=start, rate="compiling")
     return lambda step, rate: bar.update(task, completed=step, rate=rate)
-
-
-def _describe(
-    directory: Path, config: RunConfig, base: Base, mesh: Mesh, about: dict, steps: int, finished: bool
-) -> None:
-    own, total = counts(base.config, config.adapter)
-    packages = ("jax", "flax", "optax", "orbax-checkpoint")
-    values = {
-        "config": config.as_json(),
-        "base": base.fingerprint,
-        **about,
-        "steps": steps,
-        "finished": finished,
-        "trainable_parameters": own,
-        "total_parameters": total,
-        "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
-        "versions": {"jaxprefix": jaxprefix.__version__}
-        | {name: importlib.metadata.version(name) for name in packages},
-    }
-    runs.write_run(directory, values)

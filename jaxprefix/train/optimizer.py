@@ -14,7 +14,8 @@ from jaxtyping import Array
 
 # Leaves that weight decay spares, by name: slots, prompts and gates are points in a space, not maps to keep small.
 SPARED = frozenset(
-    ["hidden", "keys", "values", "prompt", "gate", "norm", "input_layernorm", "post_attention_layernorm"]
+    "hidden keys values prompt gate slots inner_bias hidden_bias keys_bias values_bias "
+    "norm input_layernorm post_attention_layernorm".split()
 )
 
 

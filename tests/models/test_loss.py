@@ -115,8 +115,8 @@ def test_what_remat_keeps_does_not_change_the_result():
 
 
 def test_unknown_remat_is_refused():
-    with pytest.raises(ValueError, match="remat 'none' is unknown; expected dots or full"):
-        decoder.hidden(CONFIG, FROZEN, tiny.batch(), remat="none")
+    with pytest.raises(ValueError, match="remat 'some' is unknown; expected full, dots, none"):
+        decoder.hidden(CONFIG, FROZEN, tiny.batch(), remat="some")
 
 
 def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:

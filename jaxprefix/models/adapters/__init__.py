@@ -1,12 +1,27 @@
 """The methods: a closed union, one file a method."""
 
-from jaxprefix.models.adapters.adapter import Adapter
+from jaxprefix.models.adapters.adapter import Adapter, Text
+from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
+from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
 from jaxprefix.models.adapters.lora import LoRA
 from jaxprefix.models.adapters.none import NoAdapter
 from jaxprefix.models.adapters.prefix import PrefixTuning
+from jaxprefix.models.adapters.soft_prompt import SoftPrompt
 from jaxprefix.models.adapters.sum import Sum
 
-__all__ = ["METHODS", "Adapter", "FullFineTuning", "LoRA", "NoAdapter", "PrefixTuning", "Sum"]
+__all__ = [
+    "METHODS",
+    "Adapter",
+    "BottleneckAdapter",
+    "FullFineTuning",
+    "LlamaAdapter",
+    "LoRA",
+    "NoAdapter",
+    "PrefixTuning",
+    "SoftPrompt",
+    "Sum",
+    "Text",
+]
 
-METHODS = (NoAdapter, PrefixTuning, LoRA, FullFineTuning)
+METHODS = (NoAdapter, PrefixTuning, LlamaAdapter, SoftPrompt, LoRA, BottleneckAdapter, FullFineTuning)

@@ -2,13 +2,24 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Int
+from flax import struct
+from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
 Params = Any  # the adapter's own small tree: the only thing that is differentiated
 Frozen = Any  # the base's tree of weights (decoder.py)
+
+
+@struct.dataclass
+class Text:
+    """A prompt of P tokens that was run through the base: what slots may start from (start.py makes it)."""
+
+    embeddings: Float[Array, "P D"]
+    inputs: Float[Array, "L P D"]  # what each layer's attention reads: the stream behind its norm
+    keys: Float[Array, "L P K H"]  # rotated as if the last token stood at position -1
+    values: Float[Array, "L P K H"]
 
 
 @runtime_checkable
@@ -19,7 +30,7 @@ class Adapter(Protocol):
     """
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
-        """Fresh parameters (float32). `text` is a prompt that the caller has run through the base."""
+        """Fresh parameters (float32). `text` is a Text for a method that starts from one, or a sum's {method: Text}."""
         ...
 
     def bind(
@@ -27,3 +38,17 @@ class Adapter(Protocol):
     ) -> tuple[Frozen, Hooks]:
         """The weights and hooks of one call; `key` turns dropout on, `rows` picks one of several adapters a row."""
         ...
+
+
+def check_start(method: str, start: str) -> None:
+    """ValueError for a start that is neither random nor vocabulary nor text:SOME WORDS."""
+    if start not in ("random", "vocabulary") and not (start.startswith("text:") and start[5:].strip()):
+        raise ValueError(f"{method} start is {start!r}; expected random, vocabulary or text:SOME WORDS")
+
+
+def check_text(method: str, start: str, length: int, text: Text | None) -> Text:
+    """The text that `start` asks for; ValueError where the caller has run none, or one of another length."""
+    found = None if text is None else text.embeddings.shape[0]
+    if text is None or found != length:
+        raise ValueError(f"{method} starts from {start!r}: init needs a Text of {length} tokens, given {found}")
+    return text

@@ -68,3 +68,8 @@ class LoRA:
                 keys = jax.random.split(jax.random.fold_in(key, index), part["a"].shape[0])
             delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
         return frozen, Hooks(delta=delta)
+
+    def terms(self, params: dict[str, dict[str, Array]]) -> dict[str, Array]:
+        """(alpha/r)·B A of each projection, in the shape of the stacked weight that it may be added to."""
+        product = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))
+        return {name: product(part["a"], part["b"]) for name, part in params.items()}

@@ -1,25 +1,34 @@
 """prefix: learnt keys and values in front of every adapted layer's own (Li and Liang, arXiv:2101.00190).
 
-    out = softmax(q [Pk; K]ᵀ/√H) [Pv; V]
+    joint: out = softmax(q [Pk; K]ᵀ/√H) [Pv; V]
+    split: out = softmax(q Kᵀ/√H) V + softmax(q Pkᵀ/√H) Pv
 
 With `source` "hidden" a slot is one vector of the model's size and Pk = Wk·E, Pv = Wv·E through the frozen projections,
 without rotation (the study's form, arXiv:2510.24619); with "kv" keys and values are learnt directly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxprefix.models.config import DecoderConfig, layer_range
-from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix
+from jaxprefix.models.adapters import slots
+from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import ALWAYS, NEVER, Gated, Hooks, Prefix
+
+TANH_STD = 0.628  # of the tanh of a standard normal
 
 
 @dataclass(frozen=True)
 class PrefixTuning:
     """Parameters: `{"hidden": [n, P, D]}` or `{"keys", "values": [n, P, K, H]}` for the n adapted layers.
+
+    With an `mlp` of M units (Li and Liang's reparameterisation) they are computed, during training only, from
+    `{"slots": [P, D], "inner": [D, M], "inner_bias": [M]}` and for each name above `{NAME_map: [n, M, ...],
+    NAME_bias: [n, ...]}`; `fold` gives the plain form.
 
     Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4}; published runs at 9e-3 ended in NaN.
     """
@@ -30,49 +39,71 @@ class PrefixTuning:
     length: int = 10  # slots a layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest two
     source: Literal["hidden", "kv"] = "hidden"  # what is learnt: vectors to project, or keys and values
+    softmax: Literal["joint", "split"] = "joint"  # one with the text, or one of the prefix's own
+    start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS
     std: float = 0.5  # of the random start: about the size of the normed inputs that the projections are used to
+    mlp: int = 0  # units of the MLP that makes the slots during training; 0 is none
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"prefix length is {self.length}; expected at least 1")
         if self.source not in ("hidden", "kv"):
             raise ValueError(f"prefix source is {self.source!r}; expected hidden or kv")
-        if self.std < 0:
+        if self.softmax not in ("joint", "split"):
+            raise ValueError(f"prefix softmax is {self.softmax!r}; expected joint or split")
+        if not self.std >= 0:
             raise ValueError(f"prefix std is {self.std}; expected 0 or more")
+        if self.mlp < 0:
+            raise ValueError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")
+        check_start(self.method, self.start)
+        if self.mlp and self.start != "random":
+            raise ValueError(f"prefix mlp {self.mlp} makes the slots itself; it cannot start from {self.start!r}")
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, Array]:
-        first, last = layer_range(self.layers, config.layers)
-        shape = (last - first, self.length)
-        if self.source == "hidden":
-            return {"hidden": self.std * jax.random.normal(key, (*shape, config.hidden_size))}
-        keys, values = self.std * jax.random.normal(key, (2, *shape, config.kv_heads, config.head_size))
-        return {"keys": keys, "values": values}
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
+        layers = slots.Range.of(self.layers, config.layers)
+        if self.mlp:
+            return self._init_mlp(key, config, layers)
+        if self.start == "random":
+            return slots.random(key, config, layers, self.length, self.source, self.std)
+        return slots.of_text(check_text(self.method, self.start, self.length, text), layers, self.source)
+
+    def _init_mlp(self, key: Array, config: DecoderConfig, layers: slots.Range) -> dict[str, Array]:
+        """Scaled so that the slots start about as wide as the random ones."""
+        first, second, third = jax.random.split(key, 3)
+        params = {
+            "slots": jax.random.normal(first, (self.length, config.hidden_size)),
+            "inner": config.hidden_size**-0.5 * jax.random.normal(second, (config.hidden_size, self.mlp)),
+            "inner_bias": jnp.zeros(self.mlp),
+        }
+        std = self.std / (TANH_STD * self.mlp**0.5)
+        for name, maps in slots.random(third, config, layers, self.mlp, self.source, std).items():
+            params |= {f"{name}_map": maps, f"{name}_bias": jnp.zeros_like(maps[:, 0])}
+        return params
+
+    def fold(self, params: dict[str, Array]) -> tuple["PrefixTuning", dict[str, Array]]:
+        """This method without its MLP, and the slots that the MLP makes: what is served and exported."""
+        return replace(self, mlp=0), self._folded(params)
+
+    def _folded(self, params: dict[str, Array]) -> dict[str, Array]:
+        if not self.mlp:
+            return params
+        inner = jnp.tanh(params["slots"] @ params["inner"] + params["inner_bias"])
+        names = ("hidden",) if self.source == "hidden" else ("keys", "values")
+        made = {name: jnp.einsum("pm,nm...->np...", inner, params[f"{name}_map"]) for name in names}
+        return {name: leaf + params[f"{name}_bias"][:, None] for name, leaf in made.items()}
 
     def bind(
         self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
         """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
-        key_weight, value_weight = frozen["layers"]["k_proj"], frozen["layers"]["v_proj"]
-        layers = key_weight.shape[0]
-        first, last = layer_range(self.layers, layers)
-
-        def stacked(leaf: Array) -> Array:
-            """All L layers (zeros where there is no prefix), the adapters behind them: [L, *A, P, ...]."""
-            leaf = leaf if rows is None else jnp.moveaxis(leaf, 0, 1)
-            return jnp.pad(leaf, [(first, layers - last)] + [(0, 0)] * (leaf.ndim - 1))
-
-        if self.source == "hidden":
-            vectors = stacked(params["hidden"])
-            keys, values = _project(vectors, key_weight), _project(vectors, value_weight)
-        else:
-            keys, values = stacked(params["keys"]), stacked(params["values"])
-        if rows is not None:
-            keys, values = keys[:, rows], values[:, rows]
-        adapted = (jnp.arange(layers) >= first) & (jnp.arange(layers) < last)
-        positions = jnp.broadcast_to(jnp.where(adapted, ALWAYS, NEVER)[:, None], (layers, self.length))
-        return frozen, Hooks(first=first, prefix=Prefix(keys, values, positions))
-
-
-def _project(vectors: Float[Array, "L *A P D"], weight: Float[Array, "L K H D"]) -> Float[Array, "L *A P K H"]:
-    """One product a layer, for the whole stack at once and outside the loop over layers."""
-    return jnp.einsum("l...pd,lkhd->l...pkh", vectors.astype(weight.dtype), weight)
+        plain = self._folded(params) if rows is None else jax.vmap(self._folded)(params)
+        count, heads = frozen["layers"]["q_proj"].shape[:2]
+        layers = slots.Range.of(self.layers, count)
+        keys, values = slots.keys_and_values(plain, frozen, layers, rows)
+        if self.softmax == "split":
+            gate = jnp.broadcast_to(layers.adapted[:, None].astype(jnp.float32), (layers.layers, heads))
+            return frozen, Hooks(first=layers.first, gated=Gated(keys, values, gate))
+        # A layer without a prefix masks its slots: zeros would take a share of the softmax.
+        positions = jnp.where(layers.adapted, ALWAYS, NEVER)[:, None]
+        positions = jnp.broadcast_to(positions, (layers.layers, self.length))
+        return frozen, Hooks(first=layers.first, prefix=Prefix(keys, values, positions))

@@ -28,7 +28,7 @@ class Sum:
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, Any]:
         keys = jax.random.split(key, len(self.members))
         return {
-            name: member.init(part, config, frozen, text)
+            name: member.init(part, config, frozen, (text or {}).get(name))
             for (name, member), part in zip(self.members, keys, strict=True)
         }
 

@@ -1,0 +1,57 @@
+"""bottleneck: a small residual block x + up(silu(down(x))) on what a layer's blocks give (arXiv:1902.00751).
+
+After the feed-forward alone (Pfeiffer et al., arXiv:2005.00052) or after attention too (Houlsby et al.).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Bottleneck, Hooks
+
+
+@dataclass(frozen=True)
+class BottleneckAdapter:
+    """Parameters: `{SEAM: {"down": [L, R, D], "up": [L, D, R]}}`; down Kaiming-uniform(√5), up zero.
+
+    SEAM is after_feed_forward, and after_attention for the placement of Houlsby. Learning rate: 1e-3, of the study's
+    grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619).
+    """
+
+    method: ClassVar[str] = "bottleneck"
+    learning_rate: ClassVar[float] = 1e-3
+
+    size: int = 64  # R
+    placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"  # after the feed-forward, or after both blocks
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"bottleneck size is {self.size}; expected at least 1")
+        if self.placement not in ("pfeiffer", "houlsby"):
+            raise ValueError(f"bottleneck placement is {self.placement!r}; expected pfeiffer or houlsby")
+
+    @property
+    def seams(self) -> tuple[str, ...]:
+        return ("after_feed_forward",) if self.placement == "pfeiffer" else ("after_attention", "after_feed_forward")
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, dict[str, Array]]:
+        layers, width = config.layers, config.hidden_size
+        bound, params = width**-0.5, {}
+        for seam, part in zip(self.seams, jax.random.split(key, len(self.seams)), strict=True):
+            down = jax.random.uniform(part, (layers, self.size, width), minval=-bound, maxval=bound)
+            params[seam] = {"down": down, "up": jnp.zeros((layers, width, self.size))}
+        return params
+
+    def bind(
+        self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        if rows is not None:
+            raise ValueError("rows of a batch cannot have different bottlenecks; use a prefix for one adapter a row")
+        found = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
+        return frozen, Hooks(
+            after_attention=found.get("after_attention"), after_feed_forward=found["after_feed_forward"]
+        )

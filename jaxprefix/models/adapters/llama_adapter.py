@@ -1,0 +1,68 @@
+"""llama-adapter: a prefix with a softmax of its own behind a gate that starts closed (Zhang et al., arXiv:2303.16199).
+
+    out = softmax(q Kᵀ/√H) V + tanh(g) · softmax(q Pkᵀ/√H) Pv
+
+A slot is one vector of the model's size, Pk = Wk·E and Pv = Wv·E through the frozen projections, without rotation.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxprefix.models.adapters import slots
+from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Gated, Hooks
+
+
+@dataclass(frozen=True)
+class LlamaAdapter:
+    """Parameters: `{"hidden": [n, P, D], "gate": [n, N] or [n]}` for the n adapted layers; the gate starts at zero.
+
+    Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619); the authors' own code
+    has 9e-3 for batches of 64.
+    """
+
+    method: ClassVar[str] = "llama-adapter"
+    learning_rate: ClassVar[float] = 3e-3
+
+    length: int = 10  # slots a layer
+    layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest two
+    gate: Literal["head", "layer"] = "head"  # one a query head, or one a layer
+    activation: Literal["tanh", "identity"] = "tanh"  # of the gate; PEFT's has none
+    start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS
+    std: float = 0.5  # of the random start
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"llama-adapter length is {self.length}; expected at least 1")
+        if self.gate not in ("head", "layer"):
+            raise ValueError(f"llama-adapter gate is {self.gate!r}; expected head or layer")
+        if self.activation not in ("tanh", "identity"):
+            raise ValueError(f"llama-adapter activation is {self.activation!r}; expected tanh or identity")
+        if not self.std >= 0:
+            raise ValueError(f"llama-adapter std is {self.std}; expected 0 or more")
+        check_start(self.method, self.start)
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
+        layers = slots.Range.of(self.layers, config.layers)
+        if self.start == "random":
+            params = slots.random(key, config, layers, self.length, "hidden", self.std)
+        else:
+            params = slots.of_text(check_text(self.method, self.start, self.length, text), layers, "hidden")
+        count = layers.last - layers.first
+        return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
+
+    def bind(
+        self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
+        count, heads = frozen["layers"]["q_proj"].shape[:2]
+        layers = slots.Range.of(self.layers, count)
+        keys, values = slots.keys_and_values(params, frozen, layers, rows)
+        gate = params["gate"] if self.gate == "head" else jnp.repeat(params["gate"][..., None], heads, axis=-1)
+        gate = layers.stacked(jnp.tanh(gate) if self.activation == "tanh" else gate, rows is not None)
+        gate = gate if rows is None else gate[:, rows]
+        return frozen, Hooks(first=layers.first, gated=Gated(keys, values, gate))

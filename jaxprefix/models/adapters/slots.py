@@ -1,0 +1,70 @@
+"""What prefix and llama-adapter share: the slots of a range of layers, where they start, and what the decoder sees.
+
+Parameters are `{"hidden": [n, P, D]}`, vectors that the frozen projections turn into keys and values (Pk = Wk·E,
+Pv = Wv·E, without rotation), or `{"keys", "values": [n, P, K, H]}` themselves, for the n layers of the range.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxprefix.models.adapters.adapter import Frozen, Text
+from jaxprefix.models.config import DecoderConfig, layer_range
+
+
+@dataclass(frozen=True)
+class Range:
+    """The layers `first` to `last - 1` of `layers`."""
+
+    first: int
+    last: int
+    layers: int
+
+    @classmethod
+    def of(cls, text: str, layers: int) -> "Range":
+        return cls(*layer_range(text, layers), layers)
+
+    @property
+    def adapted(self) -> Bool[Array, " L"]:
+        index = jnp.arange(self.layers)
+        return (index >= self.first) & (index < self.last)
+
+    def stacked(self, leaf: Float[Array, "..."], several: bool) -> Float[Array, "L ..."]:
+        """`[n, ...]` as `[L, ...]`, zeros outside the range; of several adapters, `[A, n, ...]` as `[L, A, ...]`."""
+        leaf = jnp.moveaxis(leaf, 0, 1) if several else leaf
+        return jnp.pad(leaf, [(self.first, self.layers - self.last)] + [(0, 0)] * (leaf.ndim - 1))
+
+
+def random(key: Array, config: DecoderConfig, layers: Range, length: int, source: str, std: float) -> dict[str, Array]:
+    """Normal with `std`."""
+    shape = (layers.last - layers.first, length)
+    if source == "hidden":
+        return {"hidden": std * jax.random.normal(key, (*shape, config.hidden_size))}
+    keys, values = std * jax.random.normal(key, (2, *shape, config.kv_heads, config.head_size))
+    return {"keys": keys, "values": values}
+
+
+def of_text(text: Text, layers: Range, source: str) -> dict[str, Array]:
+    """What the text had at these layers: its normed attention inputs, or its keys and values."""
+    leaves = {"hidden": text.inputs} if source == "hidden" else {"keys": text.keys, "values": text.values}
+    return {name: leaf[layers.first : layers.last].astype(jnp.float32) for name, leaf in leaves.items()}
+
+
+def keys_and_values(
+    params: dict[str, Array], frozen: Frozen, layers: Range, rows: Int[Array, " B"] | None
+) -> tuple[Float[Array, "L *B P K H"], Float[Array, "L *B P K H"]]:
+    """Of all L layers; with `rows`, params hold several adapters and row b of the batch gets adapter `rows[b]`."""
+    several = rows is not None
+    if "hidden" in params:
+        vectors = layers.stacked(params["hidden"], several)
+        keys, values = (_project(vectors, frozen["layers"][name]) for name in ("k_proj", "v_proj"))
+    else:
+        keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
+    return (keys[:, rows], values[:, rows]) if several else (keys, values)
+
+
+def _project(vectors: Float[Array, "L *A P D"], weight: Float[Array, "L K H D"]) -> Float[Array, "L *A P K H"]:
+    """One product a layer, for the whole stack at once and outside the loop over layers."""
+    return jnp.einsum("l...pd,lkhd->l...pkh", vectors.astype(weight.dtype), weight)

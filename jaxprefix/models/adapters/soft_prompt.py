@@ -1,0 +1,47 @@
+"""soft-prompt: learnt vectors before the embeddings, at positions 0..P-1 (Lester et al., arXiv:2104.08691)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Hooks
+
+
+@dataclass(frozen=True)
+class SoftPrompt:
+    """Parameters: `{"prompt": [P, D]}`.
+
+    Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619). The authors of the
+    method found a start from the vocabulary better than a random one.
+    """
+
+    method: ClassVar[str] = "soft-prompt"
+    learning_rate: ClassVar[float] = 3e-3
+
+    length: int = 10  # vectors
+    start: str = "vocabulary"  # the embeddings of tokens drawn from it, of text:SOME WORDS, or random
+    std: float = 0.02  # of the random start: about the size of embeddings
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"soft-prompt length is {self.length}; expected at least 1")
+        if not self.std >= 0:
+            raise ValueError(f"soft-prompt std is {self.std}; expected 0 or more")
+        check_start(self.method, self.start)
+
+    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
+        if self.start == "random":
+            return {"prompt": self.std * jax.random.normal(key, (self.length, config.hidden_size))}
+        found = check_text(self.method, self.start, self.length, text)
+        return {"prompt": found.embeddings.astype(jnp.float32)}
+
+    def bind(
+        self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
+        return frozen, Hooks(prompt=params["prompt"] if rows is None else params["prompt"][rows])
