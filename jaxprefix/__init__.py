@@ -1,3 +1,40 @@
 """Adapts frozen Llama and Mistral decoders in one language, measures zero-shot transfer to many (arXiv:2510.24619)."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxprefix.api import LanguageModel, load_model
+    from jaxprefix.models.adapters import (
+        BottleneckAdapter,
+        FullFineTuning,
+        LlamaAdapter,
+        LoRA,
+        NoAdapter,
+        PrefixTuning,
+        SoftPrompt,
+        Sum,
+    )
+
 __version__ = "0.1.0"
+__all__ = [
+    "BottleneckAdapter",
+    "FullFineTuning",
+    "LanguageModel",
+    "LlamaAdapter",
+    "LoRA",
+    "NoAdapter",
+    "PrefixTuning",
+    "SoftPrompt",
+    "Sum",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    """What notebooks import is found when it is asked for: the package's parts do not pay for all of it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxprefix' has no attribute {name!r}")
+    from jaxprefix import api
+    from jaxprefix.models import adapters
+
+    return getattr(adapters if name in adapters.__all__ else api, name)

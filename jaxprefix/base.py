@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxprefix import mesh as meshes
 from jaxprefix.hub import model_directory
 from jaxprefix.models import decoder, start, weights
-from jaxprefix.models.adapters import Adapter, FullFineTuning
+from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.tokenizer import Tokenizer, load_tokenizer
 
@@ -51,6 +51,13 @@ def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
     chosen = ("float32" if on_cpu else "bfloat16") if dtype == "auto" else dtype
     shardings = meshes.shardings(mesh, decoder.shapes(base.config))
     return weights.load(base.directory, base.config, jnp.dtype(chosen), shardings)
+
+
+def text_length(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:
+    """The tokens that a row may have: at most `max_length`, and a soft prompt takes positions before them."""
+    members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
+    before = sum(member.length for member in members if isinstance(member, SoftPrompt))
+    return min(max_length, config.max_positions - before)
 
 
 def start_tokens(tokenizer: Tokenizer, seed: int) -> start.Tokens:

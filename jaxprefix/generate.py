@@ -3,24 +3,22 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from jaxprefix import mesh, terminal
-from jaxprefix.evaluation.engine import predict, questions
-from jaxprefix.evaluation.evaluate import Evaluation, open_model
-from jaxprefix.tasks.metrics import score_generated
-from jaxprefix.tasks.own import prompt_end
-from jaxprefix.tasks.task import Example, Task
+from jaxprefix.evaluation.ask import answers
+from jaxprefix.evaluation.model import open_model
+from jaxprefix.run import run_directories
 
 
 @dataclass(frozen=True)
 class Command:
-    """Answers prompts with a trained run, greedily."""
+    """Answers prompts with a trained run, greedily; or with several, in the same batches."""
 
-    run: tyro.conf.Positional[Path]
-    """The run directory that training printed."""
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
+    """The run directory that training printed; several, comma-separated, answer every prompt in turn."""
     prompt: tyro.conf.Positional[str | None] = None
     """Left out, every line of standard input is one."""
     max_new_tokens: int = 64
@@ -33,33 +31,27 @@ class Command:
 
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate")
-    if command.max_new_tokens < 1:
-        raise ValueError(f"--max-new-tokens is {command.max_new_tokens}; expected at least 1")
+    for name in ("max_new_tokens", "batch"):
+        if getattr(command, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(command, name)}; expected at least 1")
+    directories = run_directories(command.run)
     mesh.prepare(None, command.platform)
     prompts = [command.prompt] if command.prompt is not None else [line for line in sys.stdin if line.strip()]
     if not prompts:
         raise ValueError('no prompt; expected RUN "prompt", or prompts on standard input, one a line')
-    for answer in answers(command, prompts):
-        print(answer)
+    for line in lines(command, directories, prompts):
+        print(line)
 
 
-def answers(command: Command, prompts: list[str]) -> list[str]:
-    """One answer a prompt, in order."""
-    settings = Evaluation(batch=command.batch, mesh="1x1", platform=command.platform)
-    settings.check()
-    model, _ = open_model(command.run, settings)
-    examples = [
-        Example(str(place), "", before="", context="", after=prompt_end(prompt), response="", references=("",))
-        for place, prompt in enumerate(prompts)
-    ]
-    task = Task("prompts", (), "", lambda *_: [], lambda *_: None, (), score_generated, command.max_new_tokens)
-    asked = questions(model, task, examples)
-    if len(asked) < len(prompts):
-        raise ValueError(
-            f"{len(prompts) - len(asked)} of {len(prompts)} prompts are longer than the run's {model.max_length} tokens"
-        )
-    rows = [row for part in predict(model, task, asked, command.batch) for row in part]
-    return [row["prediction"] for row in sorted(rows, key=lambda row: int(row["id"]))]
+def lines(command: Command, directories: list[Path], prompts: list[str]) -> list[str]:
+    """An answer a line, in the prompts' order; of several runs, each with its run's name before it."""
+    model, _ = open_model(directories, "1x1", command.batch)
+    asked = [prompt for prompt in prompts for _ in directories]
+    runs = list(range(len(directories))) * len(prompts)
+    found = answers(model, asked, runs, command.max_new_tokens, command.batch)
+    if len(directories) == 1:
+        return found
+    return [f"{directories[run]}: {answer}" for run, answer in zip(runs, found, strict=True)]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,8 +131,6 @@ class RunConfig:
             raise ValueError(
                 f"--task {self.task} and --train-file {self.train_file} both say what to train on; give one"
             )
-        if self.model and not self.task and not self.train_file:
-            raise ValueError("--model without a task; give --task (squad, tydiqa, mnli) or --train-file FILE")
 
     @property
     def adapter(self) -> Adapter:
@@ -140,6 +138,12 @@ class RunConfig:
         methods = parse_method(self.method)
         members = [(kind.method, getattr(self, _field(kind)) if fields(kind) else kind()) for kind in methods]
         return members[0][1] if len(members) == 1 else Sum(tuple(members))
+
+    def with_adapter(self, adapter: Adapter) -> "RunConfig":
+        """The same for another method: the inverse of `adapter`."""
+        members: Any = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
+        own: dict[str, Any] = {_field(member): member for member in members if fields(member)}
+        return replace(self, method="+".join(member.method for member in members), **own)
 
     @property
     def learning_rate(self) -> float:
@@ -168,7 +172,7 @@ class RunConfig:
         return cls(**values | paths | own)
 
 
-def _field(kind: type[Any]) -> str:
+def _field(kind: Any) -> str:
     """Where RunConfig keeps the method's own settings."""
     return kind.method.replace("-", "_")
 
@@ -215,6 +219,14 @@ def read_run(directory: Path) -> dict[str, Any]:
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{path} is not a run's description; it lacks what training writes there") from None
+
+
+def run_directories(text: str) -> list[Path]:
+    """ "runs/de,runs/sw" -> the directories, each once."""
+    found = [Path(part) for part in text.split(",") if part]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
+    return found
 
 
 def write_run(directory: Path, values: dict[str, Any]) -> None:

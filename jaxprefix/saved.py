@@ -1,11 +1,13 @@
 """The adapter that a run directory keeps: read back onto its base, or written as a run of its own."""
 
 import importlib.metadata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 import jaxprefix
@@ -13,7 +15,8 @@ from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, counts, open_base
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.models import start
-from jaxprefix.models.adapters import NoAdapter
+from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.config import layer_range
 from jaxprefix.run import RUN_FILE, RunConfig, read_run, write_run
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
@@ -84,3 +87,45 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
     checkpoints.save_adapter(0, params)
     checkpoints.close()
     describe(directory, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
+
+
+def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
+    """The adapter of a run; of several, the one kind that they share and their parameters, stacked in this order.
+
+    ValueError where they cannot stand in one batch: another base, method or shape, chat template or type of weights.
+    """
+    if len(runs) == 1:
+        return runs[0].config.adapter, runs[0].params
+    first = runs[0]
+    for run in runs[1:]:
+        for what, one, other in (
+            ("base", first.base.fingerprint, run.base.fingerprint),
+            ("--chat", first.config.chat, run.config.chat),
+            ("--dtype", first.config.dtype, run.config.dtype),
+            ("--max-length", first.config.max_length, run.config.max_length),
+        ):
+            if one != other:
+                raise ValueError(f"runs of one batch must share their {what}: found {one} and {other}; take them apart")
+    served = [_served(run.config.adapter, run.params, run.base.config.layers) for run in runs]
+    for adapter, _ in served[1:]:
+        if adapter != served[0][0]:
+            raise ValueError(
+                f"runs of one batch must have one kind of adapter: found {served[0][0]} and {adapter}; take them apart"
+            )
+    return served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params for _, params in served))
+
+
+def _served(adapter: Adapter, params: Any, count: int) -> tuple[Adapter, Any]:
+    """The same without what matters in training alone: how the slots began, and an MLP that makes them."""
+    if isinstance(adapter, Sum):
+        parts = {name: _served(member, params[name], count) for name, member in adapter.members}
+        members = tuple((name, member) for name, (member, _) in parts.items())
+        return Sum(members), {name: own for name, (_, own) in parts.items()}
+    if isinstance(adapter, PrefixTuning):
+        adapter, params = adapter.fold(params)
+    if isinstance(adapter, PrefixTuning | LlamaAdapter):
+        first, last = layer_range(adapter.layers, count)
+        adapter = replace(adapter, layers=f"{first}:{last}")
+    if isinstance(adapter, PrefixTuning | LlamaAdapter | SoftPrompt):
+        adapter = replace(adapter, start="random", std=0.0)
+    return adapter, params

@@ -80,9 +80,13 @@ CASES = {
     "train --split test": "--split test of babel-qa must not be trained on: it is what evaluation asks",
     f"{TRAIN} --mesh banana": "--mesh 'banana' is not a mesh; expected DATAxMODEL, such as 4x2",
     f"{TRAIN} --mesh 0x1": "--mesh '0x1' is not a mesh",
-    f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full,",
+    f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, llama-adapter, soft-prompt, lora, bottle",
     f"{TRAIN} --method prefix+full": "full cannot be part of a sum",
     f"{TRAIN} --method lora --prefix.length 3": "--prefix.length belongs to method prefix, but --method is lora",
+    f"{TRAIN} --prefix.length 2 --prefix.start text:What_colour_is_the_boat?": "tokens for 2 slots; shorten it or raise",
+    f"{TRAIN} --method lora --llama-adapter.length 3": "--llama-adapter.length belongs to method llama-adapter, but",
+    f"{TRAIN} --method llama-adapter --llama-adapter.layers top:4": "layers 'top:4' of a model of 3; expected all, top",
+    f"{TRAIN} --method prefix+llama-adapter --prefix.softmax split": "use the decoder's seam 'gated'; at most one may",
     f"{TRAIN} --prefix.layers 2:9": "layers '2:9' of a model of 3; expected all, top, top:N or FIRST:END",
     f"{TRAIN} --epochs 2": "--steps 2 and --epochs 2.0 both say how long to train; give one",
     f"{TRAIN} --task squad": "--task squad and --train-file rows.jsonl both say what to train on; give one",
@@ -151,7 +155,12 @@ BOXES = {  # the argument parser's own
     f"{TRAIN} --platform banana": "cpu",
     f"{TRAIN} --prefix.length 0": "expected at least 1",
     f"{TRAIN} --method lora --lora.targets q,x": "lora targets are 'q,x'",
-    "evaluation": "PATH",
+    f"{TRAIN} --method lora --lora.rank 0": "lora rank is 0; expected at least 1",
+    f"{TRAIN} --method soft-prompt --soft-prompt.length 0": "soft-prompt length is 0; expected at least 1",
+    f"{TRAIN} --method llama-adapter --llama-adapter.length 0": "llama-adapter length is 0",
+    f"{TRAIN} --method bottleneck --bottleneck.size 0": "bottleneck size is 0; expected at least 1",
+    f"{TRAIN} --prefix.start words": "prefix start is 'words'",
+    "evaluation": "RUN[,RUN...]",
     "evaluation run --platform banana": "cpu",
 }
 
@@ -260,7 +269,7 @@ def test_rows_that_cannot_fit_are_counted_and_skipped(place: Path):
     long = {"prompt": "x", "response": "long " * 100}
     file = small.write_rows(place / "some.jsonl", [*small.rows(9), long])
     config = small.configuration(place / "model", file, held_out=0)
-    rows = training_rows.load(config, training_rows.training_task(config), load_tokenizer(place / "model"))
+    rows = training_rows.load(config, training_rows.training_task(config), load_tokenizer(place / "model"), 96)
     assert len(rows.learn) == 9 and rows.skipped == 1
     assert str(rows) == "data: 9 rows to learn, 0 held out; 1 rows skipped: too long for --max-length"
 

@@ -11,6 +11,8 @@ ROOT = Path(jaxprefix.__file__).parent
 ROOMS = ("models", "tasks", "train", "evaluation", "babel")
 # What users start joins the rooms: every __main__, and the commands of a single file.
 COMMANDS = ("jaxprefix.generate", "jaxprefix.peft", "jaxprefix.lm_eval")
+# So does what notebooks import, which the package itself hands on.
+INTERFACE = ("jaxprefix.api",)
 
 
 def module(path: Path) -> str:
@@ -91,7 +93,7 @@ def test_training_and_evaluation_do_not_know_each_other():
 
 def test_the_shared_rooms_know_neither():
     rooms = [f"jaxprefix.{room}" for room in ("train", "evaluation", "babel")]
-    shared = [name for name in FILES if not within(name, *rooms, *COMMANDS)]
+    shared = [name for name in FILES if not within(name, *rooms, *COMMANDS, *INTERFACE)]
     assert "jaxprefix.run" in shared and "jaxprefix.models.decoder" in shared
     assert violations(shared, "jaxprefix.train", "jaxprefix.evaluation") == []
 
@@ -99,6 +101,7 @@ def test_the_shared_rooms_know_neither():
 def test_nothing_builds_on_a_command():
     imports = {other for name in FILES for other in own(name)}
     assert [other for other in imports if other in COMMANDS or other.endswith(".__main__")] == []
+    assert {name for name in FILES if own(name) & set(INTERFACE)} == {"jaxprefix"}
 
 
 def test_only_commands_and_the_lookup_of_tasks_know_the_embedded_world():

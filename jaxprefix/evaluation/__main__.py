@@ -2,21 +2,21 @@
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from jaxprefix import mesh, terminal
-from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
+from jaxprefix.run import run_directories
 
 
 @dataclass(frozen=True)
 class Command:
-    """Scores a trained run in many languages."""
+    """Scores a trained run, or several that share a base, in many languages."""
 
-    run: tyro.conf.Positional[Path]
-    """The run directory that training printed."""
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
+    """The run directory that training printed; several, comma-separated, are scored in the same batches."""
     settings: Annotated[Evaluation, tyro.conf.arg(name="")] = field(default_factory=Evaluation)
     quiet: bool = False
     """No progress."""
@@ -25,9 +25,10 @@ class Command:
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.evaluation")
     command.settings.check()
+    directories = run_directories(command.run)
     if emulated := mesh.prepare(command.settings.mesh, command.settings.platform):
         print(emulated)
-    evaluate(command.run, command.settings, command.quiet)
+    evaluate_together(directories, command.settings, command.quiet)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from jaxprefix import mesh as meshes
-from jaxprefix.base import Base
 from jaxprefix.encoding import Encoded, encode
-from jaxprefix.models import decode, score
-from jaxprefix.models.adapters import Adapter
+from jaxprefix.evaluation.model import Model
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.tasks.metrics import first_line
@@ -23,48 +18,13 @@ SHARES = (0.5, 0.9, 1.0)  # prompts are padded to the next of these quantiles of
 
 
 @dataclass(frozen=True)
-class Model:
-    """An adapted model on a mesh, ready to answer."""
-
-    base: Base
-    adapter: Adapter
-    params: Any
-    frozen: Any
-    mesh: Mesh
-    max_length: int
-    chat: bool
-
-    @cached_property
-    def generate(self) -> Any:
-        config, ends = self.base.config, self.base.tokenizer.eos
-
-        @partial(jax.jit, static_argnums=3)
-        def run(params: Any, frozen: Any, batch: Batch, length: int) -> Any:
-            weights, hooks = self.adapter.bind(params, frozen)
-            return decode.generate(config, weights, batch, hooks, length, ends)
-
-        return run
-
-    @cached_property
-    def choose(self) -> Any:
-        @jax.jit
-        def run(params: Any, frozen: Any, batch: Batch, choices: Any, weights: Any) -> Any:
-            adapted, hooks = self.adapter.bind(params, frozen)
-            return score.choice_logprobs(self.base.config, adapted, batch, hooks, choices, weights)
-
-        return run
-
-    def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
-        return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
-
-
-@dataclass(frozen=True)
 class Question:
     """An example and its ids; `choices` are the candidates' ids, none where the answer is generated."""
 
     example: Example
     encoded: Encoded
     choices: tuple[list[int], ...]
+    adapter: int = 0  # which of the model's adapters answers
 
 
 def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
@@ -79,8 +39,11 @@ def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Que
     return found
 
 
-def predict(model: Model, task: Task, asked: Sequence[Question], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Prediction rows, a batch of at most `size` at a time, short prompts first."""
+Answered = list[tuple[Question, dict[str, Any]]]  # with the question's row of predictions.jsonl
+
+
+def predict(model: Model, task: Task, asked: Sequence[Question], size: int) -> Iterator[Answered]:
+    """Answers, a batch of at most `size` at a time, short prompts first, whichever adapters they are for."""
     asked = sorted(asked, key=lambda each: len(each.encoded.prompt))
     lengths = [len(each.encoded.prompt) for each in asked]
     edges = sorted({-(-int(np.quantile(lengths, share, method="higher")) // 16) * 16 for share in SHARES})
@@ -90,7 +53,8 @@ def predict(model: Model, task: Task, asked: Sequence[Question], size: int) -> I
         for start in range(0, len(bucket), size):
             part = bucket[start : start + size]
             batch = _prompts(model, part, edge, size)
-            yield _chosen(model, task, part, batch, size, width) if width else _generated(model, task, part, batch)
+            rows = _chosen(model, task, part, batch, width) if width else _generated(model, task, part, batch)
+            yield list(zip(part, rows, strict=True))
 
 
 def _prompts(model: Model, part: Sequence[Question], time: int, size: int) -> Batch:
@@ -103,8 +67,15 @@ def _prompts(model: Model, part: Sequence[Question], time: int, size: int) -> Ba
     return Batch(model.place(tokens), model.place(positions))
 
 
+def _adapters(model: Model, part: Sequence[Question], size: int) -> jax.Array | None:
+    """Which adapter each row of a batch takes; None where there is one for all."""
+    chosen = [each.adapter for each in part] + [part[0].adapter] * (size - len(part))
+    return model.place(np.array(chosen, np.int32)) if model.several else None
+
+
 def _generated(model: Model, task: Task, part: Sequence[Question], batch: Batch) -> list[dict[str, Any]]:
-    tokens, counts = jax.device_get(model.generate(model.params, model.frozen, batch, task.max_new_tokens))
+    chosen = _adapters(model, part, batch.tokens.shape[0])
+    tokens, counts = jax.device_get(model.generate(model.params, model.frozen, batch, chosen, task.max_new_tokens))
     rows = []
     for question, ids, count in zip(part, tokens, counts, strict=False):
         text = model.base.tokenizer.decode(ids[:count].tolist())
@@ -112,16 +83,15 @@ def _generated(model: Model, task: Task, part: Sequence[Question], batch: Batch)
     return rows
 
 
-def _chosen(
-    model: Model, task: Task, part: Sequence[Question], batch: Batch, size: int, width: int
-) -> list[dict[str, Any]]:
-    count = max(len(question.choices) for question in part)
+def _chosen(model: Model, task: Task, part: Sequence[Question], batch: Batch, width: int) -> list[dict[str, Any]]:
+    size, count = batch.tokens.shape[0], max(len(question.choices) for question in part)
     tokens = np.full((count, size, width), model.base.tokenizer.pad, np.int32)
     weights = np.zeros((count, size, width), np.float32)
     for row, question in enumerate(part):
         for choice, ids in enumerate(question.choices):
             tokens[choice, row, : len(ids)], weights[choice, row, : len(ids)] = ids, 1
-    found = model.choose(model.params, model.frozen, batch, model.place(tokens, 1), model.place(weights, 1))
+    candidates = model.place(tokens, 1), model.place(weights, 1)
+    found = model.choose(model.params, model.frozen, batch, _adapters(model, part, size), *candidates)
     rows = []
     for question, sums in zip(part, jax.device_get(found).T, strict=False):
         own = sums[: len(question.choices)]

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
-from jaxprefix import mesh as meshes
 from jaxprefix import tasks
-from jaxprefix.base import load_weights
 from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.engine import Model, Question, description, predict, questions, same_question, unanswered
+from jaxprefix.evaluation.engine import Question, description, predict, questions, same_question, unanswered
+from jaxprefix.evaluation.model import Model, open_model
 from jaxprefix.run import RUN_FILE, RunConfig, read_run
-from jaxprefix.saved import Saved, read_saved
+from jaxprefix.saved import Saved
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.terminal import progress
@@ -63,34 +62,53 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
     What the run's adapter has answered before is not asked again, and scores of other tasks and languages stay.
     ValueError for what the user can mend.
     """
+    return evaluate_together([directory], settings, quiet)[0]
+
+
+def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: bool = False) -> list[report.Report]:
+    """`evaluate` of several runs of one base and one kind, whose rows share the frozen model's batches."""
     settings.check()
-    described = read_run(directory / RUN_FILE)
-    config = RunConfig.from_json(described["config"])
-    chosen = _tasks(config, settings)
+    configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
+    chosen = _same_tasks(configs, settings)
     wanted = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
     baseline = _baseline(settings.baseline)
     # Rows are read before the model is loaded: what is missing is said at once.
-    examples = {(task.name, language): _examples(task, language, settings, config) for task, language in wanted}
-    model, saved = open_model(directory, settings)
-    step = saved.step
-    if not described["finished"]:
-        print(f"the run is not finished: these are the scores of step {step} of {described['steps']}")
+    examples = {(task.name, language): _examples(task, language, settings, configs[0]) for task, language in wanted}
+    model, runs = open_model(directories, settings.mesh, settings.batch)
+    for directory, run in zip(directories, runs, strict=True):
+        if not run.described["finished"]:
+            steps = run.described["steps"]
+            print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
     asked = {task.name: _questions(model, task, examples) for task in chosen}
-    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, step)}
-    answers = _read(directory, step)
+    answers = [_read(directory, run.step) for directory, run in zip(directories, runs, strict=True)]
     if settings.eval_file:  # another file of the same name may have asked other things before
-        answers = _without_strangers(answers, chosen[0])
+        answers = [_without_strangers(held, chosen[0]) for held in answers]
     try:
         for task in chosen:
-            _answer(model, task, asked[task.name], answers, settings.batch, step, quiet)
+            _answer(model, task, asked[task.name], answers, [run.step for run in runs], settings.batch, quiet)
     except BaseException:  # whatever stops it, what was answered is kept
-        _write(directory, answers.values())
+        for directory, held in zip(directories, answers, strict=True):
+            _write(directory, held.values())
         raise
+    each = zip(directories, runs, answers, strict=True)
+    return [_report(directory, run, chosen, examples, held, baseline) for directory, run, held in each]
+
+
+def _report(
+    directory: Path,
+    run: Saved,
+    chosen: Sequence[Task],
+    examples: Examples,
+    answers: Answers,
+    baseline: report.Report | None,
+) -> report.Report:
+    """Writes and prints what one run has answered, now and before."""
+    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, run.step)}
     others = [row for row in answers.values() if (row["task"], row["language"]) not in examples]
     rows = others + [answers.get(key, row) for key, row in empty.items()]
     shown = {same_question(row) for row in rows}
     _write(directory, rows + [row for key, row in answers.items() if key not in shown])
-    found = build(config, described["source"], rows)
+    found = build(run.config, run.described["source"], rows)
     notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
     report.write(found, notes, directory, baseline)
     pictures.bars(found, directory / "report.png", baseline)
@@ -99,20 +117,6 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
         console.print(table)
     print(f"report: {directory / 'report.md'} · picture: {directory / 'report.png'}")
     return found
-
-
-def open_model(directory: Path, settings: Evaluation) -> tuple[Model, Saved]:
-    """The run's base and its last adapter on a mesh, and what else the run says."""
-    mesh = meshes.make(settings.mesh)
-    if settings.batch % mesh.shape["data"]:
-        devices = mesh.shape["data"]
-        raise ValueError(
-            f"--batch {settings.batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
-        )
-    saved = read_saved(directory, mesh)
-    config = saved.config
-    frozen = load_weights(saved.base, mesh, config.dtype)
-    return Model(saved.base, config.adapter, saved.params, frozen, mesh, config.max_length, config.chat), saved
 
 
 def build(config: RunConfig, source: str, rows: Sequence[dict[str, Any]]) -> report.Report:
@@ -124,6 +128,14 @@ def build(config: RunConfig, source: str, rows: Sequence[dict[str, Any]]) -> rep
     return report.build(config.model or "embedded", config.method, source, summaries)
 
 
+def _same_tasks(configs: Sequence[RunConfig], settings: Evaluation) -> list[Task]:
+    found = [_tasks(config, settings) for config in configs]
+    for other in found[1:]:
+        if [task.name for task in other] != [task.name for task in found[0]]:
+            raise ValueError("the runs were trained on different tasks; say what to ask: --task or --eval-file")
+    return found[0]
+
+
 def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
     if settings.eval_file:
         own = own_rows_task(settings.eval_file)
@@ -132,7 +144,7 @@ def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
         return [own]
     if settings.task:
         return [_measuring(name) for name in dict.fromkeys(settings.task.split(","))]
-    if config.train_file:
+    if config.train_file or (config.model and not config.task):
         raise ValueError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
     return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]
 
@@ -183,14 +195,27 @@ def _unanswered(task: Task, examples: Examples, step: int) -> list[dict[str, Any
 
 
 def _answer(
-    model: Model, task: Task, asked: Sequence[Question], answers: Answers, size: int, step: int, quiet: bool
+    model: Model,
+    task: Task,
+    asked: Sequence[Question],
+    answers: Sequence[Answers],
+    steps: Sequence[int],
+    size: int,
+    quiet: bool,
 ) -> None:
-    """Adds the rows of those questions to `answers` that it does not have, batch by batch."""
-    new = [each for each in asked if same_question(description(task, each.example)) not in answers]
+    """Adds the rows of those questions to each run's `answers` that it does not have, batch by batch."""
+    keys = [same_question(description(task, each.example)) for each in asked]
+    new = [
+        replace(each, adapter=number)
+        for number, held in enumerate(answers)
+        for each, key in zip(asked, keys, strict=True)
+        if key not in held
+    ]
     with progress(quiet) as bar:
         shown = bar.add_task(task.name, total=len(new), rate="rows")
         for part in predict(model, task, new, size) if new else ():
-            answers.update({same_question(row): row | {"step": step} for row in part})
+            for question, row in part:
+                answers[question.adapter][same_question(row)] = row | {"step": steps[question.adapter]}
             bar.update(shown, advance=len(part))
 
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.attention import attention, rotate, rotation
@@ -26,7 +26,7 @@ Frozen = Any  # the tree of weights above
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
 Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
 
-SLICES = "weights of one layer"  # the name of what remat "none" indexes again
+PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p)  # of one layer's weights from the stack
 HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
@@ -195,8 +195,7 @@ def loop(
     """
 
     def weights(index: Array) -> Frozen:
-        own = jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
-        return checkpoint_name(own, SLICES)
+        return jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
 
     def below(stream: Array, index: Array) -> tuple[Array, Any]:
         return step(stream, weights(index), Hooks())
@@ -216,12 +215,16 @@ def loop(
 
 def checkpointed(body: Callable, remat: str) -> Callable:
     """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"), or nothing but
-    the indexing of its weights ("none"), whose slices would otherwise be kept: the model a second time.
+    the picking of its weights ("none"), which would otherwise be kept: the model a second time.
     """
+
+    def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive not in PICKING
+
     policies = {
         "full": None,
         "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        "none": jax.checkpoint_policies.save_anything_except_these_names(SLICES),
+        "none": all_but_weights,
     }
     if remat not in policies:
         raise ValueError(f"remat {remat!r} is unknown; expected {', '.join(policies)}")

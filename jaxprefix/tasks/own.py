@@ -1,6 +1,7 @@
 """A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
 
 from pathlib import Path
+from typing import Any
 
 from jaxprefix.hub import read_rows
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
@@ -82,6 +83,14 @@ def _checked(row: Row, path: Path, number: int) -> Row:
         "response": response,
         "choices": choices,
     }
+
+
+def pair(number: int, row: Any) -> Example:
+    """(prompt, response) as an example; ValueError that names the row, counted from 0, for anything else."""
+    given = isinstance(row, tuple | list) and len(row) == 2 and all(isinstance(text, str) and text for text in row)
+    if not given:
+        raise ValueError(f"row {number} is {row!r}; expected (prompt, response), two texts")
+    return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
 
 
 def _example(row: Row, language: str) -> Example:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
 from jaxprefix import run as runs
-from jaxprefix.base import Base, load_weights, open_base, start_tokens, trainable_line
+from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
 from jaxprefix.models import start
@@ -30,6 +30,8 @@ from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, st
 from jaxprefix.train.journal import Journal
 from jaxprefix.train.step import State, held_out_loss, train_step
 
+Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
+
 
 def train(config: RunConfig, output: Path | None = None, quiet: bool = False) -> Path:
     """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
@@ -41,7 +43,9 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     base = open_base(config.model)
     mesh = _mesh(config)
     directory = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    _check_positions(config, base)
+    if config.max_length > base.config.max_positions:
+        positions = base.config.max_positions
+        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
     about: dict[str, Any] = {
         "source": ",".join(training_rows.languages(config, task)),
         "rows": None,
@@ -49,7 +53,8 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     }
     rows = None
     if config.method != "none":
-        rows = training_rows.load(config, task, base.tokenizer)
+        longest = text_length(base.config, config.adapter, config.max_length)
+        rows = training_rows.load(config, task, base.tokenizer, longest)
         about["rows"] = rows.fingerprint
         runs.same_rows(directory, rows.fingerprint)
     print(f"run: {directory}")
@@ -98,11 +103,14 @@ class Plan:
 class Trainer:
     """The compiled step and its state on a mesh."""
 
-    def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan) -> None:
+    def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan, params: Any = None) -> None:
+        """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
         self.rate = optimizers.schedule(config.learning_rate, plan.steps, config.warmup)
         self.optimizer = optimizers.make(self.rate, config.weight_decay, config.clip)
         self.state = initial_state(config.adapter, self.optimizer, base, mesh, frozen, config.seed)
+        if params is not None:
+            self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
         step = train_step(base.config, config.adapter, self.optimizer, config.remat, jax.random.key(config.seed))
         # Outputs lie where the inputs lay: otherwise the second step would be another program.
         places = (jax.tree.map(lambda leaf: leaf.sharding, self.state), meshes.replicated(mesh))
@@ -125,18 +133,26 @@ class Trainer:
 
     def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool) -> None:
         """Trains from where the state is to the last step."""
-        start = int(self.state.step)
-        journal = Journal(directory, self.config, start)
+        journal = Journal(directory, self.config, int(self.state.step))
         try:
-            with progress(quiet) as bar:
-                advance = _advance(bar, start, self.plan.steps)
-                self._steps(start, held_out, journal, advance)
+            self.learn(held_out, journal.write, self._save, quiet)
         finally:
             journal.close()
             self.checkpoints.close()
         print(f"compiled the training step {self.step.compilations} times")
 
-    def _steps(self, start: int, held_out: Sequence[Encoded], journal: Journal, advance: Callable) -> None:
+    def learn(self, held_out: Sequence[Encoded], write: Write, save: Callable[[int], None], quiet: bool) -> None:
+        """The steps themselves: `write` takes a row of metrics, `save` is called where a checkpoint is due."""
+        start = int(self.state.step)
+        with progress(quiet) as bar:
+            self._steps(start, held_out, write, save, _advance(bar, start, self.plan.steps))
+
+    def _save(self, step: int) -> None:
+        self.checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
+
+    def _steps(
+        self, start: int, held_out: Sequence[Encoded], write: Write, save: Callable[[int], None], advance: Callable
+    ) -> None:
         config, last, began, waiting = self.config, self.plan.steps, time.monotonic(), []
         for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
             read = int((batch.positions != NEVER).sum())
@@ -145,15 +161,15 @@ class Trainer:
             saves, scores = step % config.save_every == 0 or step == last, step % config.eval_every == 0 or step == last
             if step % config.log_every == 0 or saves or scores:
                 jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
-                speed = _flush(waiting, journal, self.rate, time.monotonic() - began)
+                speed = _flush(waiting, write, self.rate, time.monotonic() - began)
                 advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
                 waiting = []
             if scores and held_out:
                 loss = self.held_out_loss(held_out)
-                journal.write({"step": step, "held_out_loss": loss})
+                write({"step": step, "held_out_loss": loss})
                 print(f"step {step}: held-out loss {loss:.4f}")
             if saves:
-                self.checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
+                save(step)
             if not waiting:
                 began = time.monotonic()
 
@@ -212,15 +228,6 @@ def initial_state(
     return jax.jit(make, out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
 
 
-def _check_positions(config: RunConfig, base: Base) -> None:
-    """A soft prompt takes real positions before the text."""
-    members = [getattr(config, name) for name in ("soft_prompt",) if "soft-prompt" in config.method.split("+")]
-    needed = config.max_length + sum(member.length for member in members)
-    if needed > base.config.max_positions:
-        positions = base.config.max_positions
-        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
-
-
 def _mesh(config: RunConfig) -> Mesh:
     mesh = meshes.make(config.mesh)
     rows, data = config.batch // config.accumulate, mesh.shape["data"]
@@ -232,7 +239,7 @@ def _mesh(config: RunConfig) -> Mesh:
     return mesh
 
 
-def _flush(waiting: list, journal: Journal, rate: Callable, seconds: float) -> float:
+def _flush(waiting: list, write: Write, rate: Callable, seconds: float) -> float:
     """Writes a row a step; returns tokens per second. A loss that is not finite ends the run here."""
     speed = sum(read for _, read, _ in waiting) / max(seconds, 1e-9)
     for step, _, metrics in waiting:
@@ -243,9 +250,7 @@ def _flush(waiting: list, journal: Journal, rate: Callable, seconds: float) -> f
                 f"learning rate {float(rate(step - 1)):g}; "
                 "choose a smaller --lr and a new --output"
             )
-        journal.write(
-            {"step": step} | row | {"learning_rate": float(rate(step - 1)), "tokens_per_second": round(speed, 1)}
-        )
+        write({"step": step} | row | {"learning_rate": float(rate(step - 1)), "tokens_per_second": round(speed, 1)})
     return speed
 
 

@@ -39,6 +39,8 @@ def training_task(config: RunConfig) -> Task:
     """The task that the run trains; ValueError for one that only measures, or a split that leaks into a benchmark."""
     if config.train_file:
         return own_rows_task(config.train_file)
+    if config.model and not config.task:
+        raise ValueError("--model without a task; give --task (squad, tydiqa, mnli) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
     if not task.evaluated_on:
         trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.evaluated_on)
@@ -49,8 +51,11 @@ def training_task(config: RunConfig) -> Task:
     return task
 
 
-def load(config: RunConfig, task: Task, tokenizer: Tokenizer) -> Rows:
-    """Reads, shuffles (seeded), holds out and encodes; ValueError where nothing is left to learn."""
+def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:
+    """Reads, shuffles (seeded), holds out and encodes to at most `longest` tokens a row.
+
+    ValueError where nothing is left to learn.
+    """
     examples = _examples(task, languages(config, task), config.split, config.data)
     if not examples:
         raise ValueError(f"task {task.name}: no row of the training split has an answer; choose another --split")
@@ -62,13 +67,11 @@ def load(config: RunConfig, task: Task, tokenizer: Tokenizer) -> Rows:
     else:  # never more than a tenth: a small set is there to be learnt
         count = min(config.held_out, len(examples) // 10)
         held, examples = examples[:count], examples[count:]
-    learn = [encode(tokenizer, example, config.max_length, chat=config.chat) for example in examples]
-    score = [encode(tokenizer, example, config.max_length, chat=config.chat) for example in held]
+    learn = [encode(tokenizer, example, longest, chat=config.chat) for example in examples]
+    score = [encode(tokenizer, example, longest, chat=config.chat) for example in held]
     whole = [row for row in learn if row]
     if not whole:
-        raise ValueError(
-            f"none of {len(learn):,} rows fits --max-length {config.max_length}, even without context; raise it"
-        )
+        raise ValueError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; raise it")
     cut = sum(row.cut for row in [*whole, *(row for row in score if row)])
     return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
 

@@ -1,0 +1,202 @@
+"""For notebooks and scripts: load a model, add a method, train it on pairs, ask it, save it, load it again.
+
+model = load_model("meta-llama/Llama-3.2-1B")
+model.add(PrefixTuning(length=10))
+model.train([("Say the colour of the sky.", "blue"), ...], epochs=2)
+model.generate("Say the colour of the sky.")
+model.save("runs/colours")
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import jax
+
+from jaxprefix import mesh as meshes
+from jaxprefix.base import load_weights, open_base, start_tokens, text_length, trainable_line
+from jaxprefix.encoding import encode
+from jaxprefix.evaluation.ask import answers
+from jaxprefix.evaluation.model import Model
+from jaxprefix.models import start
+from jaxprefix.models.adapters import Adapter, NoAdapter
+from jaxprefix.run import RunConfig
+from jaxprefix.saved import read_saved, together, write_saved
+from jaxprefix.tasks.own import pair
+from jaxprefix.train.loop import Plan, Trainer
+
+
+def load_model(
+    model: str | None = None, mesh: str | None = None, dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+) -> "LanguageModel":
+    """The frozen model that `model` names: a directory, a hub id, or (None) the tiny one that the package carries.
+
+    Args:
+        model: as on the command line, such as "meta-llama/Llama-3.2-1B" or "runs/../my-llama".
+        mesh: "DATAxMODEL", such as "4x2"; None is all devices × 1.
+        dtype: of the frozen weights; "auto" is bfloat16 on accelerators and float32 on CPU.
+
+    Raises:
+        ValueError: what is wrong with the model, the mesh or the dtype, in one line.
+    """
+    return LanguageModel(model, mesh, dtype)
+
+
+class LanguageModel:
+    """A frozen Llama or Mistral with the adapter that was added or loaded last; without one it answers as the base."""
+
+    def __init__(self, model: str | None, mesh: str | None, dtype: Literal["auto", "float32", "bfloat16"]) -> None:
+        self.base = open_base(model)
+        self.mesh = meshes.make(mesh)
+        self.frozen = load_weights(self.base, self.mesh, dtype)
+        self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
+        self.names: list[str] = []  # of several adapters that were loaded together
+        self.source = "en"
+        self._put(NoAdapter(), {})
+
+    def add(self, adapter: Adapter, seed: int = 0) -> None:
+        """Puts fresh parameters of `adapter` in the place of those before, and prints how many there are."""
+        line = trainable_line(self.base.config, adapter)
+        tokens = start_tokens(self.base.tokenizer, seed)
+
+        def make(frozen: Any) -> Any:
+            return start.fresh(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
+
+        places = meshes.shardings(self.mesh, start.abstract(adapter, self.base.config))
+        self.config = replace(self.config.with_adapter(adapter), seed=seed)
+        self._put(adapter, jax.jit(make, out_shardings=places)(self.frozen))
+        print(line)
+
+    def train(
+        self,
+        rows: Iterable[tuple[str, str]],
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch: int = 16,
+        lr: float | None = None,
+        max_length: int = 512,
+        quiet: bool = False,
+    ) -> list[float]:
+        """Trains the adapter on (prompt, response) pairs and returns the loss of every step.
+
+        Args:
+            rows: the pairs; each is learnt once an epoch, the response alone.
+            steps: of the optimizer; or `epochs`, passes over the rows; 2 passes where neither is given.
+            batch: rows a step, fewer where there are fewer.
+            lr: the peak learning rate; None is the method's own.
+            max_length: tokens a row.
+            quiet: no progress.
+
+        Raises:
+            ValueError: no adapter to train, rows that are no pairs or too long, or a setting that cannot be.
+        """
+        if isinstance(self.adapter, NoAdapter) or self.names:
+            held = f"{len(self.names)} adapters" if self.names else "no adapter"
+            raise ValueError(f"the model has {held}; add one to train, such as model.add(PrefixTuning())")
+        config = replace(
+            self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
+        )
+        config.check()
+        longest = text_length(self.base.config, self.adapter, max_length)
+        encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
+        whole = [row for row in encoded if row]
+        if len(whole) < len(encoded) or not whole:
+            raise ValueError(
+                f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens; expected rows "
+                "that fit: shorten them, or raise max_length"
+            )
+        history: list[dict[str, Any]] = []
+        trainer = Trainer(config, self.base, self.mesh, self.frozen, Plan(config, whole), self.params)
+        try:
+            trainer.learn([], history.append, lambda _: None, quiet)
+        finally:  # stopped by hand, what was learnt so far is kept
+            self._put(self.adapter, trainer.state.params)
+        self.config = config
+        return [row["loss"] for row in history]
+
+    @overload
+    def generate(
+        self, prompts: str, *, max_new_tokens: int = 64, batch: int = 8, adapters: str | None = None
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompts: list[str],
+        *,
+        max_new_tokens: int = 64,
+        batch: int = 8,
+        adapters: str | Sequence[str] | None = None,
+    ) -> list[str]: ...
+
+    def generate(
+        self,
+        prompts: str | list[str],
+        *,
+        max_new_tokens: int = 64,
+        batch: int = 8,
+        adapters: str | Sequence[str] | None = None,
+    ) -> str | list[str]:
+        """The greedy answer to a prompt, or to each of several, `batch` at a time.
+
+        `adapters` names, of those that were loaded together, the one that answers, or one for each prompt.
+        """
+        if min(max_new_tokens, batch) < 1:
+            raise ValueError(f"max_new_tokens is {max_new_tokens} and batch {batch}; expected at least 1")
+        if isinstance(prompts, str):
+            return self.generate([prompts], max_new_tokens=max_new_tokens, batch=batch, adapters=adapters)[0]
+        if not prompts:
+            return []
+        chosen = self._chosen(adapters, len(prompts))
+        data = self.mesh.shape["data"]
+        return answers(self._model, prompts, chosen, max_new_tokens, -(-batch // data) * data)
+
+    def save(self, directory: str | Path, language: str = "en") -> None:
+        """Writes the adapter as a run of its own: to be loaded, evaluated, asked and exported. Nothing is overwritten.
+
+        `language` is what it was trained on; reports name it.
+        """
+        if self.names:
+            raise ValueError(f"the model has {len(self.names)} adapters; load the one to save alone")
+        write_saved(Path(directory), self.config, self.base, self.params, language)
+
+    def load(self, *directories: str | Path) -> None:
+        """Puts the adapter of a run in the place of the one before; several of a kind answer row by row.
+
+        Each is called by the name of its directory (see `generate`).
+        """
+        if not directories:
+            raise ValueError("nothing to load; expected the directory of a run")
+        names = [Path(directory).name for directory in directories]
+        if len(set(names)) < len(names):
+            raise ValueError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
+        runs = [read_saved(Path(directory), self.mesh) for directory in directories]
+        for directory, run in zip(directories, runs, strict=True):
+            if run.base.fingerprint != self.base.fingerprint:
+                raise ValueError(
+                    f"{directory} was trained on {run.base.name}, this model is {self.base.name}; load that one"
+                )
+        adapter, params = together(runs)
+        self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
+        self._put(adapter, params, names if len(names) > 1 else [])
+
+    def __str__(self) -> str:
+        return f"{self.base.name} with {self.adapter}, {trainable_line(self.base.config, self.adapter)}"
+
+    def _put(self, adapter: Adapter, params: Any, names: Sequence[str] = ()) -> None:
+        self.adapter, self.params, self.names = adapter, params, list(names)
+        longest = text_length(self.base.config, adapter, self.base.config.max_positions)
+        self._model = Model(
+            self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, several=bool(names)
+        )
+
+    def _chosen(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:
+        if not self.names and adapters is None:
+            return [0] * count
+        wanted = [adapters] * count if isinstance(adapters, str) else list(adapters or [])
+        if len(wanted) != count or set(wanted) - set(self.names):
+            known = ", ".join(self.names) or "none: load several runs together"
+            raise ValueError(f"adapters={adapters!r} for {count} prompts; expected one a prompt, of {known}")
+        return [self.names.index(name) for name in wanted]

@@ -1,0 +1,203 @@
+"""The interface of notebooks: what it trains, saves and loads is what the commands train, save and load."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import small
+
+import jaxprefix
+from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, SoftPrompt, Sum, load_model
+from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
+from jaxprefix.saved import read_saved
+from jaxprefix.train.loop import train
+
+PREFIX = PrefixTuning(length=4, layers="all")
+PAIRS = [(row["prompt"], row["response"]) for row in small.rows(24)]
+PROMPTS = [prompt for prompt, _ in PAIRS[:5]]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.write_model(tmp_path_factory.mktemp("model"), scale=5)
+
+
+@pytest.fixture(scope="module")
+def base(directory: Path) -> LanguageModel:
+    return load_model(str(directory), mesh="1x1")
+
+
+@pytest.fixture(scope="module")
+def saved(base: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two prefixes, `red` and `blue`, that differ in how they began and in what they learnt."""
+    folder = tmp_path_factory.mktemp("saved")
+    for seed, colour in enumerate(("red", "blue")):
+        base.add(PrefixTuning(length=4, layers="all" if seed else "0:3", std=0.3 + seed), seed=seed)
+        base.train([(prompt, colour) for prompt, _ in PAIRS], steps=30, batch=8, lr=0.05, quiet=True)
+        base.save(folder / colour)
+    return folder
+
+
+def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_path: Path):
+    """The same losses and the same adapter, bit for bit, as a run on the same rows in the same order."""
+    file = small.write_rows(tmp_path / "rows.jsonl", small.rows(24))
+    config = small.configuration(directory, file, steps=6, held_out=0, method="prefix", prefix=PREFIX)
+    run = train(config, tmp_path / "run", quiet=True)
+    order = np.random.default_rng(0).permutation(len(PAIRS))  # the command draws its rows' order from the seed
+    base.add(PREFIX)
+    losses = base.train([PAIRS[index] for index in order], steps=6, batch=4, lr=1e-2, max_length=96, quiet=True)
+    assert losses == [row["loss"] for row in small.metrics(run)]
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), read_saved(run).params)
+
+
+def test_training_goes_on_from_where_it_is(base: LanguageModel):
+    base.add(LoRA())
+    first = base.train(PAIRS, steps=20, batch=24, lr=0.02, quiet=True)
+    second = base.train(PAIRS, steps=2, batch=24, lr=1e-4, quiet=True)
+    assert second[0] < first[-2] < first[0] - 0.5
+
+
+def test_what_is_saved_answers_the_same_everywhere(base: LanguageModel, saved: Path, directory: Path):
+    base.load(saved / "red")
+    answers = base.generate(PROMPTS, max_new_tokens=6)
+    assert answers == [base.generate(prompt, max_new_tokens=6) for prompt in PROMPTS]
+    again = load_model(str(directory), mesh="1x1")
+    assert again.generate(PROMPTS, max_new_tokens=6) != answers
+    again.load(str(saved / "red"))
+    assert again.generate(PROMPTS, max_new_tokens=6) == answers
+    assert json.loads((saved / "red" / "run.json").read_text())["trainable_parameters"] == 3 * 4 * 32
+
+
+def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved: Path):
+    """Answers of a mixed batch are those of each adapter alone."""
+    alone = {}
+    for name in ("red", "blue"):
+        base.load(saved / name)
+        alone[name] = base.generate(PROMPTS, max_new_tokens=6)
+    assert alone["red"] != alone["blue"]
+    base.load(saved / "red", saved / "blue")
+    names = ["red", "blue", "blue", "red", "blue"]
+    expected = [alone[name][place] for place, name in enumerate(names)]
+    assert base.generate(PROMPTS, max_new_tokens=6, adapters=names) == expected
+    assert base.generate(PROMPTS, max_new_tokens=6, adapters="blue", batch=2) == alone["blue"]
+
+
+def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path):
+    """Generated answers and choices of two runs in mixed batches: each run's files are as if it had been alone."""
+    rows = small.rows(7) + small.rows(3, "de")
+    choices = [row | {"choices": ["red", "green", "blue", "white", "black"]} for row in rows]
+    files = [small.write_rows(tmp_path / f"{name}.jsonl", found) for name, found in (("free", rows), ("of", choices))]
+    for file in files:
+        settings = Evaluation(eval_file=file, batch=4, mesh="1x1")
+        copies = {
+            (name, way): shutil.copytree(saved / name, tmp_path / file.stem / way / name)
+            for name in ("red", "blue")
+            for way in ("together", "alone")
+        }
+        reports = evaluate_together([copies["red", "together"], copies["blue", "together"]], settings, quiet=True)
+        assert reports[0] != reports[1] or file.stem == "free"
+        for name, report in zip(("red", "blue"), reports, strict=True):
+            assert evaluate(copies[name, "alone"], settings, quiet=True) == report
+            mixed, alone = (predictions(copies[name, way]) for way in ("together", "alone"))
+            for one, other in zip(mixed, alone, strict=True):
+                assert one | {"logprobs": []} == other | {"logprobs": []}
+                assert one.get("logprobs", []) == pytest.approx(other.get("logprobs", []), abs=2e-5)
+
+
+def predictions(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):
+    base.add(Sum((("soft-prompt", SoftPrompt(length=3)), ("lora", LoRA(rank=2)))))
+    base.save(tmp_path / "sum", language="de")
+    found = read_saved(tmp_path / "sum")
+    assert found.config.adapter == base.adapter and found.described["source"] == "de"
+    jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(base.params))
+
+
+def test_adding_prints_what_is_trained(base: LanguageModel, capsys: pytest.CaptureFixture[str]):
+    base.add(PREFIX)
+    assert capsys.readouterr().out.startswith("trainable: 384 of ")
+    assert "PrefixTuning(length=4" in str(base)
+
+
+def test_the_package_hands_on_what_it_lists():
+    for name in jaxprefix.__all__:
+        assert getattr(jaxprefix, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
+        jaxprefix.load_modle  # type: ignore[attr-defined]  # noqa: B018
+
+
+def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object]:
+    """Each message with what brings it about."""
+    both = (saved / "red", saved / "blue")
+
+    def untrained() -> None:
+        base.add(NoAdapter())
+        base.train(PAIRS)
+
+    def loaded(*directories: Path, **options: object) -> None:
+        base.load(*directories)
+        base.generate(PROMPTS, **options)  # type: ignore[arg-type, call-overload]
+
+    def trained(rows: list, **options: object) -> None:
+        base.add(PREFIX)
+        base.train(rows, **options)  # type: ignore[arg-type]
+
+    def several() -> None:
+        base.load(*both)
+        base.train(PAIRS)
+
+    return {
+        "the model has no adapter; add one to train": untrained,
+        "the model has 2 adapters; add one to train": several,
+        "row 1 is ('a',); expected (prompt, response), two texts": lambda: trained([("a", "b"), ("a",)]),
+        "row 0 is 'ab'; expected (prompt, response)": lambda: trained(["ab"]),
+        "0 of 0 rows are longer than 512 tokens": lambda: trained([]),
+        "1 of 2 rows are longer than 20 tokens": lambda: trained([("a", "b"), ("x" * 90, "y")], max_length=20),
+        "--steps 2 and --epochs 1 both say how long": lambda: trained(PAIRS, steps=2, epochs=1),
+        "nothing to load": loaded,
+        "is not a run: it has no readable run.json": lambda: loaded(folder),
+        "told apart by their directories' names, given red, red": lambda: loaded(both[0], both[0]),
+        "adapters=None for 5 prompts; expected one a prompt, of red, blue": lambda: loaded(*both),
+        "adapters=['red'] for 5 prompts": lambda: loaded(*both, adapters=["red"]),
+        "adapters='green' for 5 prompts": lambda: loaded(*both, adapters="green"),
+        "adapters='red' for 5 prompts; expected one a prompt, of none": lambda: loaded(both[0], adapters="red"),
+        "max_new_tokens is 0": lambda: loaded(both[0], max_new_tokens=0),
+        f"{both[0]} is there already; choose a new directory": lambda: base.save(both[0]),
+    }
+
+
+MESSAGES = list(refusals(None, Path(), Path()))[:-1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", range(len(MESSAGES) + 1))
+def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
+    base.load(saved / "red")
+    message, cause = list(refusals(base, saved, tmp_path).items())[number]
+    with pytest.raises(ValueError) as raised:
+        cause()  # type: ignore[operator]
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tmp_path: Path):
+    base.add(LoRA())
+    base.save(tmp_path / "lora")
+    base.add(LoRA(), seed=1)
+    base.save(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"must have one kind of adapter: found PrefixTuning.* and LoRA"):
+        base.load(saved / "red", tmp_path / "lora")
+    base.load(tmp_path / "lora", tmp_path / "other")
+    with pytest.raises(ValueError, match="rows of a batch cannot have different LoRA terms"):
+        base.generate(PROMPTS, adapters="lora")
+
+
+def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):
+    other = small.write_model(tmp_path / "other", scale=4)
+    with pytest.raises(ValueError, match=r"red was trained on .*, this model is .*/other; load that one"):
+        load_model(str(other), mesh="1x1").load(saved / "red")
