@@ -172,12 +172,7 @@ class LanguageModel:
         names = [Path(directory).name for directory in directories]
         if len(set(names)) < len(names):
             raise ValueError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
-        runs = [read_saved(Path(directory), self.mesh) for directory in directories]
-        for directory, run in zip(directories, runs, strict=True):
-            if run.base.fingerprint != self.base.fingerprint:
-                raise ValueError(
-                    f"{directory} was trained on {run.base.name}, this model is {self.base.name}; load that one"
-                )
+        runs = [read_saved(Path(directory), self.mesh, self.base) for directory in directories]
         adapter, params = together(runs)
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
         self._put(adapter, params, names if len(names) > 1 else [])

@@ -42,19 +42,19 @@ def describe(directory: Path, config: RunConfig, base: Base, about: dict[str, An
     write_run(directory, values)
 
 
-def read_saved(directory: Path, mesh: Mesh | None = None) -> Saved:
-    """The run in `directory`, its adapter placed on `mesh`; without one, as arrays of numpy.
+def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = None) -> Saved:
+    """The run in `directory` on `base` (None: the one that it names), its adapter placed on `mesh` (None: numpy).
 
     Raises:
         ValueError: no run there, no checkpoint yet, or a base that is not the one that it was trained on.
     """
     described = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(described["config"])
-    base = open_base(config.model)
+    base = base or open_base(config.model)
     if base.fingerprint != described["base"]:
         raise ValueError(
-            f"{base.directory} is not the base that {directory} was trained on: its hash is {base.fingerprint}, "
-            f"the run's {described['base']}; give back that model, or train anew"
+            f"{base.directory} is not the base that {directory} was trained on, {config.model or 'the embedded one'}: "
+            f"its hash is {base.fingerprint}, expected {described['base']}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
         return Saved(config, base, {}, 0, described)
@@ -92,14 +92,13 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
 def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
     """The adapter of a run; of several, the one kind that they share and their parameters, stacked in this order.
 
-    ValueError where they cannot stand in one batch: another base, method or shape, chat template or type of weights.
+    ValueError where they cannot stand in one batch: another method or shape, chat template or type of weights.
     """
     if len(runs) == 1:
         return runs[0].config.adapter, runs[0].params
     first = runs[0]
     for run in runs[1:]:
         for what, one, other in (
-            ("base", first.base.fingerprint, run.base.fingerprint),
             ("--chat", first.config.chat, run.config.chat),
             ("--dtype", first.config.dtype, run.config.dtype),
             ("--max-length", first.config.max_length, run.config.max_length),

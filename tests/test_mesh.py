@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix import mesh as meshes
-from jaxprefix.models import decoder
-from jaxprefix.models.adapters import FullFineTuning, LoRA, PrefixTuning
+from jaxprefix.models import decoder, start
+from jaxprefix.models.adapters import BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
 
 CONFIG = DecoderConfig(
@@ -103,11 +103,18 @@ def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
 
 
 @pytest.mark.parametrize(
-    "adapter", [PrefixTuning(), PrefixTuning(source="kv"), LoRA(targets="q,k,v,o,gate,up,down")], ids=str
+    "adapter",
+    [
+        *(PrefixTuning(source=source, mlp=mlp) for source in ("hidden", "kv") for mlp in (0, 5)),
+        LlamaAdapter(),
+        SoftPrompt(),
+        LoRA(targets="q,k,v,o,gate,up,down"),
+        BottleneckAdapter(placement="houlsby"),
+    ],
+    ids=str,
 )
 def test_small_adapters_are_whole_everywhere(adapter: Any):
-    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), CONFIG, frozen), SHAPES)
-    assert set(jax.tree.leaves(specs("4x2", params))) == {P()}
+    assert set(jax.tree.leaves(specs("4x2", start.abstract(adapter, CONFIG)))) == {P()}
 
 
 def test_full_fine_tuning_lies_as_the_weights_do():

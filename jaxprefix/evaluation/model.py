@@ -66,9 +66,10 @@ def open_model(directories: Sequence[Path], mesh: str | None, batch: int) -> tup
         raise ValueError(
             f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
         )
-    runs = [read_saved(directory, made) for directory in directories]
+    first = read_saved(directories[0], made)
+    runs = [first, *(read_saved(directory, made, first.base) for directory in directories[1:])]
     adapter, params = together(runs)
-    base, config = runs[0].base, runs[0].config
+    base, config = first.base, first.config
     longest = text_length(base.config, adapter, config.max_length)
     frozen = load_weights(base, made, config.dtype)
     return Model(base, adapter, params, frozen, made, longest, config.chat, several=len(runs) > 1), runs

@@ -12,6 +12,7 @@ from jaxprefix.models import decoder, weights
 from jaxprefix.run import RunConfig
 from jaxprefix.train.loop import train
 
+TRANSFERRING = ("prefix", "lora", "full")  # with the default settings, in this toy world
 ENGLISH_AND_OTHERS = Evaluation(languages="en,de,es,ru,zh", limit=50)
 
 
@@ -41,10 +42,16 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
 
 
-@pytest.mark.parametrize("method", ["prefix", "lora"])
-def test_an_adapter_learns_english_and_transfers(method: str, frozen: dict, tmp_path: Path):
-    """Measured over three seeds: English F1 0.65 to 0.70 (prefix), 0.95 to 0.96 (LoRA), frozen 0.16."""
-    run = train(RunConfig(method=method), tmp_path, quiet=True)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("method", ["prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "full"])
+def test_every_method_learns_english(method: str, seed: int, frozen: dict, tmp_path: Path):
+    """By far more than noise: 50 questions have a standard error of at most 0.07."""
+    run = train(RunConfig(method=method, seed=seed), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
-    assert found["source"]["f1"] > frozen["source"]["f1"] + 0.3
-    assert found["mean_others"]["f1"] > frozen["mean_others"]["f1"] + 0.1
+    print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP
+    assert found["source"]["f1"] > frozen["source"]["f1"] + 0.25
+    if method in TRANSFERRING:
+        assert found["mean_others"]["f1"] > frozen["mean_others"]["f1"] + 0.1

@@ -1,5 +1,6 @@
 """Weights on disk: what is saved is loaded again, on any mesh; what is not whole or not right is refused by name."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -95,6 +96,39 @@ def test_half_precision_is_saved_and_loaded(tmp_path: Path, dtype: Any):
 def test_float32_is_rounded_to_bfloat16(saved: Path):
     expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
     assert_same(weights.load(saved, CONFIG, jnp.bfloat16), expected)
+
+
+@pytest.mark.parametrize(("limit", "files"), [(None, 1), (100_000, 1), (4000, None), (1, len(NAMES))])
+def test_what_is_written_in_shards_is_loaded(tmp_path: Path, limit: int | None, files: int | None):
+    """Files in the order of the tensors, no more than needed; a tensor that is larger than a file has its own."""
+    tensors = weights.on_disk(FROZEN, CONFIG)
+    sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+    written = weights.write(sizes, tensors.__getitem__, tmp_path, limit)
+    held = [list(load_file(tmp_path / name).values()) for name in written]
+    assert files in (None, len(written)) and set(written) == {path.name for path in tmp_path.glob("*.safetensors")}
+    sums = [sum(tensor.nbytes for tensor in part) for part in held]
+    assert all(len(part) == 1 or total <= (limit or 10**9) for part, total in zip(held, sums, strict=True))
+    assert all(first + second > (limit or 0) for first, second in itertools.pairwise(sums))
+    assert (tmp_path / INDEX).exists() == (len(written) > 1)
+    if len(written) > 1:
+        index = json.loads((tmp_path / INDEX).read_text())
+        assert index["metadata"]["total_size"] == sum(sizes.values()) and list(index["weight_map"]) == list(sizes)
+    assert_same(weights.load(tmp_path, CONFIG), FROZEN)
+
+
+def test_a_shard_is_written_before_the_next_one_is_read(tmp_path: Path):
+    """So that a model larger than memory can be written."""
+    tensors, read = weights.on_disk(FROZEN, CONFIG), []
+
+    def tensor(name: str) -> np.ndarray:
+        done = {key for path in tmp_path.glob("*.safetensors") for key in load_file(path)}
+        waiting = set(read) - done
+        assert sum(tensors[key].nbytes for key in waiting) + tensors[name].nbytes <= 8000 or not waiting
+        read.append(name)
+        return tensors[name]
+
+    weights.write({name: each.nbytes for name, each in tensors.items()}, tensor, tmp_path, 8000)
+    assert read == list(tensors)
 
 
 @pytest.mark.parametrize("mesh", ["1x1", "4x2", "2x4", "8x1"])

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxprefix.models.adapters import LoRA, PrefixTuning, Sum
+from jaxprefix.models import start
+from jaxprefix.models.adapters import BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.decoder import shapes
 from jaxprefix.train import optimizer
@@ -116,13 +117,33 @@ def test_schedule_of_a_long_run():
     np.testing.assert_allclose(rates[[0, 49, 50, -1]], [1 / 50, 1, 1, 1 / 950], rtol=1e-6)
 
 
-def test_decay_spares_prefixes_and_norms():
+def test_decay_spares_slots_gates_and_norms():
     config = DecoderConfig(8, 4, 4, 2, 2, 1, 2, 1e-5, Rope(1e4), 8)
-    adapter = Sum((("prefix", PrefixTuning(source="kv")), ("lora", LoRA(targets="q"))))
-    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), config, frozen), shapes(config))
+    methods = (
+        PrefixTuning(source="kv", mlp=3),
+        LlamaAdapter(),
+        SoftPrompt(),
+        LoRA(targets="q"),
+        BottleneckAdapter(),
+    )
+    params = {method.method: start.abstract(method, config) for method in methods}
+    params["kv"] = start.abstract(PrefixTuning(source="kv"), config)
     assert optimizer.decayed(params) == {
-        "prefix": {"keys": False, "values": False},
+        "prefix": {
+            "slots": False,
+            **{"inner": True, "inner_bias": False},
+            **{"keys_map": True, "keys_bias": False, "values_map": True, "values_bias": False},
+        },
+        "kv": {"keys": False, "values": False},
+        "llama-adapter": {"hidden": False, "gate": False},
+        "soft-prompt": {"prompt": False},
         "lora": {"q_proj": {"a": True, "b": True}},
+        "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
+    }
+    mlp = start.abstract(PrefixTuning(mlp=3), config)
+    assert optimizer.decayed({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
+        "hidden_map": True,
+        "hidden_bias": False,
     }
     assert optimizer.decayed({"hidden": 0}) == {"hidden": False}
     weights = optimizer.decayed(shapes(config))

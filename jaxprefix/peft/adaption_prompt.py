@@ -1,0 +1,90 @@
+"""LlamaAdapter, and a prefix with a softmax of its own, <-> PEFT's ADAPTION_PROMPT.
+
+PEFT adapts the top layers and has one gate a layer, without tanh; a prefix of softmax "split" is a gate of 1.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
+from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
+
+READ = ("adapter_len", "adapter_layers", "target_modules")
+
+
+def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderConfig) -> tuple[Settings, Tensors]:
+    """Params `{"hidden": [n, P, D], "gate": [n]}` as `adaption_prompt` [1, P, D] and `adaption_gate` [1] a layer.
+
+    Raises:
+        ValueError: gates of heads, layers that are not the top ones, a prefix of source "kv", or a base that PEFT
+            itself cannot adapt so.
+    """
+    _check_base(config)
+    first, last = layer_range(adapter.layers, config.layers)
+    if last != config.layers:
+        raise ValueError(
+            f"{adapter.method} layers {adapter.layers!r} end below the top layer, and PEFT's ADAPTION_PROMPT adapts "
+            f"the top layers; train with --{adapter.method}.layers top:N"
+        )
+    if isinstance(adapter, PrefixTuning):
+        if adapter.source != "hidden":
+            raise ValueError(
+                "prefix source is 'kv' with softmax 'split': PEFT has no keys and values with a softmax of their own; "
+                "train with --prefix.source hidden, or with --prefix.softmax joint and --prefix.layers all"
+            )
+        adapter, params = adapter.fold(params)
+        gate = np.ones(last - first)
+    else:
+        if adapter.gate != "layer":
+            raise ValueError(
+                "llama-adapter gate is 'head': PEFT's ADAPTION_PROMPT has one gate a layer; "
+                "train with --llama-adapter.gate layer"
+            )
+        gate = np.asarray(params["gate"], np.float64)
+        gate = np.tanh(gate) if adapter.activation == "tanh" else gate
+    hidden = np.asarray(params["hidden"], np.float32)
+    tensors = {}
+    for place, layer in enumerate(range(first, last)):
+        prompt, scale = _names(layer)
+        tensors[prompt] = np.ascontiguousarray(hidden[place][None])
+        tensors[scale] = gate[place : place + 1].astype(np.float32)
+    settings = common("ADAPTION_PROMPT") | {
+        "adapter_len": adapter.length,
+        "adapter_layers": last - first,
+        "target_modules": "self_attn",
+    }
+    return settings, tensors
+
+
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LlamaAdapter, Any]:
+    """The inverse, with gates without tanh (one of 1 or more has none); ValueError names what cannot be held."""
+    check(settings, READ, (), {})
+    _check_base(config)
+    if settings.get("target_modules") not in (None, "self_attn"):
+        raise ValueError(f"target_modules is {settings['target_modules']!r}; expected 'self_attn'")
+    length, count = whole(settings, "adapter_len"), whole(settings, "adapter_layers")
+    if count > config.layers:
+        raise ValueError(f"adapter_layers is {count}; this base has {config.layers} layers")
+    names = [_names(layer) for layer in range(config.layers - count, config.layers)]
+    shapes = {prompt: (1, length, config.hidden_size) for prompt, _ in names} | {gate: (1,) for _, gate in names}
+    take(tensors, shapes)
+    hidden = np.concatenate([tensors[prompt] for prompt, _ in names])
+    gate = np.concatenate([tensors[gate] for _, gate in names])
+    adapter = LlamaAdapter(length, f"top:{count}", gate="layer", activation="identity")
+    return adapter, {"hidden": hidden, "gate": gate}
+
+
+def _names(layer: int) -> tuple[str, str]:
+    module = f"base_model.model.model.layers.{layer}.self_attn"
+    return f"{module}.adaption_prompt", f"{module}.adaption_gate"
+
+
+def _check_base(config: DecoderConfig) -> None:
+    width = config.heads * config.head_size
+    if width != config.hidden_size:
+        raise ValueError(
+            f"PEFT's ADAPTION_PROMPT fails on this base: its heads are {width} wide together, its hidden size is "
+            f"{config.hidden_size}; LORA and PROMPT_TUNING work on it, and PREFIX_TUNING over all layers"
+        )

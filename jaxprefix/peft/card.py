@@ -1,0 +1,111 @@
+"""README.md of what is exported: what it is, how it was trained and measured, how to load it (a Hugging Face card)."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxprefix.base import EMBEDDED_TASK, trainable_line
+from jaxprefix.saved import Saved
+
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()
+
+
+def card(saved: Saved, run: Path, base_model: str | None, kind: str | None) -> str:
+    """The card's text.
+
+    Args:
+        run: its directory; metrics.jsonl and report.json are read where they are there.
+        base_model: the hub id of the base; None where it is a local directory, which only its owner has.
+        kind: PEFT's type, None for a merged checkpoint.
+    """
+    own = f"the local model {saved.base.directory.name}" if saved.config.model else "the model that jaxprefix carries"
+    base = base_model or own
+    parts = [
+        _front_matter(saved, base_model, kind),
+        f"# {saved.config.method} on {base}",
+        _what(saved, base, kind),
+        f"## Settings\n\n{_table(('setting', 'value'), _settings(saved))}",
+        trainable_line(saved.base.config, saved.config.adapter),
+    ]
+    if (loss := _held_out_loss(run / "metrics.jsonl")) is not None:
+        parts.append(f"Held-out loss at the end: {loss:.4f}.")
+    if scores := _scores(run / "report.json"):
+        parts.append(f"## Scores\n\n{scores}")
+    parts.append(f"## Use\n\n{_use(saved, base_model, kind)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(saved: Saved, base_model: str | None, kind: str | None) -> str:
+    lines = ["---", f"library_name: {'peft' if kind else 'transformers'}", "pipeline_tag: text-generation"]
+    if base_model:
+        lines.append(f"base_model: {base_model}")
+    if languages := [part for part in saved.described["source"].split(",") if LANGUAGE.fullmatch(part)]:
+        lines += ["language:", *(f"- {language}" for language in languages)]
+    lines += ["tags:", "- jaxprefix", *(f"- {name}" for name in saved.config.method.split("+")), "---"]
+    return "\n".join(lines)
+
+
+def _what(saved: Saved, base: str, kind: str | None) -> str:
+    form = f"in PEFT's form {kind}" if kind else "merged into a full checkpoint"
+    return f"What jaxprefix's method `{saved.config.method}` learnt on {base}, {form}."
+
+
+def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
+    values = saved.config.as_json()
+    for name in saved.config.method.split("+"):
+        for setting, value in values.get(name.replace("-", "_"), {}).items():
+            yield f"{name}.{setting}", value
+    if saved.step:  # an imported adapter has none: how it was trained is not known here
+        yield "steps", saved.step if saved.step == saved.described["steps"] else f"{saved.step}, unfinished"
+        yield "learning rate", saved.config.learning_rate
+        yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
+        yield from ((name.replace("_", "-"), values[name]) for name in TRAINING if values[name] is not None)
+    yield from saved.described["versions"].items()
+
+
+def _table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _held_out_loss(path: Path) -> float | None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a crash can cut the last one short
+    losses = [row["held_out_loss"] for row in rows if "held_out_loss" in row]
+    return losses[-1] if losses else None
+
+
+def _scores(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        tables = [
+            f"{name}, zero-shot but for the training language:\n\n"
+            + _table(
+                ("language", *task["metrics"], "rows"),
+                [
+                    (language, *(f"{100 * row[metric]:.1f}" for metric in task["metrics"]), row["n"])
+                    for language, row in task["languages"].items()
+                ],
+            )
+            for name, task in tasks.items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is not a report; evaluate that run again, or take the file away") from None
+    return "\n\n".join(tables)
+
+
+def _use(saved: Saved, base_model: str | None, kind: str | None) -> str:
+    lines = ["```python", "from transformers import AutoModelForCausalLM"]
+    if kind is None:
+        return "\n".join([*lines, "", 'model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY")', "```"])
+    base = base_model or "BASE_DIRECTORY"
+    lines += ["from peft import PeftModel", "", f'base = AutoModelForCausalLM.from_pretrained("{base}")']
+    lines += ['model = PeftModel.from_pretrained(base, "THIS_DIRECTORY")', "```", "", "With jaxprefix:", ""]
+    model = f" --model {base}" if saved.config.model else ""  # left out, the embedded default
+    lines += ["```", f"python -m jaxprefix.peft import THIS_DIRECTORY runs/imported{model}", "```"]
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""Which PEFT type holds which method, in both directions; what none holds is refused with what would work."""
+
+from typing import Any
+
+from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
+from jaxprefix.peft.settings import TYPES, Settings, Tensors
+
+
+def to_peft(
+    adapter: Adapter, params: Any, config: DecoderConfig, projections: prefix_tuning.Projections
+) -> tuple[Settings, Tensors]:
+    """The adapter in PEFT's form; `projections` gives the frozen "k_proj" and "v_proj" of each layer.
+
+    Raises:
+        ValueError: no PEFT type holds this adapter; says why, and what would work.
+    """
+    if isinstance(adapter, LoRA):
+        return lora.to_peft(adapter, params, config)
+    if isinstance(adapter, SoftPrompt):
+        return prompt_tuning.to_peft(adapter, params, config)
+    if isinstance(adapter, LlamaAdapter):
+        return adaption_prompt.to_peft(adapter, params, config)
+    if isinstance(adapter, PrefixTuning):
+        if adapter.softmax == "split":
+            return adaption_prompt.to_peft(adapter, params, config)
+        return prefix_tuning.to_peft(adapter, params, config, projections)
+    raise ValueError(_why_not(adapter))
+
+
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[Adapter, Any]:
+    """(adapter, parameters); ValueError names what cannot be held."""
+    kind = settings.get("peft_type")
+    if kind == "LORA":
+        return lora.from_peft(settings, tensors, config)
+    if kind == "PREFIX_TUNING":
+        return prefix_tuning.from_peft(settings, tensors, config)
+    if kind == "ADAPTION_PROMPT":
+        return adaption_prompt.from_peft(settings, tensors, config)
+    if kind == "PROMPT_TUNING":
+        return prompt_tuning.from_peft(settings, tensors, config)
+    raise ValueError(f"peft_type is {kind!r}; expected one of {', '.join(TYPES)}")
+
+
+def _why_not(adapter: Adapter) -> str:
+    if isinstance(adapter, Sum):
+        name = "+".join(name for name, _ in adapter.members)
+        return f"method {name}: no PEFT type holds a sum; train one method alone to export it"
+    reasons = {
+        "none": "it learns nothing, there is nothing to export",
+        "full": "every weight was trained; export the whole checkpoint with --merge",
+        "bottleneck": "PEFT has no bottleneck adapters; lora, prefix, llama-adapter and soft-prompt can be exported",
+    }
+    return f"method {adapter.method}: {reasons[adapter.method]}"  # type: ignore[attr-defined]

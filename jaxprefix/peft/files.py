@@ -1,0 +1,105 @@
+"""An adapter's directory in PEFT's layout, read strictly and written whole: its configuration and its tensors."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxprefix.models.weights import DISK_TYPES
+from jaxprefix.peft.settings import Settings, Tensors
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+BASE = "jaxprefix_base"  # the key in the file's metadata under which the base's fingerprint stands
+
+
+def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
+    """(settings, tensors in float32, the base's fingerprint where this package wrote the file).
+
+    Raises:
+        ValueError: a file is missing or not whole, the weights are pickled, or a tensor is not of finite numbers.
+    """
+    settings = _settings(directory / CONFIG)
+    path = directory / WEIGHTS
+    if not path.is_file():
+        if (directory / "adapter_model.bin").is_file():
+            raise ValueError(
+                f"{directory} holds pickled weights (adapter_model.bin), which can run code; "
+                "load them with PEFT where you trust them and save them as safetensors"
+            )
+        raise ValueError(f"no {WEIGHTS} in {directory}; expected what PEFT's save_pretrained writes")
+    try:
+        with safe_open(path, framework="np") as file:
+            base = (file.metadata() or {}).get(BASE)
+            for name in file.keys():
+                if (dtype := file.get_slice(name).get_dtype()) not in DISK_TYPES:
+                    raise ValueError(f"{path}: tensor {name} is {dtype}; expected one of {', '.join(DISK_TYPES)}")
+            tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from None
+    _check_finite(tensors, path)
+    return settings, tensors, base
+
+
+def write_adapter(directory: Path, settings: Settings, tensors: Tensors, base: str, card: str) -> None:
+    """Writes settings, tensors, the base's fingerprint and the model card into `directory`, a new one."""
+    _check_finite(tensors, directory)
+    with new_directory(directory) as place:
+        save_file(tensors, place / WEIGHTS, metadata={"format": "pt", BASE: base})
+        (place / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (place / CARD).write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A place to write files that become `directory` all at once, and only if nothing goes wrong."""
+    check_new(directory)
+    directory = directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    place = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    place.mkdir()
+    try:
+        yield place
+        for path in place.iterdir():
+            path.chmod(0o644)  # the safetensors library's own files are for their owner alone
+        os.rename(place, directory)
+    except BaseException:
+        shutil.rmtree(place)
+        raise
+
+
+def check_new(directory: Path) -> None:
+    """ValueError where something is there already, or nothing can be written."""
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; give a new directory")
+    if directory.exists() and any(directory.iterdir()):
+        raise ValueError(f"{directory} holds files already; give a new directory")
+    place = next(path for path in directory.absolute().parents if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"{directory}: {place} is a file; give a new directory")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{directory}: {place} may not be written to; give another directory")
+
+
+def _settings(path: Path) -> Settings:
+    if not path.is_file():
+        raise ValueError(f"no {CONFIG} in {path.parent}; expected what PEFT's save_pretrained writes")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}; expected an object")
+    return values
+
+
+def _check_finite(tensors: Tensors, where: Path) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{where}: tensor {name} holds numbers that are not finite; its training has diverged")

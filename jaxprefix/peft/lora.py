@@ -1,0 +1,112 @@
+"""LoRA <-> PEFT's LORA: the same numbers, heads folded into one dimension on disk."""
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from jaxprefix.models import decoder
+from jaxprefix.models.adapters import LoRA
+from jaxprefix.models.adapters.lora import INPUT_DIMS
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.weights import MODULES
+from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
+
+NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
+READ = "r lora_alpha lora_dropout use_rslora target_modules init_lora_weights bias".split()
+# How A and B began, and what acts on other things than the adapted projections, is over once they are trained.
+INERT = (
+    "exclude_modules megatron_core qalora_group_size runtime_config loftq_config eva_config corda_config "
+    "lora_ga_config ensure_weight_tying layers_pattern"
+).split()
+REFUSED = {
+    "use_dora": "DoRA scales the base's weights too; only plain LoRA can be held",
+    "lora_bias": "the term's bias cannot be held; only plain LoRA can",
+    "modules_to_save": "whole modules were trained beside LoRA; only LoRA's own terms can be held",
+    "rank_pattern": "all layers and targets need one rank here",
+    "alpha_pattern": "all layers and targets need one alpha here",
+    "layers_to_transform": "every layer needs every target here",
+    "layer_replication": "the base's layers were replicated; this base has its own",
+    "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
+}
+STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # those that leave the base as it is
+
+
+def to_peft(adapter: LoRA, params: Any, config: DecoderConfig) -> tuple[Settings, Tensors]:
+    """Params `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}` as `lora_A` [R, in] and `lora_B` [out, R]."""
+    settings = common("LORA") | {
+        "r": adapter.rank,
+        "lora_alpha": int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
+        "lora_dropout": adapter.dropout,
+        "target_modules": adapter.projections,
+        "bias": "none",
+    }
+    tensors = {}
+    for name in adapter.projections:
+        a, b = (np.asarray(params[name][part], np.float32) for part in ("a", "b"))
+        for layer in range(config.layers):
+            first, second = _names(layer, name)
+            tensors[first] = np.ascontiguousarray(a[layer].reshape(adapter.rank, -1))
+            tensors[second] = np.ascontiguousarray(b[layer].reshape(-1, adapter.rank))
+    return settings, tensors
+
+
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LoRA, Any]:
+    """The inverse; `use_rslora` (alpha/√r) becomes an alpha of alpha·√r. ValueError names what cannot be held."""
+    check(settings, READ, INERT, REFUSED)
+    if settings.get("bias", "none") not in ("none", None):
+        raise ValueError(f"bias is {settings['bias']!r}: this package's projections have no biases; expected 'none'")
+    start = settings.get("init_lora_weights", True)
+    if start not in STARTS:
+        raise ValueError(
+            f"init_lora_weights is {start!r}: it changed the base's weights; convert the adapter to plain LoRA "
+            "(PEFT's path_initial_model_for_weight_conversion) first"
+        )
+    rank, alpha = whole(settings, "r"), number(settings, "lora_alpha", 8)
+    targets = _targets(settings, tensors)
+    adapter = LoRA(
+        rank,
+        alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha,
+        ",".join(name.removesuffix("_proj") for name in targets),
+        number(settings, "lora_dropout", 0),
+    )
+    sizes, shapes = decoder.shapes(config)["layers"], {}
+    for name in targets:
+        dims = sizes[name].shape[1:]
+        cut = len(dims) - INPUT_DIMS.get(name, 1)
+        for layer in range(config.layers):
+            first, second = _names(layer, name)
+            shapes |= {first: (rank, math.prod(dims[cut:])), second: (math.prod(dims[:cut]), rank)}
+    take(tensors, shapes)
+    params = {}
+    for name in targets:
+        dims = sizes[name].shape[1:]
+        cut = len(dims) - INPUT_DIMS.get(name, 1)
+        a, b = (np.stack([tensors[_names(layer, name)[part]] for layer in range(config.layers)]) for part in (0, 1))
+        params[name] = {
+            "a": a.reshape(config.layers, rank, *dims[cut:]),
+            "b": b.reshape(config.layers, *dims[:cut], rank),
+        }
+    return adapter, params
+
+
+def _names(layer: int, projection: str) -> tuple[str, str]:
+    module = f"base_model.model.model.layers.{layer}.{MODULES[projection]}{projection}"
+    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+
+
+def _targets(settings: Settings, tensors: Tensors) -> list[str]:
+    """The projections that have tensors; `target_modules` can be a pattern, but a name in it must be among them."""
+    matches = [NAME.fullmatch(name) for name in tensors]
+    found = {match[2] for match in matches if match}
+    targets = [name for name in PROJECTIONS if name in found]
+    if not targets:
+        raise ValueError(f"no LoRA tensor of a projection of a Llama or Mistral among {len(tensors)} tensors")
+    asked = settings.get("target_modules")
+    for name in sorted(asked) if isinstance(asked, list) else ():
+        projection = str(name).rpartition(".")[2]
+        if projection in PROJECTIONS and projection not in targets:
+            raise ValueError(f"target_modules names {name!r}, but there is no tensor of it; is the file whole?")
+    return targets

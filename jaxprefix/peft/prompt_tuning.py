@@ -1,0 +1,36 @@
+"""SoftPrompt <-> PEFT's PROMPT_TUNING: the same vectors at the same positions."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxprefix.models.adapters import SoftPrompt
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
+
+READ = "num_virtual_tokens token_dim num_transformer_submodules num_layers num_attention_heads".split()
+# What the vectors started from.
+INERT = "prompt_tuning_init prompt_tuning_init_text tokenizer_name_or_path tokenizer_kwargs".split()
+REFUSED = {"modules_to_save": "whole modules were trained beside the prompt; only the prompt can be held"}
+
+
+def to_peft(adapter: SoftPrompt, params: Any, config: DecoderConfig) -> tuple[Settings, Tensors]:
+    """Params `{"prompt": [P, D]}` as `prompt_embeddings` [P, D]."""
+    settings = common("PROMPT_TUNING") | {
+        "num_virtual_tokens": adapter.length,
+        "token_dim": config.hidden_size,
+        "num_transformer_submodules": 1,
+        "num_layers": config.layers,
+        "num_attention_heads": config.heads,
+    }
+    return settings, {"prompt_embeddings": np.ascontiguousarray(params["prompt"], np.float32)}
+
+
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[SoftPrompt, Any]:
+    """The inverse; ValueError names what cannot be held."""
+    check(settings, READ, INERT, REFUSED)
+    agree(settings, "num_transformer_submodules", 1)
+    agree(settings, "token_dim", config.hidden_size)
+    length = whole(settings, "num_virtual_tokens")
+    (prompt,) = take(tensors, {"prompt_embeddings": (length, config.hidden_size)})
+    return SoftPrompt(length, start="random"), {"prompt": prompt}
