@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxprefix import mesh, terminal
+from jaxprefix.directory import run_directories
 from jaxprefix.evaluation.ask import answers
 from jaxprefix.evaluation.model import open_model
-from jaxprefix.run import run_directories
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import jaxprefix
 from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, counts, open_base
 from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.directory import RUN_FILE, read_run, write_run
 from jaxprefix.models import start
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import layer_range
-from jaxprefix.run import RUN_FILE, RunConfig, read_run, write_run
+from jaxprefix.run import RunConfig
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 

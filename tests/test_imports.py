@@ -154,6 +154,7 @@ def test_the_step_knows_no_mesh_and_no_files():
     forbidden = (
         "jaxprefix.mesh",
         "jaxprefix.run",
+        "jaxprefix.directory",
         "jaxprefix.checkpoint",
         "jaxprefix.base",
         "pathlib",

@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 
 from jaxprefix import mesh, terminal
+from jaxprefix.directory import run_directories
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
-from jaxprefix.run import run_directories
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxprefix.encoding import Encoded, encode
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.predictions import description
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.tasks.metrics import first_line
@@ -105,27 +106,3 @@ def _row(task: Task, question: Question, prediction: str, more: dict[str, Any]) 
     example = question.example
     answer = {"prediction": prediction, "scores": task.score(prediction, example), "parse_failure": False}
     return description(task, example) | answer | more
-
-
-def unanswered(task: Task, example: Example) -> dict[str, Any]:
-    """The row of a question that does not fit: wrong, because leaving it out would flatter languages of many tokens."""
-    zero = dict.fromkeys(task.metrics, 0.0)
-    return description(task, example) | {"prediction": "", "scores": zero, "parse_failure": True}
-
-
-def description(task: Task, example: Example) -> dict[str, Any]:
-    """What is asked, as predictions.jsonl has it."""
-    return {
-        "task": task.name,
-        "language": example.language,
-        "id": example.id,
-        "prompt": example.prompt,
-        "references": list(example.references or (example.response,)),
-        "choices": list(example.choices),
-    }
-
-
-def same_question(row: dict[str, Any]) -> tuple:
-    """Two rows with equal results ask the same; an id alone is not enough, a user's file may have changed."""
-    parts = (row[name] for name in ("task", "language", "id", "prompt"))
-    return *parts, tuple(row["references"]), tuple(row["choices"])

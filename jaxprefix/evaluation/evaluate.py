@@ -1,7 +1,7 @@
 """A trained run in, its zero-shot scores in many languages out: predictions, report and picture."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,19 +9,18 @@ from typing import Any, Literal
 from rich.console import Console
 
 from jaxprefix import tasks
+from jaxprefix.directory import RUN_FILE, read_run
 from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.engine import Question, description, predict, questions, same_question, unanswered
+from jaxprefix.evaluation.engine import Question, predict, questions
 from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.run import RUN_FILE, RunConfig, read_run
+from jaxprefix.evaluation.predictions import Answers, description, read, same_question, unanswered, write
+from jaxprefix.run import RunConfig
 from jaxprefix.saved import Saved
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.terminal import progress
 
-PREDICTIONS = "predictions.jsonl"
-
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
-Answers = dict[tuple, dict[str, Any]]  # prediction rows by what they answer
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
             steps = run.described["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
     asked = {task.name: _questions(model, task, examples) for task in chosen}
-    answers = [_read(directory, run.step) for directory, run in zip(directories, runs, strict=True)]
+    answers = [read(directory, run.step) for directory, run in zip(directories, runs, strict=True)]
     if settings.eval_file:  # another file of the same name may have asked other things before
         answers = [_without_strangers(held, chosen[0]) for held in answers]
     try:
@@ -88,7 +87,7 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
             _answer(model, task, asked[task.name], answers, [run.step for run in runs], settings.batch, quiet)
     except BaseException:  # whatever stops it, what was answered is kept
         for directory, held in zip(directories, answers, strict=True):
-            _write(directory, held.values())
+            write(directory, held.values())
         raise
     each = zip(directories, runs, answers, strict=True)
     return [_report(directory, run, chosen, examples, held, baseline) for directory, run, held in each]
@@ -107,7 +106,7 @@ def _report(
     others = [row for row in answers.values() if (row["task"], row["language"]) not in examples]
     rows = others + [answers.get(key, row) for key, row in empty.items()]
     shown = {same_question(row) for row in rows}
-    _write(directory, rows + [row for key, row in answers.items() if key not in shown])
+    write(directory, rows + [row for key, row in answers.items() if key not in shown])
     found = build(run.config, run.described["source"], rows)
     notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
     report.write(found, notes, directory, baseline)
@@ -229,15 +228,3 @@ def _baseline(directory: Path | None) -> report.Report | None:
     if not isinstance(found, dict) or not set(report.Report.__annotations__) <= set(found):
         raise ValueError(f"--baseline {directory}: its report.json is not a report; evaluate that run again")
     return found  # type: ignore[return-value]
-
-
-def _read(directory: Path, step: int) -> Answers:
-    """The rows that the adapter of this step has answered."""
-    path = directory / PREDICTIONS
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    return {same_question(row): row for row in rows if row["step"] == step}
-
-
-def _write(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    report.write_whole(directory / PREDICTIONS, text.encode("utf-8"))

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from jaxprefix import mesh, run, terminal
+from jaxprefix.directory import read_run
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.train.loop import train
 
@@ -53,7 +54,7 @@ def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
             if not value:
                 raise ValueError("--config needs the run.json of an earlier run")
-            default = run.RunConfig.from_json(run.read_run(Path(value))["config"])
+            default = run.RunConfig.from_json(read_run(Path(value))["config"])
             if any(each.startswith("--steps") for each in rest):  # the one that is given takes the other's place
                 default = replace(default, epochs=None)
             if any(each.startswith("--epochs") for each in rest):

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from jaxprefix import directory as directories
 from jaxprefix import mesh as meshes
-from jaxprefix import run as runs
 from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
@@ -42,7 +42,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = _mesh(config)
-    directory = runs.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    directory = directories.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
     if config.max_length > base.config.max_positions:
         positions = base.config.max_positions
         raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
@@ -56,7 +56,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
         longest = text_length(base.config, config.adapter, config.max_length)
         rows = training_rows.load(config, task, base.tokenizer, longest)
         about["rows"] = rows.fingerprint
-        runs.same_rows(directory, rows.fingerprint)
+        directories.same_rows(directory, rows.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:

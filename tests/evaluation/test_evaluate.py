@@ -14,6 +14,7 @@ import small
 
 from jaxprefix.base import load_weights, open_base
 from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.directory import read_run
 from jaxprefix.encoding import encode
 from jaxprefix.evaluation import engine
 from jaxprefix.evaluation import evaluate as evaluation
@@ -22,7 +23,7 @@ from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.mesh import make
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
-from jaxprefix.run import RunConfig, read_run
+from jaxprefix.run import RunConfig
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.train.loop import train
 

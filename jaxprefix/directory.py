@@ -1,0 +1,97 @@
+"""The run directory: found or made, never written over; run.json in it says what the run is."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxprefix.run import RunConfig
+
+RUN_FILE = "run.json"
+# A run may go on with these changed; anything else would make it another run.
+MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """The object in DIRECTORY/run.json."""
+    path = directory / RUN_FILE if directory.is_dir() else directory
+    place = path.parent if path.name == RUN_FILE else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("base", "source", "rows", "finished", "steps"):
+            values[name]
+        values["config"]["method"]
+        return values
+    except (OSError, UnicodeDecodeError):
+        raise ValueError(
+            f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a run's description; it lacks what training writes there") from None
+
+
+def run_directories(text: str) -> list[Path]:
+    """ "runs/de,runs/sw" -> the directories, each once."""
+    found = [Path(part) for part in text.split(",") if part]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
+    return found
+
+
+def write_run(directory: Path, values: dict[str, Any]) -> None:
+    """Writes run.json whole or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f"{RUN_FILE}.new"
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, directory / RUN_FILE)
+
+
+def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> Path:
+    """The run directory: a new one, or one that holds this very run to go on with.
+
+    Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished, else the next number.
+    Nothing of another run, or of anyone's files, is written over.
+    """
+    if output is None:
+        return _numbered(config, name, base)
+    place = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"--output {output}: {place} is a file; expected a new directory or an earlier run")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"--output {output}: {place} may not be written to; choose another directory")
+    if not output.exists() or not any(output.iterdir()):
+        return output
+    if not (output / RUN_FILE).is_file():
+        raise ValueError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
+    found = read_run(output)
+    if difference := _difference(found, config, base):
+        raise ValueError(
+            f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
+        )
+    return output
+
+
+def same_rows(directory: Path, fingerprint: str) -> None:
+    """ValueError where a run is there and learnt other rows: its place in the data would mean other ones."""
+    if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
+        raise ValueError(f"the training rows have changed since {directory} began; choose a new --output")
+
+
+def _numbered(config: RunConfig, name: str, base: str) -> Path:
+    number = 1
+    while (directory := Path("runs") / f"{name}-{number}").exists():
+        if (directory / RUN_FILE).is_file():
+            found = read_run(directory)
+            if not found.get("finished") and not _difference(found, config, base):
+                return directory
+        number += 1
+    return directory
+
+
+def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:
+    """The first setting in which a run differs from what is asked for, in words."""
+    here, there = config.as_json(), found["config"]
+    for name in sorted(set(here) | set(there)):
+        if name not in MAY_DIFFER and here.get(name) != there.get(name):
+            return f"its {name.replace('_', '-')} is {there.get(name)!r}, given {here.get(name)!r}"
+    return None if found.get("base") == base else f"its base model has the hash {found.get('base')}, given {base}"
