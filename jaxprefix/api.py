@@ -24,7 +24,7 @@ from jaxprefix.models.adapters import Adapter, NoAdapter
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair
-from jaxprefix.train.loop import Plan, Trainer
+from jaxprefix.train.loop import Plan, Trainer, check_batch
 
 
 def load_model(
@@ -99,6 +99,7 @@ class LanguageModel:
             self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
         )
         config.check()
+        check_batch(config, self.mesh)
         longest = text_length(self.base.config, self.adapter, max_length)
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
         whole = [row for row in encoded if row]

@@ -141,10 +141,10 @@ class RunConfig:
         return replace(self, method="+".join(member.method for member in members), **own)
 
     @property
-    def learning_rate(self) -> float:
-        """The one that was given, or the method's own; of a sum, its most careful member's."""
-        own = min(method.learning_rate for method in parse_method(self.method))
-        return self.lr or own * (1 if self.model else EMBEDDED_RATE)
+    def learning_rates(self) -> dict[str, float]:
+        """The peak of each method: the one that was given, or its own."""
+        factor = 1 if self.model else EMBEDDED_RATE
+        return {kind.method: self.lr or kind.learning_rate * factor for kind in parse_method(self.method)}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the settings of the chosen methods only."""

@@ -61,6 +61,19 @@ def test_training_goes_on_from_where_it_is(base: LanguageModel):
     assert second[0] < first[-2] < first[0] - 0.5
 
 
+def test_a_mesh_changes_nothing(base: LanguageModel, directory: Path):
+    """Losses to rounding, answers token for token; prompts that do not fill the data devices are no matter."""
+    sharded, found = load_model(str(directory), mesh="4x2"), []
+    for model in (base, sharded):
+        model.add(PrefixTuning(length=4, start="vocabulary"))
+        losses = model.train(PAIRS, steps=20, batch=8, lr=0.02, quiet=True)
+        found.append((losses, model.generate(PROMPTS[:3], max_new_tokens=6)))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=2e-5)
+    assert found[0][1] == found[1][1]
+    with pytest.raises(ValueError, match="6 rows a micro-batch cannot be divided among 4 data devices"):
+        sharded.train(PAIRS, batch=6)
+
+
 def test_what_is_saved_answers_the_same_everywhere(base: LanguageModel, saved: Path, directory: Path):
     base.load(saved / "red")
     answers = base.generate(PROMPTS, max_new_tokens=6)

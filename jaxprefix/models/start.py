@@ -60,5 +60,5 @@ def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Tex
 
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
-    """Keys as they would be had their tokens stood `by` positions further: a rotation."""
-    return rotate(keys, rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))
+    """Keys (float32) as they would be had their tokens stood `by` positions further: a rotation."""
+    return rotate(keys.astype(jnp.float32), rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))

@@ -60,7 +60,7 @@ def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
             yield f"{name}.{setting}", value
     if saved.step:  # an imported adapter has none: how it was trained is not known here
         yield "steps", saved.step if saved.step == saved.described["steps"] else f"{saved.step}, unfinished"
-        yield "learning rate", saved.config.learning_rate
+        yield "learning rate", ", ".join(f"{rate:g}" for rate in saved.config.learning_rates.values())
         yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
         yield from ((name.replace("_", "-"), values[name]) for name in TRAINING if values[name] is not None)
     yield from saved.described["versions"].items()

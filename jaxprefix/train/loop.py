@@ -41,7 +41,8 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     config.check()
     task = training_rows.training_task(config)
     base = open_base(config.model)
-    mesh = _mesh(config)
+    mesh = meshes.make(config.mesh)
+    check_batch(config, mesh)
     directory = directories.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
     if config.max_length > base.config.max_positions:
         positions = base.config.max_positions
@@ -106,8 +107,11 @@ class Trainer:
     def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan, params: Any = None) -> None:
         """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
-        self.rate = optimizers.schedule(config.learning_rate, plan.steps, config.warmup)
-        self.optimizer = optimizers.make(self.rate, config.weight_decay, config.clip)
+        rates = config.learning_rates
+        peak = max(rates.values())
+        self.rate = optimizers.schedule(peak, plan.steps, config.warmup)
+        shares = {name: rate / peak for name, rate in rates.items()} if len(rates) > 1 else None
+        self.optimizer = optimizers.make(self.rate, config.weight_decay, config.clip, shares)
         self.state = initial_state(config.adapter, self.optimizer, base, mesh, frozen, config.seed)
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
@@ -228,15 +232,14 @@ def initial_state(
     return jax.jit(make, out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
 
 
-def _mesh(config: RunConfig) -> Mesh:
-    mesh = meshes.make(config.mesh)
+def check_batch(config: RunConfig, mesh: Mesh) -> None:
+    """ValueError where the rows of a micro-batch cannot be divided among the mesh's data devices."""
     rows, data = config.batch // config.accumulate, mesh.shape["data"]
     if rows % data:
         raise ValueError(
             f"{rows} rows a micro-batch cannot be divided among {data} data devices; "
             f"choose --batch a multiple of {data * config.accumulate}"
         )
-    return mesh
 
 
 def _flush(waiting: list, write: Write, rate: Callable, seconds: float) -> float:

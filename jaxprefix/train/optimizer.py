@@ -3,7 +3,7 @@
 The step differentiates and updates the adapter tree alone; `adapter_only` serves anyone's own loop over a joint tree.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
@@ -45,12 +45,25 @@ def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
     return rate
 
 
-def make(learning_rate: optax.Schedule, weight_decay: float, clip: float) -> optax.GradientTransformation:
+def make(
+    learning_rate: optax.Schedule, weight_decay: float, clip: float, shares: Mapping[str, float] | None = None
+) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101) with betas (0.9, 0.95), after clipping by the adapter's own gradient norm.
 
-    Settings as in public code for the study's recipe (LLaMA-Adapter, arXiv:2303.16199).
+    `shares` are the members of a sum that learn at so many times the rate. Settings as in public code for the study's
+    recipe (LLaMA-Adapter, arXiv:2303.16199).
     """
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         optax.adamw(learning_rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=decayed),
+        _scaled(shares) if shares else optax.identity(),
     )
+
+
+def _scaled(shares: Mapping[str, float]) -> optax.GradientTransformation:
+    """Updates of a sum's tree `{member: ...}`, each member's times its share."""
+
+    def scale(updates: Any, _: Any) -> Any:
+        return {name: optax.tree.scale(share, updates[name]) for name, share in shares.items()}
+
+    return optax.stateless(scale)

@@ -1,6 +1,7 @@
 """What Optax may change: the adapter alone, within a schedule that never stands still (law 1)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxprefix.models import start
 from jaxprefix.models.adapters import BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.decoder import shapes
+from jaxprefix.run import RunConfig
 from jaxprefix.train import optimizer
 
 CLIP = 0.1
@@ -80,6 +82,21 @@ def test_the_first_step_is_adamw_as_published():
     rate = 0.1 / 2  # the first of two rising steps
     np.testing.assert_allclose(updates["a"], -rate * (np.array([1, -1]) + 0.1 * np.array([2, -3])), rtol=1e-4)
     np.testing.assert_allclose(updates["hidden"], -rate * np.array([1, -1]), rtol=1e-4)
+
+
+def test_members_of_a_sum_learn_at_rates_of_their_own():
+    """Each as if it were alone at its rate; what is clipped is their common gradient."""
+    config = RunConfig(model="any", method="prefix+lora")
+    assert config.learning_rates == {"prefix": 3e-3, "lora": 1e-3}
+    assert replace(config, lr=0.1).learning_rates == {"prefix": 0.1, "lora": 0.1}
+    params = {name: {"a": jnp.array([2.0, -3.0])} for name in ("prefix", "lora")}
+    gradient = jax.tree.map(lambda leaf: 0.01 * leaf, params)
+    both = optimizer.make(optax.constant_schedule(3e-3), 0.1, 1.0, {"prefix": 1.0, "lora": 1 / 3})
+    updates, _ = both.update(gradient, both.init(params), params)
+    for name, rate in config.learning_rates.items():
+        alone = optimizer.make(optax.constant_schedule(rate), 0.1, 1.0)
+        expected, _ = alone.update(gradient[name], alone.init(params[name]), params[name])
+        np.testing.assert_allclose(updates[name]["a"], expected["a"], rtol=1e-6)
 
 
 def test_clip_zero_turns_clipping_off():
