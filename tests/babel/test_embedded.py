@@ -13,7 +13,7 @@ from jaxprefix.run import RunConfig
 from jaxprefix.train.loop import train
 
 TRANSFERRING = ("prefix", "lora", "full")  # with the default settings, in this toy world
-ENGLISH_AND_OTHERS = Evaluation(languages="en,de,es,ru,zh", limit=50)
+ENGLISH_AND_OTHERS = Evaluation(languages="en,de,es,ru,zh", limit=50, mesh="1x1")
 
 
 def test_it_is_small():
@@ -38,7 +38,7 @@ def test_transformers_reads_it_as_it_is():
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    run = train(RunConfig(method="none"), tmp_path_factory.mktemp("none"), quiet=True)
+    run = train(RunConfig(method="none", mesh="1x1"), tmp_path_factory.mktemp("none"), quiet=True)
     return evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
 
 
@@ -49,7 +49,7 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 @pytest.mark.parametrize("method", ["prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "full"])
 def test_every_method_learns_english(method: str, seed: int, frozen: dict, tmp_path: Path):
     """By far more than noise: 50 questions have a standard error of at most 0.07."""
-    run = train(RunConfig(method=method, seed=seed), tmp_path, quiet=True)
+    run = train(RunConfig(method=method, seed=seed, mesh="1x1"), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
     print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP
     assert found["source"]["f1"] > frozen["source"]["f1"] + 0.25

@@ -12,6 +12,7 @@ import small
 from models import every, tiny
 
 from jaxprefix.models import decode, decoder, score
+from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, PrefixTuning, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER, Hooks
@@ -21,7 +22,6 @@ MISTRAL = DecoderConfig.parse(
     small.SIZES | {"vocab_size": 97, "architectures": ["MistralForCausalLM"], "sliding_window": 6}
 )
 LENGTHS, NEW, END = (12, 7, 1), 10, 96
-STD = {"full": 0.2}  # of every parameter, where it is not 0.5
 SPACE = max(LENGTHS) + NEW
 GENERATE = jax.jit(decode.generate, static_argnums=(0, 4, 5), compiler_options=tiny.FAST)
 CHOICES = jax.jit(score.choice_logprobs, static_argnums=0, compiler_options=tiny.FAST)
@@ -33,20 +33,19 @@ def weights(config: DecoderConfig) -> Any:
     return jax.tree.map(lambda leaf: leaf if leaf.ndim < 2 or bool((leaf == 1).all()) else 10 * leaf, frozen)
 
 
-# The others reach the decoder by the same seams.
-SLOW = ("prefix split", "prefix mlp", "llama-adapter of layers", "pfeiffer")
 CASES = {name: (LLAMA, adapter) for name, adapter in every.METHODS.items()} | {
     "mistral prefix": (MISTRAL, every.METHODS["prefix"]),
     "mistral soft-prompt": (MISTRAL, every.METHODS["soft-prompt"]),
 }
-PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
 
-@pytest.fixture(scope="module", params=PARAMS)
+@pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> tuple[DecoderConfig, Any, Hooks]:
     config, adapter = CASES[request.param]
     frozen = weights(config)
-    params = tiny.noisy(adapter, STD.get(request.param, 0.5), config, frozen)
+    params = tiny.noisy(adapter, 0.5, config, frozen)
+    if adapter == FullFineTuning():
+        params = jax.tree.map(lambda base, noise: base + 0.2 * noise, frozen, params)
     own, hooks = adapter.bind(params, frozen)
     base = whole_logits(config, frozen, Hooks())(PROMPTS[0])
     change = np.abs(whole_logits(config, own, hooks)(PROMPTS[0]) - base).max()
@@ -94,11 +93,12 @@ def test_generation_with_a_cache_equals_generation_without(case: tuple[DecoderCo
             text.append(int(run(text)[-1].argmax()))
         expected.append(text[len(prompt) :])
     end = expected[1][3]  # one row meets it early: the others go on, and what follows an end is no text
-    tokens, counts = jax.device_get(GENERATE(config, frozen, batch(), hooks, NEW, (END, end)))
+    never = min(set(range(config.vocabulary_size)) - {token for text in expected for token in text})
+    tokens, counts = jax.device_get(GENERATE(config, frozen, batch(), hooks, NEW, (never, end)))
     for row, wanted in enumerate(expected):
         length = wanted.index(end) if end in wanted else NEW
         assert counts[row] == length and tokens[row, :length].tolist() == wanted[:length], f"row {row}"
-        assert len(set(wanted)) > 2 and END not in wanted and (tokens[row, length:] == END).all()
+        assert len(set(wanted)) > 2 and (tokens[row, length:] == never).all()
     assert counts[1] <= 3 < max(counts)
 
 
@@ -110,20 +110,31 @@ def test_generation_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
     assert tokens[:, 0].tolist() == [run(prompt)[-1].argmax() for prompt in PROMPTS] and counts.tolist() == [1] * 3
 
 
-def assert_choices(case: tuple[DecoderConfig, Any, Hooks], longest: int) -> None:
-    """Each sum equals log-softmax of the full logits of prompt and choice; choices of 1 to 4 tokens, padded."""
-    config, frozen, hooks = case
-    run, random = whole_logits(config, frozen, hooks), np.random.default_rng(1)
+def draw_choices(longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four choices `[C, B, M]` of 1 to `longest` tokens for each prompt, and where they are real."""
+    random = np.random.default_rng(1)
     lengths = random.integers(1, longest + 1, (4, len(PROMPTS)))
     lengths[:, 0] = [min(number, longest) for number in (1, 2, 3, 4)]
-    tokens = random.integers(2, 90, (4, len(PROMPTS), longest))
-    real = np.arange(longest) < lengths[..., None]
-    found = CHOICES(config, frozen, batch(), hooks, jnp.array(tokens, jnp.int32), jnp.array(real, jnp.float32))
-    for choice, row in np.ndindex(*lengths.shape):
+    return random.integers(2, 90, (4, len(PROMPTS), longest)), np.arange(longest) < lengths[..., None]
+
+
+def logprobs(config: DecoderConfig, frozen: Any, hooks: Hooks, longest: int) -> np.ndarray:
+    tokens, real = draw_choices(longest)
+    return np.asarray(
+        CHOICES(config, frozen, batch(), hooks, jnp.array(tokens, jnp.int32), jnp.array(real, jnp.float32))
+    )
+
+
+def assert_choices(case: tuple[DecoderConfig, Any, Hooks], longest: int) -> None:
+    """Each sum equals log-softmax of the full logits of prompt and choice."""
+    config, frozen, hooks = case
+    run, (tokens, real) = whole_logits(config, frozen, hooks), draw_choices(longest)
+    found = logprobs(config, frozen, hooks, longest)
+    for choice, row in np.ndindex(*found.shape):
         answer, prompt = tokens[choice, row][real[choice, row]], PROMPTS[row]
         scores = run([*prompt, *answer]).astype(np.float64)[len(prompt) - 1 : -1]
-        logprobs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
-        expected = sum(line[token] for line, token in zip(logprobs, answer, strict=True))
+        each = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+        expected = sum(line[token] for line, token in zip(each, answer, strict=True))
         assert float(found[choice, row]) == pytest.approx(expected, abs=2e-5), f"choice {choice}, row {row}"
 
 
@@ -134,3 +145,29 @@ def test_choices_over_a_shared_prompt(case: tuple[DecoderConfig, Any, Hooks]):
 @pytest.mark.parametrize("case", ["none", "prefix"], indirect=True)
 def test_choices_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
     assert_choices(case, longest=1)
+
+
+SOFT, GATED = every.SOFT, LlamaAdapter(4, "1:3")
+MIXED: dict[str, Adapter] = {
+    "prefix": PrefixTuning(4, "1:3"),
+    "llama-adapter": GATED,
+    "soft-prompt": SOFT,
+    "all three": Sum((("soft-prompt", SOFT), ("prefix", PrefixTuning(4, "all", "kv")), ("llama-adapter", GATED))),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_one_batch_of_several_adapters(name: str):
+    """Each row continues, and scores its choices, as with its own adapter alone: the cache holds one prefix a row."""
+    adapter, frozen, rows = MIXED[name], weights(LLAMA), (2, 0, 1)
+    several = tiny.several(adapter, 3, LLAMA, frozen)
+    mixed = adapter.bind(tiny.together(several), frozen, rows=jnp.array(rows))[1]
+    alone = [adapter.bind(params, frozen)[1] for params in several]
+    tokens, _ = jax.device_get(GENERATE(LLAMA, frozen, batch(), mixed, NEW, (END,)))
+    texts = [jax.device_get(GENERATE(LLAMA, frozen, batch(), hooks, NEW, (END,)))[0] for hooks in alone]
+    found, scores = logprobs(LLAMA, frozen, mixed, 4), [logprobs(LLAMA, frozen, hooks, 4) for hooks in alone]
+    for row, chosen in enumerate(rows):
+        assert np.array_equal(tokens[row], texts[chosen][row])
+        np.testing.assert_allclose(found[:, row], scores[chosen][:, row], rtol=0, atol=2e-5)
+        for other in {0, 1, 2} - {chosen}:
+            assert not np.array_equal(tokens[row], texts[other][row])

@@ -33,11 +33,11 @@ def logits(
     tokens: Any,
     extras: Mapping[int, Extras] | None = None,
     prompt: Any = None,
-    record: list[tuple[Floats, Floats]] | None = None,
+    record: list[tuple[Floats, Floats, Floats]] | None = None,
 ) -> Floats:
     """`[P+T, V]` for one row of T tokens behind a prompt of P vectors.
 
-    `record` collects each layer's keys, not rotated, and values.
+    `record` collects what each layer's attention reads, and its keys, not rotated, and values.
     """
     stream = wide(frozen["embed_tokens"])[np.asarray(tokens)]
     if prompt is not None:
@@ -61,7 +61,7 @@ def layer(
     inputs = norm(config, stream, weights["input_layernorm"])
     query, key, value = (project(name, inputs) for name in ("q_proj", "k_proj", "v_proj"))
     if record is not None:
-        record.append((key, value))
+        record.append((inputs, key, value))
     query, key = rope(config, query), rope(config, key)
     read = np.zeros_like(query)
     for time in range(len(stream)):

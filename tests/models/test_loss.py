@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import every
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +12,12 @@ import tiny
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxprefix.models import decoder
-from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning, Sum
+from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning
 
 CONFIG, FROZEN = tiny.CONFIG, tiny.FROZEN
 ROWS, TIME = tiny.TOKENS.shape
 LEARNT = 6
+SLOW = pytest.mark.slow
 AT = np.array([[1, 2, 4, 7, 9, 10], [6, 0, 1, 2, 3, 3]])
 TARGETS = np.random.default_rng(5).integers(0, CONFIG.vocabulary_size, AT.shape)
 WEIGHTS = jnp.array(tiny.normal(9, *AT.shape))  # of each position in a loss
@@ -100,18 +102,27 @@ def test_no_array_of_batch_time_vocabulary_exists(monkeypatch: pytest.MonkeyPatc
     assert max(forbidden) == ROWS * TIME * CONFIG.vocabulary_size  # such an array would have been found
 
 
-def test_what_remat_keeps_does_not_change_the_result():
-    adapter = Sum((("prefix", PrefixTuning(length=3, layers="top:3")), ("lora", LoRA(rank=2, targets="k"))))
+# Each seam's gradient at once, a loop that begins above the lowest layers, and the weights themselves.
+AT_ONCE: dict[str, Adapter] = {"all at once": every.ALL_AT_ONCE} | every.LEARN
+QUICK = ("all at once", "prefix mlp", "full")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in AT_ONCE])
+def test_what_remat_keeps_does_not_change_the_gradients(name: str):
+    """To 1e-5 of the largest: what is computed again may be rounded otherwise. Every parameter has a gradient."""
+    adapter = AT_ONCE[name]
     params = tiny.noisy(adapter, 0.3)
-    dots, full = (
+    none, dots, full = (
         jax.jit(
             jax.value_and_grad(lambda params, remat=remat: loss(params, FROZEN, adapter, remat)),
             compiler_options=tiny.FAST,
         )(params)
-        for remat in ("dots", "full")
+        for remat in ("none", "dots", "full")
     )
-    assert all(float(jnp.abs(leaf).max()) > 1e-2 for leaf in jax.tree.leaves(dots))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), dots, full)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(none[1]):
+        assert float(jnp.abs(leaf).max()) > 1e-3, path
+    for other in (dots, full):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(a).max()), none, other)
 
 
 def test_unknown_remat_is_refused():
@@ -138,20 +149,30 @@ def test_layers_below_the_first_adapted_one_are_not_differentiated(layers: str, 
     assert sorted(equation.params["length"] for equation in found) == lengths
 
 
-@pytest.mark.parametrize("adapter", [PrefixTuning(length=3, layers="all"), LoRA()], ids=["prefix", "lora"])
-def test_loops_carry_no_stack_of_frozen_weights_out(adapter: Adapter):
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("name", every.SINGLE | every.SUMS)
+def test_loops_carry_no_stack_of_frozen_weights_out(name: str, remat: str):
     """Neither their gradients nor, as residuals of the backward pass, the weights that each layer picks (laws 1, 5)."""
-    stacks = {leaf.shape for leaf in jax.tree.leaves(FROZEN["layers"]) if leaf.ndim > 2}
-    found = loops(adapter)
-    made = {variable.aval.shape for equation in found for variable in equation.outvars}
-    assert not stacks & made
+    matrices = {leaf.shape[1:] for leaf in jax.tree.leaves(FROZEN["layers"]) if leaf.ndim > 2}
+    found = loops((every.SINGLE | every.SUMS)[name], remat)
+    made = {variable.aval.shape[1:] for equation in found for variable in equation.outvars}  # whatever the layers
+    assert len(made) > 1 and not matrices & made
+
+
+def test_a_stack_that_is_carried_out_would_be_found(monkeypatch: pytest.MonkeyPatch):
+    """The plain way to save everything keeps every layer's weights."""
+    monkeypatch.setattr(decoder, "checkpointed", lambda body, remat: body)
+    made = {variable.aval.shape for equation in loops(LoRA()) for variable in equation.outvars}
+    assert {FROZEN["layers"][name].shape for name in ("q_proj", "down_proj")} <= made
 
 
 def test_what_the_forward_pass_keeps_of_each_layer():
-    """ "full" keeps the stream between layers alone; "dots" the products with weights too, never the softmax."""
-    forward = {remat: loops(LoRA(), remat)[0].outvars for remat in ("full", "dots")}
+    """ "full" the stream between layers alone; "dots" the products with weights too, never the softmax; "none" all."""
+    forward = {remat: loops(LoRA(), remat)[0].outvars for remat in ("full", "dots", "none")}
     kept = {remat: {variable.aval.shape[1:] for variable in made} for remat, made in forward.items()}
     stream = (ROWS, TIME, CONFIG.hidden_size)
     assert kept["full"] == {stream[1:], stream}  # the last stream, and every layer's
     assert (ROWS, TIME, CONFIG.intermediate_size) in kept["dots"]
     assert not [shape for shape in kept["dots"] if shape.count(TIME) > 1]
+    assert (ROWS, TIME, CONFIG.intermediate_size) in kept["none"]
+    assert [shape for shape in kept["none"] if shape.count(TIME) > 1]

@@ -1,5 +1,6 @@
 """One tiny decoder, float32, with random weights that attend, and what tests ask of it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -52,16 +53,28 @@ def weights(config: DecoderConfig = CONFIG) -> Any:
 FROZEN = weights()
 
 
-def fresh(adapter: Adapter) -> Any:
+def fresh(adapter: Adapter, config: DecoderConfig = CONFIG, frozen: Any = FROZEN) -> Any:
     """Its parameters as training starts with them."""
-    return jax.jit(lambda key: adapter.init(key, CONFIG, FROZEN), compiler_options=FAST)(jax.random.key(0))
+    return jax.jit(lambda key: adapter.init(key, config, frozen), compiler_options=FAST)(jax.random.key(0))
 
 
-def noisy(adapter: Adapter, std: float = 0.5) -> Any:
+def noisy(
+    adapter: Adapter, std: float = 0.5, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, seed: int = 20
+) -> Any:
     """Random values in every parameter: what starts at zero would hide errors."""
-    shapes = jax.eval_shape(lambda: adapter.init(jax.random.key(0), CONFIG, FROZEN))
+    shapes = jax.eval_shape(lambda: adapter.init(jax.random.key(0), config, frozen))
     leaves, tree = jax.tree.flatten(shapes)
-    return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, 20)])
+    return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, seed)])
+
+
+def several(adapter: Adapter, count: int, config: DecoderConfig = CONFIG, frozen: Any = FROZEN) -> list[Any]:
+    """Random parameters of `count` adapters: other numbers, for a norm may hide another scale."""
+    return [noisy(adapter, 0.7, config, frozen, seed=100 * number) for number in range(1, count + 1)]
+
+
+def together(members: Sequence[Any]) -> Any:
+    """Parameters of several adapters of one form, as `bind` takes them with `rows`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
 def batch(tokens: Any = TOKENS, positions: Any = POSITIONS) -> decoder.Batch:
@@ -86,7 +99,9 @@ def logits(
     return np.asarray(_logits(config, FROZEN if frozen is None else frozen, rows, Hooks() if hooks is None else hooks))
 
 
-def adapted(adapter: Adapter, params: Any, **options: Any) -> np.ndarray:
+def adapted(
+    adapter: Adapter, params: Any, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, **options: Any
+) -> np.ndarray:
     """Logits with the adapter, bound with `options`."""
-    frozen, hooks = adapter.bind(params, FROZEN, **options)
-    return logits(hooks, frozen=frozen)
+    weights, hooks = adapter.bind(params, frozen, **options)
+    return logits(hooks, config=config, frozen=weights)

@@ -159,7 +159,10 @@ def trained(setting: Setting, method: str, mesh: str, steps: int = 8) -> tuple[l
     return losses, trainer
 
 
-SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("prefix", "lora")]
+SLOW = [
+    pytest.param(method, marks=pytest.mark.slow)
+    for method in ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck")
+]
 
 
 @pytest.mark.parametrize("method", ["prefix+lora", *SLOW])

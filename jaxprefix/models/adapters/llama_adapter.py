@@ -6,6 +6,7 @@ A slot is one vector of the model's size, Pk = Wk·E and Pv = Wv·E through the 
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ class LlamaAdapter:
             raise ValueError(f"llama-adapter gate is {self.gate!r}; expected head or layer")
         if self.activation not in ("tanh", "identity"):
             raise ValueError(f"llama-adapter activation is {self.activation!r}; expected tanh or identity")
-        if not self.std >= 0:
+        if not 0 <= self.std < inf:
             raise ValueError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 

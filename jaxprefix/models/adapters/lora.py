@@ -1,7 +1,7 @@
 """lora: a low-rank term beside chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any, ClassVar
 
 import jax
@@ -33,6 +33,8 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"lora rank is {self.rank}; expected at least 1")
+        if not isfinite(self.alpha):
+            raise ValueError(f"lora alpha is {self.alpha}; expected a finite number")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"lora dropout is {self.dropout}; expected at least 0 and below 1")
         names = self.targets.split(",")

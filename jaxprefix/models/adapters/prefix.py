@@ -8,6 +8,7 @@ without rotation (the study's form, arXiv:2510.24619); with "kv" keys and values
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -51,7 +52,7 @@ class PrefixTuning:
             raise ValueError(f"prefix source is {self.source!r}; expected hidden or kv")
         if self.softmax not in ("joint", "split"):
             raise ValueError(f"prefix softmax is {self.softmax!r}; expected joint or split")
-        if not self.std >= 0:
+        if not 0 <= self.std < inf:
             raise ValueError(f"prefix std is {self.std}; expected 0 or more")
         if self.mlp < 0:
             raise ValueError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")

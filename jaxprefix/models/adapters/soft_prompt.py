@@ -1,6 +1,7 @@
 """soft-prompt: learnt vectors before the embeddings, at positions 0..P-1 (Lester et al., arXiv:2104.08691)."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar
 
 import jax
@@ -16,12 +17,13 @@ from jaxprefix.models.hooks import Hooks
 class SoftPrompt:
     """Parameters: `{"prompt": [P, D]}`.
 
-    Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619). The authors of the
-    method found a start from the vocabulary better than a random one.
+    Learning rate: 1e-2. Soft prompts want far more than other methods: their authors train at 0.3 (with Adafactor), and
+    on the embedded model, at ten times the default, 0.1 ends at a held-out loss of 0.57 where 0.03 ends at 0.65. They
+    also found a start from the vocabulary better than a random one.
     """
 
     method: ClassVar[str] = "soft-prompt"
-    learning_rate: ClassVar[float] = 3e-3
+    learning_rate: ClassVar[float] = 1e-2
 
     length: int = 10  # vectors
     start: str = "vocabulary"  # the embeddings of tokens drawn from it, of text:SOME WORDS, or random
@@ -30,7 +32,7 @@ class SoftPrompt:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"soft-prompt length is {self.length}; expected at least 1")
-        if not self.std >= 0:
+        if not 0 <= self.std < inf:
             raise ValueError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 

@@ -1,0 +1,179 @@
+"""The laws of the methods for decoders of any shape, not only for the tiny one (law 9)."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from jaxprefix.models import start
+from jaxprefix.models.adapters import (
+    Adapter,
+    BottleneckAdapter,
+    LlamaAdapter,
+    LoRA,
+    NoAdapter,
+    PrefixTuning,
+    SoftPrompt,
+)
+from jaxprefix.models.config import DecoderConfig, Rope, layer_range
+from jaxprefix.models.decoder import Batch
+from jaxprefix.models.hooks import NEVER
+
+# Each example compiles programs of its own: few, always the same, and a failing one is not made smaller for minutes.
+PHASES = (Phase.explicit, Phase.generate)
+few = settings(max_examples=10, deadline=None, derandomize=True, database=None, phases=PHASES)
+many = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+FEW_TOKENS = 6
+
+
+@st.composite
+def configs(draw: st.DrawFn, window: bool = True) -> DecoderConfig:
+    """Any ratio of heads to key heads; a hidden size that heads of the head size do not make up."""
+    kv_heads, groups, size = draw(st.integers(1, 3)), draw(st.integers(1, 3)), 2 * draw(st.integers(1, 4))
+    heads = kv_heads * groups
+    return DecoderConfig(
+        vocabulary_size=draw(st.integers(5, 40)),
+        hidden_size=draw(st.integers(4, 20).filter(lambda width: width != heads * size)),
+        intermediate_size=draw(st.integers(1, 24)),
+        layers=draw(st.integers(1, 4)),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=size,
+        norm_epsilon=1e-5,
+        rope=Rope(draw(st.sampled_from([100.0, 10_000.0]))),
+        max_positions=64,
+        tied=draw(st.booleans()),
+        window=draw(st.none() | st.integers(1, 4)) if window else None,
+    )
+
+
+@st.composite
+def ranges(draw: st.DrawFn, layers: int) -> str:
+    first = draw(st.integers(0, layers - 1))
+    last = draw(st.integers(first + 1, layers))
+    return draw(st.sampled_from(["all", "top", f"top:{last - first}", f"{first}:{last}"]))
+
+
+def batch(config: DecoderConfig, seed: int) -> tuple[Batch, np.ndarray]:
+    """Two rows of unequal length, padded on the right, and where their tokens are real."""
+    random = np.random.default_rng(seed)
+    real = np.arange(FEW_TOKENS) < np.array([[FEW_TOKENS], [random.integers(1, FEW_TOKENS)]])
+    tokens = random.integers(0, config.vocabulary_size, real.shape)
+    return tiny.batch(tokens, np.where(real, np.arange(FEW_TOKENS), NEVER)), real
+
+
+def run(
+    config: DecoderConfig, frozen: Any, inputs: Batch, adapter: Adapter, params: Any, rows: Any = None
+) -> np.ndarray:
+    weights, hooks = adapter.bind(params, frozen, rows=rows)
+    return tiny.logits(hooks, inputs, config, weights)
+
+
+@few
+@given(data=st.data())
+def test_fresh_is_the_base_bit_for_bit(data: st.DataObject):
+    config = data.draw(configs())
+    frozen, (rows, _) = tiny.weights(config), batch(config, 1)
+    layers, length = data.draw(ranges(config.layers)), data.draw(st.integers(1, 3))
+    made: list[Adapter] = [
+        NoAdapter(),
+        LoRA(length, targets=data.draw(st.sampled_from(["q", "k,o", "v,down", "gate,up"]))),
+        LlamaAdapter(length, layers, data.draw(st.sampled_from(["head", "layer"]))),
+        BottleneckAdapter(length, data.draw(st.sampled_from(["pfeiffer", "houlsby"]))),
+    ]
+    adapter = data.draw(st.sampled_from(made))
+    params = adapter.init(jax.random.key(0), config, frozen)
+    assert np.array_equal(run(config, frozen, rows, adapter, params), tiny.logits(None, rows, config, frozen))
+
+
+@few
+@given(data=st.data())
+def test_hidden_is_kv_of_its_projections(data: st.DataObject):
+    config = data.draw(configs())
+    frozen, (rows, real) = tiny.weights(config), batch(config, 2)
+    layers, length = data.draw(ranges(config.layers)), data.draw(st.integers(1, 3))
+    softmax: Any = data.draw(st.sampled_from(["joint", "split"]))
+    hidden, kv = (PrefixTuning(length, layers, source, softmax) for source in ("hidden", "kv"))
+    vectors = tiny.noisy(hidden, 1.0, config, frozen)["hidden"]
+    first, last = layer_range(layers, config.layers)
+    keys, values = (
+        jnp.einsum("lpd,lkhd->lpkh", vectors, frozen["layers"][name][first:last]) for name in ("k_proj", "v_proj")
+    )
+    found = run(config, frozen, rows, hidden, {"hidden": vectors})
+    other = run(config, frozen, rows, kv, {"keys": keys, "values": values})
+    np.testing.assert_allclose(found[real], other[real], rtol=0, atol=1e-4)
+
+
+@few
+@given(data=st.data())
+def test_a_text_as_prompt_or_as_keys_and_values_is_the_text_in_front(data: st.DataObject):
+    """As soft prompt under any window; as kv prefix where attention is full."""
+    soft = data.draw(st.booleans())
+    config = data.draw(configs(window=soft))
+    frozen = tiny.weights(config)
+    text = np.array(data.draw(st.lists(st.integers(0, config.vocabulary_size - 1), min_size=1, max_size=4)))
+    tokens = np.random.default_rng(3).integers(0, config.vocabulary_size, FEW_TOKENS)
+    made = SoftPrompt(len(text)) if soft else PrefixTuning(len(text), "all", "kv", start="vocabulary")
+    fresh = partial(start.fresh, made, jax.random.key(0), config, tokens=lambda _, __: text.tolist())
+    params = jax.jit(lambda frozen: fresh(frozen=frozen), compiler_options=tiny.FAST)(frozen)
+    found = run(config, frozen, tiny.row(tokens), made, params)[0]
+    whole = tiny.logits(None, tiny.row([*text, *tokens]), config, frozen)[0]
+    np.testing.assert_allclose(found, whole[len(text) :], rtol=0, atol=1e-4)
+
+
+@few
+@given(data=st.data())
+def test_rows_are_what_each_adapter_does_alone(data: st.DataObject):
+    config = data.draw(configs())
+    frozen, (rows, real) = tiny.weights(config), batch(config, 4)
+    layers, length = data.draw(ranges(config.layers)), data.draw(st.integers(1, 3))
+    adapter: Any = data.draw(
+        st.sampled_from(
+            [PrefixTuning(length, layers), LlamaAdapter(length, layers), SoftPrompt(length, start="random")]
+        )
+    )
+    several = tiny.several(adapter, 3, config, frozen)
+    chosen = data.draw(st.lists(st.integers(0, 2), min_size=2, max_size=2))
+    found = run(config, frozen, rows, adapter, tiny.together(several), rows=jnp.array(chosen))
+    for row, number in enumerate(chosen):
+        alone = run(config, frozen, rows, adapter, several[number])
+        np.testing.assert_allclose(found[row][real[row]], alone[row][real[row]], rtol=0, atol=1e-4)
+
+
+@many
+@given(layers=st.integers(1, 40), data=st.data())
+def test_a_range_of_layers_is_inside_the_model_and_never_empty(layers: int, data: st.DataObject):
+    first = data.draw(st.integers(0, layers - 1))
+    last = data.draw(st.integers(first + 1, layers))
+    assert layer_range(f"{first}:{last}", layers) == (first, last)
+    assert layer_range(f"top:{last}", layers) == (layers - last, layers)
+    assert layer_range("all", layers) == (0, layers) == layer_range(f"top:{layers}", layers)
+    low, high = layer_range("top", layers)
+    assert high == layers and high - low == max(layers - 2, 1)
+
+
+@many
+@given(layers=st.integers(1, 40), text=st.text("0123456789:top- al", max_size=6))
+def test_any_other_range_of_layers_is_refused(layers: int, text: str):
+    try:
+        first, last = layer_range(text, layers)
+    except ValueError as error:
+        assert repr(text) in str(error) and str(layers) in str(error)
+    else:
+        assert 0 <= first < last <= layers
+        assert text in ("all", "top") or text.replace("top", "").replace(":", "").isdecimal()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "top:0", "top:", ":2", "2:", "0:0", "3:2", "0:5", "-1:2", "top:-1", "1:2:3", "²:3"]
+)
+def test_ranges_that_name_no_layers(text: str):
+    with pytest.raises(ValueError, match="of a model of 4; expected all, top, top:N or FIRST:END, such as 2:4"):
+        layer_range(text, replace(tiny.CONFIG, layers=4).layers)
