@@ -16,7 +16,7 @@ import optax
 import peft
 import pytest
 import torch
-from test_adapters import batch, labels
+from gradients import ROWS, batch, labels
 
 from jaxprefix.peft.convert import from_peft
 from jaxprefix.peft.files import read_adapter
@@ -26,7 +26,6 @@ from jaxprefix.train.step import State, train_step
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 STEPS = 20
-ROWS = hf.rows("right", lengths=(12, 9, 12))  # those of test_adapters
 
 
 @dataclass(frozen=True)
