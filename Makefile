@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # The pin stands in pyproject.toml alone.
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+# Test processes; a file's tests stay together, because they share what was compiled for it.
+WORKERS ?= 2
 # Two stamps, so that the demo does not pay for torch and the other things that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
@@ -17,6 +19,7 @@ help:
 	@echo "make test-all  the whole suite"
 	@echo "make lint      ruff and pyright"
 	@echo "make clean     remove the environment, the caches and the demo's runs; other runs are kept"
+	@echo "WORKERS=2      the processes that test"
 	@echo "PYTHON=...     the Python >= 3.11 that makes the environment (now: $(PYTHON))"
 
 demo: $(RUNTIME)
@@ -25,11 +28,11 @@ demo: $(RUNTIME)
 	$(BIN)/python -m jaxprefix.evaluation runs/demo --baseline runs/demo-base
 
 test: $(TESTING)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # An empty marker expression takes back the `not slow` of pyproject.toml.
 test-all: $(TESTING)
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m '' -n $(WORKERS) --dist loadfile
 
 lint: $(TESTING)
 	$(BIN)/ruff check .
