@@ -20,7 +20,7 @@ from jaxprefix.encoding import encode
 from jaxprefix.evaluation.ask import answers
 from jaxprefix.evaluation.model import Model
 from jaxprefix.models import start
-from jaxprefix.models.adapters import Adapter, NoAdapter
+from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair
@@ -55,8 +55,16 @@ class LanguageModel:
         self.source = "en"
         self._put(NoAdapter(), {})
 
-    def add(self, adapter: Adapter, seed: int = 0) -> None:
-        """Puts fresh parameters of `adapter` in the place of those before, and prints how many there are."""
+    def add(self, *adapters: Adapter, seed: int = 0) -> None:
+        """Puts fresh parameters of a method, or of the sum of several, in the place of what was there.
+
+        Prints how many they are. What was trained before and not saved is gone.
+        """
+        for each in adapters or (None,):
+            if isinstance(each, type) or not isinstance(each, Adapter):
+                raise ValueError(f"{each!r} is no method; expected one such as PrefixTuning(length=10)")
+        members = tuple((type(member).method, member) for member in adapters)  # type: ignore[attr-defined]
+        adapter = adapters[0] if len(adapters) == 1 else Sum(members)
         line = trainable_line(self.base.config, adapter)
         tokens = start_tokens(self.base.tokenizer, seed)
 
@@ -104,9 +112,10 @@ class LanguageModel:
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
         whole = [row for row in encoded if row]
         if len(whole) < len(encoded) or not whole:
+            why = f"max_length {max_length}, and the model has {self.base.config.max_positions} positions"
             raise ValueError(
-                f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens; expected rows "
-                "that fit: shorten them, or raise max_length"
+                f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
+                "expected one row at least, and all of them to fit"
             )
         history: list[dict[str, Any]] = []
         trainer = Trainer(config, self.base, self.mesh, self.frozen, Plan(config, whole), self.params)
@@ -159,8 +168,8 @@ class LanguageModel:
 
         `language` is what it was trained on; reports name it.
         """
-        if self.names:
-            raise ValueError(f"the model has {len(self.names)} adapters; load the one to save alone")
+        if isinstance(self.adapter, NoAdapter) or self.names:
+            raise ValueError(f"the model has {len(self.names) or 'no'} adapters; add or load the one to save")
         write_saved(Path(directory), self.config, self.base, self.params, language)
 
     def load(self, *directories: str | Path) -> None:

@@ -44,9 +44,17 @@ class Checkpoints:
         return found.adapter, found.optimizer, found.position
 
     def _restore(self, **items: Any) -> Any:
+        place = self.manager.directory
         if self.latest is None:
-            raise ValueError(f"no checkpoint in {self.manager.directory}; let the run train until its first one")
-        return self.manager.restore(self.latest, args=ocp.args.Composite(**items))
+            raise ValueError(f"no checkpoint in {place}; run the training command again until it has saved one")
+        try:
+            return self.manager.restore(self.latest, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax and what it reads with have many of their own
+            why = " ".join(str(error).split())[:120]
+            raise ValueError(
+                f"{place}/{self.latest} is damaged, or its run.json was changed ({why}); remove that directory to go "
+                "back to the checkpoint before it, or train anew"
+            ) from error
 
     def close(self) -> None:
         """Waits for saves that are under way."""

@@ -26,7 +26,9 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise ValueError(
             f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it, or train anew elsewhere") from None
+    except (KeyError, TypeError):
         raise ValueError(f"{path} is not a run's description; it lacks what training writes there") from None
 
 
@@ -91,7 +93,7 @@ def _numbered(config: RunConfig, name: str, base: str) -> Path:
 def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:
     """The first setting in which a run differs from what is asked for, in words."""
     here, there = config.as_json(), found["config"]
-    for name in sorted(set(here) | set(there)):
+    for name in sorted(set(here) | set(there), key=lambda name: (name != "method", name)):
         if name not in MAY_DIFFER and here.get(name) != there.get(name):
             return f"its {name.replace('_', '-')} is {there.get(name)!r}, given {here.get(name)!r}"
     return None if found.get("base") == base else f"its base model has the hash {found.get('base')}, given {base}"

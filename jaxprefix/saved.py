@@ -15,7 +15,7 @@ from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, counts, open_base
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.directory import RUN_FILE, read_run, write_run
-from jaxprefix.models import start
+from jaxprefix.models import decoder, start
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import layer_range
 from jaxprefix.run import RunConfig
@@ -112,7 +112,14 @@ def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
             raise ValueError(
                 f"runs of one batch must have one kind of adapter: found {served[0][0]} and {adapter}; take them apart"
             )
-    return served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params for _, params in served))
+    adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(own for _, own in served))
+    # Says at once whether rows of a batch can have adapters of this kind.
+    jax.eval_shape(
+        lambda params, frozen: adapter.bind(params, frozen, rows=jnp.zeros(1, jnp.int32)),
+        params,
+        decoder.shapes(first.base.config),
+    )
+    return adapter, params
 
 
 def _served(adapter: Adapter, params: Any, count: int) -> tuple[Adapter, Any]:

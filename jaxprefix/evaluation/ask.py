@@ -23,7 +23,8 @@ def answers(model: Model, prompts: Sequence[str], adapters: Sequence[int], longe
     asked = questions(model, task, examples)
     if len(asked) < len(prompts):
         raise ValueError(
-            f"{len(prompts) - len(asked)} of {len(prompts)} prompts are longer than the run's {model.max_length} tokens"
+            f"{len(prompts) - len(asked)} of {len(prompts)} prompts are longer than the run's {model.max_length} "
+            "tokens; shorten them"
         )
     asked = [replace(each, adapter=adapter) for each, adapter in zip(asked, adapters, strict=True)]
     found = {question.example.id: row for part in predict(model, task, asked, batch) for question, row in part}

@@ -36,7 +36,7 @@ class Export:
     merge: bool = False
     """Write a full checkpoint in Hugging Face layout, with lora or full merged into the weights."""
     shard_size: str | None = None
-    """The largest file of a merged checkpoint, such as 2GB or 500MB; left out, 5GB."""
+    """The largest file of a merged checkpoint, such as 2GB or 500MB; left out, 5GB. No tensor is split."""
 
 
 @dataclass(frozen=True)

@@ -107,5 +107,9 @@ def _use(saved: Saved, base_model: str | None, kind: str | None) -> str:
     lines += ["from peft import PeftModel", "", f'base = AutoModelForCausalLM.from_pretrained("{base}")']
     lines += ['model = PeftModel.from_pretrained(base, "THIS_DIRECTORY")', "```", "", "With jaxprefix:", ""]
     model = f" --model {base}" if saved.config.model else ""  # left out, the embedded default
-    lines += ["```", f"python -m jaxprefix.peft import THIS_DIRECTORY runs/imported{model}", "```"]
+    lines += ["```", f"python -m jaxprefix.peft import THIS_DIRECTORY runs/imported{model}", "```", ""]
+    form = "in the model's chat template" if saved.config.chat else "ended by one newline"
+    lines.append(
+        f"A prompt begins with the model's BOS token, where it has one, and is {form}; an answer ends with EOS."
+    )
     return "\n".join(lines)

@@ -15,10 +15,10 @@ from jaxprefix.models.weights import MODULES
 from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
-READ = "r lora_alpha lora_dropout use_rslora target_modules init_lora_weights bias".split()
+READ = "r lora_alpha lora_dropout use_rslora target_modules exclude_modules init_lora_weights bias".split()
 # How A and B began, and what acts on other things than the adapted projections, is over once they are trained.
 INERT = (
-    "exclude_modules megatron_core qalora_group_size runtime_config loftq_config eva_config corda_config "
+    "megatron_core qalora_group_size runtime_config loftq_config eva_config corda_config "
     "lora_ga_config ensure_weight_tying layers_pattern"
 ).split()
 REFUSED = {
@@ -98,15 +98,28 @@ def _names(layer: int, projection: str) -> tuple[str, str]:
 
 
 def _targets(settings: Settings, tensors: Tensors) -> list[str]:
-    """The projections that have tensors; `target_modules` can be a pattern, but a name in it must be among them."""
+    """The projections that have tensors: those, and no others, that the settings mean to PEFT."""
     matches = [NAME.fullmatch(name) for name in tensors]
     found = {match[2] for match in matches if match}
     targets = [name for name in PROJECTIONS if name in found]
     if not targets:
         raise ValueError(f"no LoRA tensor of a projection of a Llama or Mistral among {len(tensors)} tensors")
-    asked = settings.get("target_modules")
-    for name in sorted(asked) if isinstance(asked, list) else ():
-        projection = str(name).rpartition(".")[2]
-        if projection in PROJECTIONS and projection not in targets:
-            raise ValueError(f"target_modules names {name!r}, but there is no tensor of it; is the file whole?")
+    asked = _meant(settings.get("target_modules") or ["q_proj", "v_proj"]) - _meant(
+        settings.get("exclude_modules") or []
+    )
+    if asked != set(targets):
+        raise ValueError(
+            f"target_modules {settings.get('target_modules')!r} means {', '.join(sorted(asked)) or 'no projection'}, "
+            f"the file has {', '.join(targets)}; is it whole, and its own?"
+        )
     return targets
+
+
+def _meant(given: Any) -> set[str]:
+    """The projections that PEFT takes `target_modules` for: names or ends of names, a pattern, or all."""
+    if given == "all-linear":
+        return set(PROJECTIONS)
+    if isinstance(given, str):
+        modules = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
+        return {name for name, module in modules.items() if re.fullmatch(given, module)}
+    return {str(name).rpartition(".")[2] for name in given} & set(PROJECTIONS)

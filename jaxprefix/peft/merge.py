@@ -12,7 +12,7 @@ import numpy as np
 from jaxprefix.base import Base
 from jaxprefix.hub import MODEL_FILES
 from jaxprefix.models import weights
-from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA
+from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
 
 # Beside the weights: configurations, tokenizer, chat template.
 COPIED = tuple(pattern for pattern in MODEL_FILES if "safetensors" not in pattern)
@@ -51,6 +51,8 @@ def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size
 
 def check_mergeable(adapter: Adapter, method: str) -> None:
     """ValueError for a method that is no change of the weights."""
+    if isinstance(adapter, NoAdapter):
+        raise ValueError("--merge: method none has learnt nothing; the base itself is the checkpoint")
     if not isinstance(adapter, LoRA | FullFineTuning):
         raise ValueError(
             f"--merge: method {method} does more than change weights; only lora and full can be merged into them"

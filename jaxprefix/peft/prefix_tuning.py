@@ -45,8 +45,8 @@ def to_peft(
     if layer_range(adapter.layers, config.layers) != (0, config.layers):
         raise ValueError(
             f"prefix layers {adapter.layers!r} leave some of the {config.layers} layers without a prefix, and PEFT's "
-            "PREFIX_TUNING gives one to each; train with --prefix.layers all, or with method llama-adapter and "
-            "--llama-adapter.gate layer"
+            "PREFIX_TUNING gives one to each; train with --prefix.layers all, or over the top layers with "
+            "--prefix.softmax split or method llama-adapter and --llama-adapter.gate layer"
         )
     adapter, params = adapter.fold(params)
     keys, values = _keys_and_values(params, projections)

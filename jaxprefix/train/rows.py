@@ -71,7 +71,8 @@ def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> R
     score = [encode(tokenizer, example, longest, chat=config.chat) for example in held]
     whole = [row for row in learn if row]
     if not whole:
-        raise ValueError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; raise it")
+        short = "raise it" if longest == config.max_length else "the soft prompt leaves no more: shorten it"
+        raise ValueError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; {short}")
     cut = sum(row.cut for row in [*whole, *(row for row in score if row)])
     return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
 

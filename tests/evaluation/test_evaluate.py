@@ -225,7 +225,7 @@ def test_another_base_is_refused(folder: Path, run: Path):
 
 def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(ValueError, match=r"no checkpoint in .*; let the run train until its first one"):
+    with pytest.raises(ValueError, match=r"no checkpoint in .*; run the training command again until it has saved one"):
         evaluated(run, eval_file=folder / "colours.jsonl")
 
 
