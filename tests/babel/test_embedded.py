@@ -51,7 +51,9 @@ QUICK = (("prefix", 0), ("lora", 0))
     ("method", "seed"), [pytest.param(*run, marks=() if run in QUICK else pytest.mark.slow) for run in RUNS]
 )
 def test_every_method_learns_english(method: str, seed: int, frozen: dict, tmp_path: Path):
-    """By far more than noise: 50 questions have a standard error of at most 0.07."""
+    """By far more than noise: F1 of 0.52 and more was measured, 0.20 of the frozen base; 50 questions have a standard
+    error of at most 0.07.
+    """
     run = train(RunConfig(method=method, seed=seed, mesh="1x1"), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
     print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP
