@@ -143,7 +143,7 @@ def trained(setting: Setting, method: str, mesh: str, steps: int = 8) -> tuple[l
         mesh=mesh,
         batch=ROW_COUNT,
         steps=steps,
-        lr=METHODS["full" if method == "full" else "prefix+lora"][1],
+        lr={"full": METHODS["full"][1], "llama-adapter": 0.3}.get(method, METHODS["prefix+lora"][1]),  # its gate opens
         prefix=PREFIX,
         dtype="float32",
     )
