@@ -2,6 +2,10 @@
 
 import json
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +101,35 @@ def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | No
         if name not in MAY_DIFFER and here.get(name) != there.get(name):
             return f"its {name.replace('_', '-')} is {there.get(name)!r}, given {here.get(name)!r}"
     return None if found.get("base") == base else f"its base model has the hash {found.get('base')}, given {base}"
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A place to write files that become `directory` all at once, and only if nothing goes wrong."""
+    check_new(directory)
+    directory = directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    place = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    place.mkdir()
+    try:
+        yield place
+        for path in place.iterdir():
+            if path.is_file():
+                path.chmod(0o644)  # the safetensors library's own are for their owner alone
+        os.rename(place, directory)
+    except BaseException:
+        shutil.rmtree(place)
+        raise
+
+
+def check_new(directory: Path) -> None:
+    """ValueError where something is there already, or nothing can be written."""
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is a file; give a new directory")
+    if directory.exists() and any(directory.iterdir()):
+        raise ValueError(f"{directory} holds files already; give a new directory")
+    place = next(path for path in directory.absolute().parents if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"{directory}: {place} is a file; give a new directory")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{directory}: {place} may not be written to; give another directory")

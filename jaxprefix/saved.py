@@ -14,7 +14,7 @@ import jaxprefix
 from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, counts, open_base
 from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import RUN_FILE, read_run, write_run
+from jaxprefix.directory import RUN_FILE, new_directory, read_run, write_run
 from jaxprefix.models import decoder, start
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import layer_range
@@ -79,15 +79,14 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
 
     `source` is the language that it was trained on. ValueError where the directory holds anything already.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"{directory} is there already; choose a new directory")
     like = start.abstract(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
     assert jax.tree.all(jax.tree.map(lambda leaf, own: leaf.shape == own.shape, like, params))
-    checkpoints = Checkpoints(directory)
-    checkpoints.save_adapter(0, params)
-    checkpoints.close()
-    describe(directory, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
+    with new_directory(directory) as place:
+        checkpoints = Checkpoints(place)
+        checkpoints.save_adapter(0, params)
+        checkpoints.close()
+        describe(place, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
 
 
 def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:

@@ -191,7 +191,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "adapters='green' for 5 prompts": lambda: loaded(*both, adapters="green"),
         "adapters='red' for 5 prompts; expected one a prompt, of none": lambda: loaded(both[0], adapters="red"),
         "max_new_tokens is 0": lambda: loaded(both[0], max_new_tokens=0),
-        f"{both[0]} is there already; choose a new directory": lambda: base.save(both[0]),
+        f"{both[0]} holds files already; give a new directory": lambda: base.save(both[0]),
     }
 
 

@@ -12,10 +12,11 @@ import tyro
 
 from jaxprefix import mesh, terminal
 from jaxprefix.base import Base, open_base
+from jaxprefix.directory import check_new, new_directory
 from jaxprefix.models import weights
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
-from jaxprefix.peft.files import CARD, check_new, new_directory, read_adapter, write_adapter
+from jaxprefix.peft.files import CARD, read_adapter, write_adapter
 from jaxprefix.peft.merge import check_mergeable, merge
 from jaxprefix.peft.settings import Settings
 from jaxprefix.run import RunConfig

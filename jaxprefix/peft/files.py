@@ -1,17 +1,13 @@
 """An adapter's directory in PEFT's layout, read strictly and written whole: its configuration and its tensors."""
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxprefix.directory import new_directory
 from jaxprefix.models.weights import DISK_TYPES
 from jaxprefix.peft.settings import Settings, Tensors
 
@@ -54,37 +50,6 @@ def write_adapter(directory: Path, settings: Settings, tensors: Tensors, base: s
         save_file(tensors, place / WEIGHTS, metadata={"format": "pt", BASE: base})
         (place / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / CARD).write_text(card, encoding="utf-8")
-
-
-@contextmanager
-def new_directory(directory: Path) -> Iterator[Path]:
-    """A place to write files that become `directory` all at once, and only if nothing goes wrong."""
-    check_new(directory)
-    directory = directory.absolute()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    place = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
-    place.mkdir()
-    try:
-        yield place
-        for path in place.iterdir():
-            path.chmod(0o644)  # the safetensors library's own files are for their owner alone
-        os.rename(place, directory)
-    except BaseException:
-        shutil.rmtree(place)
-        raise
-
-
-def check_new(directory: Path) -> None:
-    """ValueError where something is there already, or nothing can be written."""
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; give a new directory")
-    if directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} holds files already; give a new directory")
-    place = next(path for path in directory.absolute().parents if path.exists())
-    if not place.is_dir():
-        raise ValueError(f"{directory}: {place} is a file; give a new directory")
-    if not os.access(place, os.W_OK):
-        raise ValueError(f"{directory}: {place} may not be written to; give another directory")
 
 
 def _settings(path: Path) -> Settings:
