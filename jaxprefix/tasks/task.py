@@ -51,9 +51,22 @@ class Task:
     metrics: tuple[str, ...]
     """What `score` returns; the first is the headline."""
     score: Callable[[str, Example], dict[str, float]]
-    """(what the model said, example) -> a value from 0 to 1 for each metric."""
+    """(answer, example) -> a value from 0 to 1 for each metric.
+
+    The answer is what `answer` makes of a generated text, or the likeliest choice. Choices are also scored by the
+    likeliest a token, under the metric's name and "_norm".
+    """
     max_new_tokens: int = 0
     """The length of a generated answer; 0 where choices are scored."""
+    stop: tuple[str, ...] = ()
+    """Texts at which a generated answer ends, and which are no part of it; they may straddle tokens."""
+    answer: Callable[[str], str] = str
+    """What of a generated text is the answer that `score` is given; "" where there is none: a parse failure."""
+    corpus: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
+    """(answers, references of each) of one language -> values from 0 to 1 of metrics that are no means of rows (BLEU);
+    they stand in the report in the place of the rows' means of the same names."""
+    train_split: str = "train"
+    """The split that training reads when the user names none."""
     evaluated_on: tuple[str, ...] = ()
     """Names of the tasks that measure the transfer of what this one trains."""
     leaks: Mapping[str, str] = field(default_factory=dict)
