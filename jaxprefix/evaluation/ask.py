@@ -1,31 +1,45 @@
 """Prompts in, answers out: what a person asks an adapted model."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
-from jaxprefix.evaluation.engine import predict, questions
+from jaxprefix.evaluation import engine
+from jaxprefix.evaluation.engine import Asked
 from jaxprefix.evaluation.model import Model
-from jaxprefix.tasks.metrics import score_generated
+from jaxprefix.models.sample import Sampling
 from jaxprefix.tasks.own import prompt_end
-from jaxprefix.tasks.task import Example, Task
 
 
-def answers(model: Model, prompts: Sequence[str], adapters: Sequence[int], longest: int, batch: int) -> list[str]:
-    """One greedy answer a prompt, in order, of at most `longest` tokens; prompt i asks adapter `adapters[i]`.
+def answers(
+    model: Model,
+    prompts: Sequence[str],
+    adapters: Sequence[int],
+    longest: int,
+    batch: int,
+    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    stop: Sequence[str] = (),
+) -> list[str]:
+    """One answer a prompt, in order, of at most `longest` tokens; prompt i asks adapter `adapters[i]`.
 
     ValueError for prompts that are longer than the model's rows.
     """
-    task = Task("prompts", (), "", lambda *_: [], lambda *_: None, (), score_generated, longest)
-    examples = [
-        Example(str(place), "", before="", context="", after=prompt_end(prompt), response="", references=("",))
-        for place, prompt in enumerate(prompts)
-    ]
-    asked = questions(model, task, examples)
-    if len(asked) < len(prompts):
+    asked = [_asked(model, prompt, adapter) for prompt, adapter in zip(prompts, adapters, strict=True)]
+    parts = engine.generate(model, asked, batch, longest, sampling, stop)
+    found = {place: text for part in parts for place, text in part}
+    return [found[place] for place in range(len(asked))]
+
+
+def stream(
+    model: Model, prompt: str, adapter: int, longest: int, sampling: Sampling, stop: Sequence[str] = ()
+) -> Iterator[str]:
+    """The answer to one prompt, piece by piece as it is written."""
+    yield from engine.stream(model, _asked(model, prompt, adapter), longest, sampling, stop)
+
+
+def _asked(model: Model, prompt: str, adapter: int) -> Asked:
+    text, tokenizer = prompt_end(prompt), model.base.tokenizer
+    ids = tokenizer.chat(text) if model.chat else tokenizer.prompt_ids(text)
+    if len(ids) > model.max_length:
         raise ValueError(
-            f"{len(prompts) - len(asked)} of {len(prompts)} prompts are longer than the run's {model.max_length} "
-            "tokens; shorten them"
+            f"a prompt has {len(ids):,} tokens, the run takes {model.max_length:,}; shorten {prompt[:40]!r}"
         )
-    asked = [replace(each, adapter=adapter) for each, adapter in zip(asked, adapters, strict=True)]
-    found = {question.example.id: row for part in predict(model, task, asked, batch) for question, row in part}
-    return [found[example.id]["prediction"] for example in examples]
+    return Asked(ids, adapter=adapter)

@@ -1,108 +1,233 @@
-"""Examples in, prediction rows out: answers generated, or the likeliest choice, in batches of like length."""
+"""Token rows in, what the model says of them out: choices scored over a shared prompt, or answers generated.
 
+What is asked is planned beforehand into parts of like length. A part is done alike whenever it is done: its rows share
+their batches with no others, so that an interrupted evaluation that goes on ends as an uninterrupted one.
+"""
+
+import hashlib
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
-from jaxprefix.encoding import Encoded, encode
 from jaxprefix.evaluation.model import Model
-from jaxprefix.evaluation.predictions import description
+from jaxprefix.models.decode import Prompts
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
-from jaxprefix.tasks.metrics import first_line
-from jaxprefix.tasks.task import Example, Task
+from jaxprefix.models.sample import Sampling
 
-SHARES = (0.5, 0.9, 1.0)  # prompts are padded to the next of these quantiles of length: three shapes a task
+SHARES = (0.5, 0.9, 1.0)  # lengths are padded to the next of these quantiles: three shapes, not one a length
+ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
+GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
+ENTERING = 8  # an eighth of the batch enters at a time: a larger share waits longer, a smaller one is prefilled slowly
+STEPS_BETWEEN_STOPS = 8  # tokens between two looks at the text for what ends it
+STEPS_OF_A_PIECE = 2  # tokens that a person waits for
+SHORTEST_STREAM = 64  # tokens that a person's prompts are padded to, and powers of two above
 
 
 @dataclass(frozen=True)
-class Question:
-    """An example and its ids; `choices` are the candidates' ids, none where the answer is generated."""
+class Asked:
+    """A prompt's ids, and its candidates' where the answer is one of them."""
 
-    example: Example
-    encoded: Encoded
-    choices: tuple[list[int], ...]
+    prompt: list[int]
+    choices: tuple[list[int], ...] = ()
     adapter: int = 0  # which of the model's adapters answers
 
 
-def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
-    """The examples that fit the run's length, if need be with a shorter context."""
-    found, tokenizer = [], model.base.tokenizer
-    for example in examples:
-        choices = tuple(tokenizer.response_ids(choice) for choice in example.choices)
-        # Without a context nothing can be cut: what training would accept is asked.
-        room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
-        if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
-            found.append(Question(example, encoded, choices))
-    return found
+@dataclass(frozen=True)
+class Scores:
+    """Of each choice: Σ log p of its tokens, and whether each of them is the likeliest at its place."""
+
+    logprobs: list[float]
+    greedy: list[bool]
 
 
-Answered = list[tuple[Question, dict[str, Any]]]  # with the question's row of predictions.jsonl
+@dataclass(frozen=True)
+class Part:
+    """Places in `asked` that are answered together, and the shape that they are padded to."""
+
+    places: tuple[int, ...]
+    time: int  # of the prompts
+    choices: int = 0
+    width: int = 0  # of the choices
 
 
-def predict(model: Model, task: Task, asked: Sequence[Question], size: int) -> Iterator[Answered]:
-    """Answers, a batch of at most `size` at a time, short prompts first, whichever adapters they are for."""
-    asked = sorted(asked, key=lambda each: len(each.encoded.prompt))
-    lengths = [len(each.encoded.prompt) for each in asked]
-    edges = sorted({-(-int(np.quantile(lengths, share, method="higher")) // 16) * 16 for share in SHARES})
-    width = max((len(ids) for each in asked for ids in each.choices), default=0)
-    for edge, low in zip(edges, [-1, *edges], strict=False):
-        bucket = [each for each in asked if low < len(each.encoded.prompt) <= edge]
-        for start in range(0, len(bucket), size):
-            part = bucket[start : start + size]
-            batch = _prompts(model, part, edge, size)
-            rows = _chosen(model, task, part, batch, width) if width else _generated(model, task, part, batch)
-            yield list(zip(part, rows, strict=True))
+def plan(asked: Sequence[Asked], size: int) -> list[Part]:
+    """Parts of like shape, short prompts first: a batch of `size` rows of choices, or several of generated answers."""
+    if not asked:
+        return []
+    times = _edges([len(each.prompt) for each in asked], ROUNDED)
+    widths = _edges([max(map(len, each.choices), default=0) for each in asked])
+    shaped: dict[tuple[int, int, int], list[int]] = {}
+    for place, each in enumerate(asked):
+        width = _fitting(widths, max(map(len, each.choices), default=0))
+        shaped.setdefault((_fitting(times, len(each.prompt)), len(each.choices), width), []).append(place)
+    parts = []
+    for time, count, width in sorted(shaped):
+        places = sorted(shaped[time, count, width], key=lambda place: len(asked[place].prompt))
+        step = size if count else size * GENERATED_TOGETHER
+        parts += [
+            Part(tuple(places[start : start + step]), time, count, width) for start in range(0, len(places), step)
+        ]
+    return parts
 
 
-def _prompts(model: Model, part: Sequence[Question], time: int, size: int) -> Batch:
-    """Right-padded; a row without a question repeats the first one, so that it ends no later than that."""
+def _edges(lengths: Sequence[int], rounded: int = 1) -> list[int]:
+    return sorted({-(-int(np.quantile(lengths, share, method="higher")) // rounded) * rounded for share in SHARES})
+
+
+def _fitting(edges: Sequence[int], length: int) -> int:
+    return next(edge for edge in edges if length <= edge)
+
+
+def score(
+    model: Model, asked: Sequence[Asked], size: int, parts: Sequence[Part] | None = None
+) -> Iterator[list[tuple[int, Scores]]]:
+    """(place in `asked`, scores of its choices), a batch of at most `size` at a time.
+
+    `parts` are those of `plan(asked, size)` that are wanted; None is all.
+    """
+    for part in plan(asked, size) if parts is None else parts:
+        rows = [asked[place] for place in part.places]
+        tokens = np.full((part.choices, size, part.width), model.base.tokenizer.pad, np.int32)
+        lengths = np.zeros((part.choices, size), np.int32)
+        for row, each in enumerate(rows):
+            for choice, ids in enumerate(each.choices):
+                tokens[choice, row, : len(ids)], lengths[choice, row] = ids, len(ids)
+        candidates = model.place(tokens, 1), model.place(lengths, 1)
+        batch, chosen = _prompts(model, rows, part.time, size), _adapters(model, rows, size)
+        logprobs, greedy = jax.device_get(model.choose(model.params, model.frozen, batch, chosen, *candidates))
+        found = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
+        yield list(zip(part.places, found, strict=False))
+
+
+def _prompts(model: Model, rows: Sequence[Asked], time: int, size: int) -> Batch:
+    """Right-padded to `[size, time]`; a row without a prompt repeats the first one."""
     tokens = np.full((size, time), model.base.tokenizer.pad, np.int32)
     positions = np.full((size, time), NEVER, np.int32)
     for row in range(size):
-        ids = part[row if row < len(part) else 0].encoded.prompt
+        ids = rows[row if row < len(rows) else 0].prompt
         tokens[row, : len(ids)], positions[row, : len(ids)] = ids, np.arange(len(ids))
     return Batch(model.place(tokens), model.place(positions))
 
 
-def _adapters(model: Model, part: Sequence[Question], size: int) -> jax.Array | None:
+def _adapters(model: Model, rows: Sequence[Asked], size: int) -> jax.Array | None:
     """Which adapter each row of a batch takes; None where there is one for all."""
-    chosen = [each.adapter for each in part] + [part[0].adapter] * (size - len(part))
+    chosen = [each.adapter for each in rows] + [rows[0].adapter] * (size - len(rows))
     return model.place(np.array(chosen, np.int32)) if model.several else None
 
 
-def _generated(model: Model, task: Task, part: Sequence[Question], batch: Batch) -> list[dict[str, Any]]:
-    chosen = _adapters(model, part, batch.tokens.shape[0])
-    tokens, counts = jax.device_get(model.generate(model.params, model.frozen, batch, chosen, task.max_new_tokens))
-    rows = []
-    for question, ids, count in zip(part, tokens, counts, strict=False):
-        text = model.base.tokenizer.decode(ids[:count].tolist())
-        rows.append(_row(task, question, text, {"parse_failure": not first_line(text)}))
-    return rows
+def generate(
+    model: Model,
+    asked: Sequence[Asked],
+    size: int,
+    longest: int,
+    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    stop: Sequence[str] = (),
+    parts: Sequence[Part] | None = None,
+) -> Iterator[list[tuple[int, str]]]:
+    """(place in `asked`, its answer of at most `longest` tokens), as answers end, `size` rows at a time.
+
+    An answer ends before an end token or the first of the texts `stop`, which may straddle tokens. Drawn answers depend
+    on the prompt, on how often it was asked before, and on the seed alone.
+    """
+    seeds = _seeds(asked, sampling.seed)
+    steps = min(STEPS_BETWEEN_STOPS, longest) if stop else longest
+    for part in plan(asked, size) if parts is None else parts:
+        rows = _Rows(model, asked, seeds, part, size, longest)
+        for texts in rows.turns(sampling, stop, steps):
+            if ended := [(place, text) for place, text, done in texts if done]:
+                yield ended
 
 
-def _chosen(model: Model, task: Task, part: Sequence[Question], batch: Batch, width: int) -> list[dict[str, Any]]:
-    size, count = batch.tokens.shape[0], max(len(question.choices) for question in part)
-    tokens = np.full((count, size, width), model.base.tokenizer.pad, np.int32)
-    weights = np.zeros((count, size, width), np.float32)
-    for row, question in enumerate(part):
-        for choice, ids in enumerate(question.choices):
-            tokens[choice, row, : len(ids)], weights[choice, row, : len(ids)] = ids, 1
-    candidates = model.place(tokens, 1), model.place(weights, 1)
-    found = model.choose(model.params, model.frozen, batch, _adapters(model, part, size), *candidates)
-    rows = []
-    for question, sums in zip(part, jax.device_get(found).T, strict=False):
-        own = sums[: len(question.choices)]
-        text = question.example.choices[int(np.argmax(own))]
-        rows.append(_row(task, question, text, {"logprobs": [round(float(value), 5) for value in own]}))
-    return rows
+def stream(model: Model, asked: Asked, longest: int, sampling: Sampling, stop: Sequence[str] = ()) -> Iterator[str]:
+    """The answer to one prompt in pieces, as it is written; prompts of about the same length share what is compiled."""
+    time = max(SHORTEST_STREAM, 1 << (len(asked.prompt) - 1).bit_length())
+    size, seeds = model.mesh.shape["data"], _seeds([asked], sampling.seed)
+    rows = _Rows(model, [asked], seeds, Part((0,), time), size, longest)
+    held = max(map(len, stop), default=1) - 1  # characters that may yet be the beginning of what ends the answer
+    shown = 0
+    for texts in rows.turns(sampling, stop, min(STEPS_OF_A_PIECE, longest)):
+        for _, text, done in texts:
+            # Half a character, of which the other half is still to come, is decoded as U+FFFD.
+            ready = text if done else text.rstrip("\ufffd")
+            upto = len(ready) if done else len(ready) - held
+            if upto > shown:
+                yield ready[shown:upto]
+                shown = upto
 
 
-def _row(task: Task, question: Question, prediction: str, more: dict[str, Any]) -> dict[str, Any]:
-    """One line of predictions.jsonl."""
-    example = question.example
-    answer = {"prediction": prediction, "scores": task.score(prediction, example), "parse_failure": False}
-    return description(task, example) | answer | more
+def _seeds(asked: Sequence[Asked], seed: int) -> list[int]:
+    before: Counter[tuple[int, ...]] = Counter()
+    found = []
+    for each in asked:
+        key = (each.adapter, *each.prompt)
+        text = f"{seed} {before[key]} {each.prompt}"
+        found.append(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
+        before[key] += 1
+    return found
+
+
+class _Rows:
+    """A part's rows on their way through a batch that is kept full."""
+
+    def __init__(
+        self, model: Model, asked: Sequence[Asked], seeds: Sequence[int], part: Part, size: int, longest: int
+    ) -> None:
+        self.model, self.asked, self.seeds, self.part = model, asked, seeds, part
+        self.size, self.longest = size, longest
+        devices = model.mesh.shape["data"]
+        self.entering = -(-size // (ENTERING * devices)) * devices  # prompts that enter at a time
+        self.waiting = deque(part.places)
+        self.held: list[int | None] = [None] * size  # what each row answers
+
+    def turns(self, sampling: Sampling, stop: Sequence[str], steps: int) -> Iterator[list[tuple[int, str, bool]]]:
+        """(place, text so far, whether it has ended) of the rows, every `steps` tokens or as rows end."""
+        model, state = self.model, None
+        stopped = np.zeros(self.size, bool)
+        while self.waiting or any(place is not None for place in self.held):
+            prompts, entering = self._enter()
+            if state is None:
+                state = model.begin(model.params, model.frozen, prompts, entering, self.longest)
+            filling = bool(self.waiting) and None in self.held  # the next tokens are not worth their time yet
+            few = self.size - self.entering if self.waiting else 0
+            chosen = _adapters(model, [self.asked[place or 0] for place in self.held], self.size)
+            state = model.turn(
+                *(model.params, model.frozen, state, prompts, entering, chosen, sampling),
+                *(model.place(stopped), np.int32(few), np.int32(0 if filling else steps)),
+            )
+            texts, stopped = self._texts(*jax.device_get((state.tokens, state.counts, state.done)), stop)
+            yield texts
+
+    def _enter(self) -> tuple[Prompts, jax.Array | None]:
+        """The next prompts for the free rows, and their adapters."""
+        free = [row for row, place in enumerate(self.held) if place is None]
+        source, entering = np.full(self.size, -1, np.int32), []
+        for row in free[: min(self.entering, len(self.waiting))]:
+            self.held[row] = place = self.waiting.popleft()
+            source[row] = len(entering)
+            entering.append(place)
+        rows = [self.asked[place] for place in entering or self.part.places[:1]]
+        seeds = np.zeros(self.entering, np.uint32)
+        seeds[: len(entering)] = [self.seeds[place] for place in entering]
+        batch = _prompts(self.model, rows, self.part.time, self.entering)
+        prompts = Prompts(batch, self.model.place(seeds), self.model.place(source))
+        return prompts, _adapters(self.model, rows, self.entering)
+
+    def _texts(
+        self, tokens: np.ndarray, counts: np.ndarray, done: np.ndarray, stop: Sequence[str]
+    ) -> tuple[list[tuple[int, str, bool]], np.ndarray]:
+        """What the rows say, and which of them `stop` has ended; rows whose answers have ended become free."""
+        texts, stopped = [], np.zeros(self.size, bool)
+        for row, place in enumerate(self.held):
+            if place is None:
+                continue
+            text = self.model.base.tokenizer.decode(tokens[row, : counts[row]].tolist())
+            cut = min((text.find(end) for end in stop if end in text), default=None)
+            ended = bool(done[row]) or cut is not None
+            texts.append((place, text[:cut], ended))
+            if ended:
+                self.held[row], stopped[row] = None, True
+        return texts, stopped

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,15 @@ from rich.console import Console
 from jaxprefix import tasks
 from jaxprefix.directory import RUN_FILE, read_run
 from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.engine import Question, predict, questions
+from jaxprefix.evaluation.asking import Place, answer
 from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.evaluation.predictions import Answers, description, read, same_question, unanswered, write
+from jaxprefix.evaluation.predictions import Answers, description, origin, same_question, unanswered, write
+from jaxprefix.evaluation.questions import Question, questions
+from jaxprefix.models.sample import Sampling
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import Saved
 from jaxprefix.tasks.own import own_rows_task
 from jaxprefix.tasks.task import Example, Task, check_languages
-from jaxprefix.terminal import progress
 
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
 
@@ -39,8 +40,20 @@ class Evaluation:
     """Rows a language."""
     batch: int = 32
     """Rows at a time."""
+    max_length: int | None = None
+    """Tokens a row, prompt and answer; longer contexts are cut. Left out, what the run was trained with."""
+    temperature: float = 0.0
+    """Generated answers are drawn at it; 0 takes the likeliest token."""
+    top_k: int = 0
+    """Draw among so many of the likeliest tokens; 0 is all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that hold this share together."""
+    seed: int = 0
+    """Of the draws."""
     baseline: Path | None = None
     """Another evaluated run, such as the frozen base's, to show beside this one."""
+    output: Path | None = None
+    """A directory for predictions, report and pictures; left out, the run's own."""
     mesh: str | None = None
     """DATAxMODEL, such as 4x2; left out, all devices x 1."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
@@ -48,11 +61,17 @@ class Evaluation:
 
     def check(self) -> None:
         """ValueError, in one line, for settings that cannot be."""
-        for name in ("limit", "batch"):
+        for name in ("limit", "batch", "max_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; expected at least 1")
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+        self.sampling  # noqa: B018 - refuses draws that cannot be
         if self.task and self.eval_file:
             raise ValueError(f"--task {self.task} and --eval-file {self.eval_file} both say what to ask; give one")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the tokens of generated answers are chosen."""
+        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
 
 
 def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> report.Report:
@@ -67,34 +86,34 @@ def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> repo
 def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: bool = False) -> list[report.Report]:
     """`evaluate` of several runs of one base and one kind, whose rows share the frozen model's batches."""
     settings.check()
+    if settings.output and len(directories) > 1:
+        raise ValueError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
     chosen = _same_tasks(configs, settings)
     wanted = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
     baseline = _baseline(settings.baseline)
     # Rows are read before the model is loaded: what is missing is said at once.
     examples = {(task.name, language): _examples(task, language, settings, configs[0]) for task, language in wanted}
-    model, runs = open_model(directories, settings.mesh, settings.batch)
+    model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length)
     for directory, run in zip(directories, runs, strict=True):
         if not run.described["finished"]:
             steps = run.described["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
-    asked = {task.name: _questions(model, task, examples) for task in chosen}
-    answers = [read(directory, run.step) for directory, run in zip(directories, runs, strict=True)]
+    asked = {task.name: (task, _questions(model, task, examples)) for task in chosen}
+    how = f"at most {model.max_length} tokens, {settings.sampling}"
+    places = [
+        Place(settings.output or directory, origin(run.described, run.step, how))
+        for directory, run in zip(directories, runs, strict=True)
+    ]
+    answers = answer(model, asked, places, settings.batch, settings.sampling, quiet)
     if settings.eval_file:  # another file of the same name may have asked other things before
         answers = [_without_strangers(held, chosen[0]) for held in answers]
-    try:
-        for task in chosen:
-            _answer(model, task, asked[task.name], answers, [run.step for run in runs], settings.batch, quiet)
-    except BaseException:  # whatever stops it, what was answered is kept
-        for directory, held in zip(directories, answers, strict=True):
-            write(directory, held.values())
-        raise
-    each = zip(directories, runs, answers, strict=True)
-    return [_report(directory, run, chosen, examples, held, baseline) for directory, run, held in each]
+    each = zip(places, runs, answers, strict=True)
+    return [_report(place, run, chosen, examples, held, baseline) for place, run, held in each]
 
 
 def _report(
-    directory: Path,
+    place: Place,
     run: Saved,
     chosen: Sequence[Task],
     examples: Examples,
@@ -102,7 +121,8 @@ def _report(
     baseline: report.Report | None,
 ) -> report.Report:
     """Writes and prints what one run has answered, now and before."""
-    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, run.step)}
+    directory = place.directory
+    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, place.origin)}
     others = [row for row in answers.values() if (row["task"], row["language"]) not in examples]
     rows = others + [answers.get(key, row) for key, row in empty.items()]
     shown = {same_question(row) for row in rows}
@@ -170,7 +190,7 @@ def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
     mine = _of(task, examples)
     asked = questions(model, task, mine)
-    cut, long = sum(each.encoded.cut for each in asked), len(mine) - len(asked)
+    cut, long = sum(each.cut for each in asked), len(mine) - len(asked)
     if cut or long:
         print(f"{task.name}: {cut:,} contexts cut to fit, {long:,} questions too long for --max-length: they score 0")
     if not asked:
@@ -189,33 +209,8 @@ def _without_strangers(answers: Answers, own: Task) -> Answers:
     return {key: row for key, row in answers.items() if row["task"] != own.name or key in asked}
 
 
-def _unanswered(task: Task, examples: Examples, step: int) -> list[dict[str, Any]]:
-    return [unanswered(task, example) | {"step": step} for example in _of(task, examples)]
-
-
-def _answer(
-    model: Model,
-    task: Task,
-    asked: Sequence[Question],
-    answers: Sequence[Answers],
-    steps: Sequence[int],
-    size: int,
-    quiet: bool,
-) -> None:
-    """Adds the rows of those questions to each run's `answers` that it does not have, batch by batch."""
-    keys = [same_question(description(task, each.example)) for each in asked]
-    new = [
-        replace(each, adapter=number)
-        for number, held in enumerate(answers)
-        for each, key in zip(asked, keys, strict=True)
-        if key not in held
-    ]
-    with progress(quiet) as bar:
-        shown = bar.add_task(task.name, total=len(new), rate="rows")
-        for part in predict(model, task, new, size) if new else ():
-            for question, row in part:
-                answers[question.adapter][same_question(row)] = row | {"step": steps[question.adapter]}
-            bar.update(shown, advance=len(part))
+def _unanswered(task: Task, examples: Examples, origin: dict[str, Any]) -> list[dict[str, Any]]:
+    return [unanswered(task, example) | origin for example in _of(task, examples)]
 
 
 def _baseline(directory: Path | None) -> report.Report | None:

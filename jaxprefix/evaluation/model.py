@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, text_length
 from jaxprefix.models import decode, score
 from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.decode import Answers, Prompts
 from jaxprefix.models.decoder import Batch
+from jaxprefix.models.sample import Sampling
 from jaxprefix.saved import Saved, read_saved, together
 
 
@@ -32,33 +36,83 @@ class Model:
     several: bool = False
 
     @cached_property
-    def generate(self) -> Any:
-        config, ends = self.base.config, self.base.tokenizer.eos
+    def begin(self) -> Any:
+        """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
 
         @partial(jax.jit, static_argnums=4)
-        def run(params: Any, frozen: Any, batch: Batch, rows: Any, length: int) -> Any:
+        def run(params: Any, frozen: Any, prompts: Prompts, entering: Any, length: int) -> Answers:
+            weights, hooks = self.adapter.bind(params, frozen, rows=entering)
+            return self._pinned(decode.empty(self.base.config, weights, prompts, hooks, length))
+
+        return run
+
+    @cached_property
+    def turn(self) -> Any:
+        """(params, frozen, answers, prompts, adapters of the prompts [R] and of all rows [B], sampling, stopped [B],
+        few, steps) -> answers: ends the stopped rows, lets the prompts enter and goes on, as decode.advance says.
+        """
+        config, ends = self.base.config, self.base.tokenizer.eos
+
+        @partial(jax.jit, static_argnums=6, donate_argnums=2)
+        def run(
+            params: Any,
+            frozen: Any,
+            answers: Answers,
+            prompts: Prompts,
+            entering: Any,
+            rows: Any,
+            sampling: Sampling,
+            stopped: Any,
+            few: Any,
+            steps: Any,
+        ) -> Answers:
+            def enter(answers: Answers) -> Answers:
+                weights, hooks = self.adapter.bind(params, frozen, rows=entering)
+                return decode.enter(config, weights, answers, prompts, hooks, ends, sampling)
+
+            answers = answers.replace(done=answers.done | stopped)  # type: ignore[attr-defined]
+            answers = jax.lax.cond(jnp.any(prompts.source >= 0), enter, lambda answers: answers, answers)
             weights, hooks = self.adapter.bind(params, frozen, rows=rows)
-            return decode.generate(config, weights, batch, hooks, length, ends)
+            return self._pinned(decode.advance(config, weights, answers, hooks, ends, sampling, few, steps))
 
         return run
 
     @cached_property
     def choose(self) -> Any:
+        """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
+
         @jax.jit
-        def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, weights: Any) -> Any:
-            adapted, hooks = self.adapter.bind(params, frozen, rows=rows)
-            return score.choice_logprobs(self.base.config, adapted, batch, hooks, choices, weights)
+        def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
+            weights, hooks = self.adapter.bind(params, frozen, rows=rows)
+            return score.choices(self.base.config, weights, batch, hooks, choices, lengths)
 
         return run
 
     def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
 
+    def _pinned(self, answers: Answers) -> Answers:
+        """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
 
-def open_model(directories: Sequence[Path], mesh: str | None, batch: int) -> tuple[Model, list[Saved]]:
+        Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
+        """
+        whole = self.base.config.kv_heads % self.mesh.shape["model"] == 0
+
+        def pin(leaf: Any) -> Any:
+            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", None, "model")}[leaf.ndim]
+            spec = P(*axes) if whole or leaf.ndim < 5 else P(None, "data")
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(pin, answers)
+
+
+def open_model(
+    directories: Sequence[Path], mesh: str | None, batch: int, max_length: int | None = None
+) -> tuple[Model, list[Saved]]:
     """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and what else the runs say.
 
-    ValueError where several runs cannot share a batch, or the mesh cannot share one among its devices.
+    `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. ValueError where several
+    runs cannot share a batch, or the mesh cannot share one among its devices.
     """
     made = meshes.make(mesh)
     if batch % made.shape["data"]:
@@ -70,6 +124,6 @@ def open_model(directories: Sequence[Path], mesh: str | None, batch: int) -> tup
     runs = [first, *(read_saved(directory, made, first.base) for directory in directories[1:])]
     adapter, params = together(runs)
     base, config = first.base, first.config
-    longest = text_length(base.config, adapter, config.max_length)
+    longest = text_length(base.config, adapter, max_length or config.max_length)
     frozen = load_weights(base, made, config.dtype)
     return Model(base, adapter, params, frozen, made, longest, config.chat, several=len(runs) > 1), runs

@@ -1,16 +1,45 @@
 """Prefill and generation. A prefix is a cache that was trained; here the cache is a prefix that was computed.
 
-Rows are right-padded: new tokens go to the same slots in every row, and each slot carries its own row's position.
+Rows are right-padded, and each slot of the cache carries its own row's position. New tokens go to a ring of slots
+behind the prompts, in all rows to the same slot; a row whose answer has ended is taken by another prompt while the
+others go on.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks, Prefix
+from jaxprefix.models.sample import Sampling, choose
+
+
+@struct.dataclass
+class Answers:
+    """B rows, each somewhere in its answer of at most M tokens; `done` rows wait for another prompt."""
+
+    cache: Prefix  # slots: trained prefix, soft prompt, prompt, and a ring for M - 1 new tokens
+    slot: Int[Array, ""]  # of the ring, where the next token goes
+    last: Int[Array, " B"]  # the newest token, which the cache does not hold yet
+    position: Int[Array, " B"]  # its place in the text
+    tokens: Int[Array, "B M"]  # the answer; behind it stands an end token
+    counts: Int[Array, " B"]
+    seeds: UInt32[Array, " B"]  # of the draws
+    done: Bool[Array, " B"]
+
+
+@struct.dataclass
+class Prompts:
+    """R prompts that enter the batch, and which row takes which: `source` is a prompt's number, or -1."""
+
+    batch: Batch
+    seeds: UInt32[Array, " R"]
+    source: Int[Array, " B"]
 
 
 def prefill(
@@ -54,39 +83,128 @@ def extend(
     return states, memory
 
 
+def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks, length: int) -> Answers:
+    """Rows without a prompt, for prompts of this shape and answers of at most `length` tokens."""
+    like = jax.eval_shape(lambda: prefill(config, frozen, prompts.batch, hooks, length - 1)[2])
+    rows = prompts.source.shape[0]
+
+    def slots(leaf: Any, filling: int) -> Array:
+        return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
+
+    zeros = jnp.zeros(rows, jnp.int32)
+    return Answers(
+        cache=Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER)),
+        slot=jnp.int32(0),
+        last=zeros,
+        position=zeros,
+        tokens=jnp.zeros((rows, length), jnp.int32),
+        counts=zeros,
+        seeds=zeros.astype(jnp.uint32),
+        done=jnp.ones(rows, bool),
+    )
+
+
+def enter(
+    config: DecoderConfig,
+    frozen: Frozen,
+    answers: Answers,
+    prompts: Prompts,
+    hooks: Hooks,
+    ends: tuple[int, ...],
+    sampling: Sampling,
+) -> Answers:
+    """Runs the prompts and gives them the rows that `source` names, each with its first token; the others stay."""
+    length = answers.tokens.shape[1]
+    states, position, cache = prefill(config, frozen, prompts.batch, hooks, length - 1)
+    zeros = jnp.zeros_like(prompts.seeds, jnp.int32)
+    token = choose(decoder.logits(frozen, states), sampling, prompts.seeds, zeros)
+    taken = prompts.source >= 0
+
+    def put(new: Array, old: Array, dim: int = 0) -> Array:
+        fresh = jnp.take(new, jnp.maximum(prompts.source, 0), axis=dim)
+        return jnp.where(taken.reshape(-1, *[1] * (old.ndim - dim - 1)), fresh, old)
+
+    answers = answers.replace(  # type: ignore[attr-defined]
+        cache=jax.tree.map(lambda new, old: put(new, old, 1), cache, answers.cache),
+        position=put(position - 1, answers.position),  # `_write` counts on
+        tokens=put(jnp.full((len(zeros), length), ends[0]), answers.tokens),
+        counts=put(zeros, answers.counts),
+        seeds=put(prompts.seeds, answers.seeds),
+        done=answers.done & ~taken,
+    )
+    return _write(answers, put(token, answers.last), taken, ends)
+
+
+def _write(answers: Answers, token: Array, live: Array, ends: tuple[int, ...]) -> Answers:
+    """Adds a token to the answers of the `live` rows, or ends them."""
+    length = answers.tokens.shape[1]
+    ended = live & jnp.isin(token, jnp.array(ends))
+    grows = live & ~ended
+    here = grows[:, None] & (jnp.arange(length) == answers.counts[:, None])
+    counts = answers.counts + grows
+    return answers.replace(  # type: ignore[attr-defined]
+        last=jnp.where(live, token, answers.last),
+        position=answers.position + live,
+        tokens=jnp.where(here, token[:, None], answers.tokens),
+        counts=counts,
+        done=answers.done | ended | (live & (counts == length)),
+    )
+
+
+def advance(
+    config: DecoderConfig,
+    frozen: Frozen,
+    answers: Answers,
+    hooks: Hooks,
+    ends: tuple[int, ...],
+    sampling: Sampling,
+    few: Int[Array, ""] | int,
+    steps: Int[Array, ""] | int,
+) -> Answers:
+    """Adds tokens until at most `few` rows are not done, or `steps` times."""
+    ring = answers.tokens.shape[1] - 1
+    start = answers.cache.positions.shape[-1] - ring
+
+    def more(carry: tuple[Array, Answers]) -> Array:
+        return (carry[0] < steps) & (jnp.sum(~carry[1].done) > few)
+
+    def step(carry: tuple[Array, Answers]) -> tuple[Array, Answers]:
+        number, answers = carry
+        live = ~answers.done
+        last = Batch(answers.last[:, None], jnp.where(live, answers.position, NEVER)[:, None])
+        states, new = extend(config, frozen, last, answers.cache, hooks)
+        cache = jax.tree.map(
+            lambda slots, one: jax.lax.dynamic_update_slice_in_dim(slots, one, start + answers.slot, axis=2),
+            answers.cache,
+            new,
+        )
+        answers = answers.replace(cache=cache, slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
+        token = choose(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
+        return number + 1, _write(answers, token, live, ends)
+
+    if not ring:  # answers of one token, which `enter` has given
+        return answers
+    return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]
+
+
 def generate(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, length: int, ends: tuple[int, ...]
+    config: DecoderConfig,
+    frozen: Frozen,
+    batch: Batch,
+    hooks: Hooks,
+    length: int,
+    ends: tuple[int, ...],
+    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    seeds: UInt32[Array, " B"] | None = None,
 ) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
-    """Greedy continuation by at most `length` tokens: the tokens, and how many of a row's stand before its end token.
+    """Continues every row by at most `length` tokens: the tokens, and how many of a row's stand before its end token.
 
     The loop ends when every row has met one of `ends`.
     """
     rows = batch.tokens.shape[0]
-    state, position, cache = prefill(config, frozen, batch, hooks, room=length - 1)
-    start = cache.positions.shape[-1] - (length - 1)
-    stops = jnp.array(ends)
-
-    def choose(state: Array) -> Array:
-        return jnp.argmax(decoder.logits(frozen, state), axis=-1).astype(jnp.int32)
-
-    def write(index: Array, tokens: Array, counts: Array, done: Array, token: Array) -> tuple[Array, Array, Array]:
-        done = done | jnp.isin(token, stops)
-        return tokens.at[:, index].set(jnp.where(done, stops[0], token)), counts + ~done, done
-
-    def more(carry: tuple) -> Array:
-        index, _, done = carry[0], carry[1], carry[4]
-        return (index < length) & ~jnp.all(done)
-
-    def body(carry: tuple) -> tuple:
-        index, cache, tokens, counts, done, position = carry
-        last = Batch(jax.lax.dynamic_slice_in_dim(tokens, index - 1, 1, axis=1), position[:, None])
-        states, new = extend(config, frozen, last, cache, hooks)
-        cache = jax.tree.map(
-            lambda slots, slot: jax.lax.dynamic_update_slice_in_dim(slots, slot, start + index - 1, axis=2), cache, new
-        )
-        return index + 1, cache, *write(index, tokens, counts, done, choose(states[:, -1])), position + 1
-
-    empty = (jnp.full((rows, length), stops[0]), jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool))
-    first = write(jnp.int32(0), *empty, choose(state))
-    final = jax.lax.while_loop(more, body, (jnp.int32(1), cache, *first, position))
-    return final[2], final[3]
+    seeds = jnp.zeros(rows, jnp.uint32) if seeds is None else seeds
+    prompts = Prompts(batch, seeds, jnp.arange(rows))
+    answers = empty(config, frozen, prompts, hooks, length)
+    answers = enter(config, frozen, answers, prompts, hooks, ends, sampling)
+    answers = advance(config, frozen, answers, hooks, ends, sampling, few=0, steps=length)
+    return answers.tokens, answers.counts

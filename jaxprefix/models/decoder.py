@@ -244,18 +244,37 @@ def token_logprobs(
 
     No [B, T, V] array exists, forward or backward: each chunk's logits are computed again for its gradient.
     """
-    rows, learnt = at.shape
+    return _at_positions(frozen, states, at, targets, _logprob)
+
+
+def token_scores(
+    frozen: Frozen, states: Float[Array, "B T D"], at: Int[Array, "B M"], targets: Int[Array, "B M"]
+) -> tuple[Float[Array, "B M"], Float[Array, "B M"]]:
+    """`token_logprobs`, and beside each the log p of the likeliest token there."""
+
+    def read(scores: Array, targets: Array) -> tuple[Array, Array]:
+        return _logprob(scores, targets), jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1)
+
+    return _at_positions(frozen, states, at, targets, read)
+
+
+def _logprob(scores: Array, targets: Array) -> Array:
+    chosen = jnp.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(scores, axis=-1)
+
+
+def _at_positions(frozen: Frozen, states: Array, at: Array, targets: Array, read: Callable) -> Any:
+    """`read(logits [B, m, V], targets [B, m])` for all M positions, m at a time; what it returns is joined again."""
+    rows, count = at.shape
     states = jnp.take_along_axis(states, at[..., None], axis=1)
-    chunk = max(m for m in range(1, learnt + 1) if learnt % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
+    chunk = max(m for m in range(1, count + 1) if count % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
 
     @jax.checkpoint
-    def read(slices: tuple[Array, Array]) -> Array:
-        scores = logits(frozen, slices[0])
-        chosen = jnp.take_along_axis(scores, slices[1][..., None], axis=-1)[..., 0]
-        return chosen - jax.nn.logsumexp(scores, axis=-1)
+    def part(slices: tuple[Array, Array]) -> Any:
+        return read(logits(frozen, slices[0]), slices[1])
 
     def split(leaf: Array) -> Array:
         return jnp.moveaxis(leaf.reshape(rows, -1, chunk, *leaf.shape[2:]), 1, 0)
 
-    pieces = jax.lax.map(read, (split(states), split(targets)))
-    return jnp.moveaxis(pieces, 0, 1).reshape(rows, learnt)
+    pieces = jax.lax.map(part, (split(states), split(targets)))
+    return jax.tree.map(lambda piece: jnp.moveaxis(piece, 0, 1).reshape(rows, count), pieces)

@@ -24,7 +24,7 @@ MISTRAL = DecoderConfig.parse(
 LENGTHS, NEW, END = (12, 7, 1), 10, 96
 SPACE = max(LENGTHS) + NEW
 GENERATE = jax.jit(decode.generate, static_argnums=(0, 4, 5), compiler_options=tiny.FAST)
-CHOICES = jax.jit(score.choice_logprobs, static_argnums=0, compiler_options=tiny.FAST)
+CHOICES = jax.jit(score.choices, static_argnums=0, compiler_options=tiny.FAST)
 
 
 def weights(config: DecoderConfig) -> Any:
@@ -111,31 +111,38 @@ def test_generation_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
 
 
 def draw_choices(longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Four choices `[C, B, M]` of 1 to `longest` tokens for each prompt, and where they are real."""
+    """Four choices `[C, B, M]` of 1 to `longest` tokens for each prompt, and how many are real, `[C, B]`."""
     random = np.random.default_rng(1)
     lengths = random.integers(1, longest + 1, (4, len(PROMPTS)))
     lengths[:, 0] = [min(number, longest) for number in (1, 2, 3, 4)]
-    return random.integers(2, 90, (4, len(PROMPTS), longest)), np.arange(longest) < lengths[..., None]
+    return random.integers(2, 90, (4, len(PROMPTS), longest)), lengths
 
 
-def logprobs(config: DecoderConfig, frozen: Any, hooks: Hooks, longest: int) -> np.ndarray:
-    tokens, real = draw_choices(longest)
-    return np.asarray(
-        CHOICES(config, frozen, batch(), hooks, jnp.array(tokens, jnp.int32), jnp.array(real, jnp.float32))
-    )
+def scores(
+    config: DecoderConfig, frozen: Any, hooks: Hooks, tokens: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = jnp.array(tokens, jnp.int32), jnp.array(lengths, jnp.int32)
+    return jax.device_get(CHOICES(config, frozen, batch(), hooks, *rows))
 
 
 def assert_choices(case: tuple[DecoderConfig, Any, Hooks], longest: int) -> None:
-    """Each sum equals log-softmax of the full logits of prompt and choice."""
+    """Each sum equals log-softmax of the full logits of prompt and choice; greedy choices are told from others."""
     config, frozen, hooks = case
-    run, (tokens, real) = whole_logits(config, frozen, hooks), draw_choices(longest)
-    found = logprobs(config, frozen, hooks, longest)
+    run, (tokens, lengths) = whole_logits(config, frozen, hooks), draw_choices(longest)
+    for row, prompt in enumerate(PROMPTS):  # the second choice is the likeliest continuation, the third so but its end
+        for choice in (1, 2):
+            for place in range(lengths[choice, row]):
+                tokens[choice, row, place] = run([*prompt, *tokens[choice, row, :place]])[-1].argmax()
+        tokens[2, row, lengths[2, row] - 1] = 0
+    found, greedy = scores(config, frozen, hooks, tokens, lengths)
     for choice, row in np.ndindex(*found.shape):
-        answer, prompt = tokens[choice, row][real[choice, row]], PROMPTS[row]
-        scores = run([*prompt, *answer]).astype(np.float64)[len(prompt) - 1 : -1]
-        each = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+        answer, prompt = tokens[choice, row][: lengths[choice, row]], PROMPTS[row]
+        logits = run([*prompt, *answer]).astype(np.float64)[len(prompt) - 1 : -1]
+        each = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected = sum(line[token] for line, token in zip(each, answer, strict=True))
         assert float(found[choice, row]) == pytest.approx(expected, abs=2e-5), f"choice {choice}, row {row}"
+        assert greedy[choice, row] == all(each.argmax(-1) == answer)
+    assert greedy[1].all() and not greedy[2:].any()
 
 
 def test_choices_over_a_shared_prompt(case: tuple[DecoderConfig, Any, Hooks]):
@@ -165,9 +172,11 @@ def test_one_batch_of_several_adapters(name: str):
     alone = [adapter.bind(params, frozen)[1] for params in several]
     tokens, _ = jax.device_get(GENERATE(LLAMA, frozen, batch(), mixed, NEW, (END,)))
     texts = [jax.device_get(GENERATE(LLAMA, frozen, batch(), hooks, NEW, (END,)))[0] for hooks in alone]
-    found, scores = logprobs(LLAMA, frozen, mixed, 4), [logprobs(LLAMA, frozen, hooks, 4) for hooks in alone]
+    drawn = draw_choices(4)
+    found = scores(LLAMA, frozen, mixed, *drawn)[0]
+    each = [scores(LLAMA, frozen, hooks, *drawn)[0] for hooks in alone]
     for row, chosen in enumerate(rows):
         assert np.array_equal(tokens[row], texts[chosen][row])
-        np.testing.assert_allclose(found[:, row], scores[chosen][:, row], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(found[:, row], each[chosen][:, row], rtol=0, atol=2e-5)
         for other in {0, 1, 2} - {chosen}:
             assert not np.array_equal(tokens[row], texts[other][row])

@@ -1,0 +1,95 @@
+"""Examples in, rows of predictions.jsonl out: the engine asked for a task, and its answers scored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxprefix.encoding import encode
+from jaxprefix.evaluation import engine
+from jaxprefix.evaluation.engine import Asked, Part, Scores
+from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.predictions import description
+from jaxprefix.models.sample import Sampling
+from jaxprefix.tasks.task import Example, Task
+from jaxprefix.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Question:
+    """An example and its ids, its context perhaps cut to fit."""
+
+    example: Example
+    asked: Asked
+    cut: bool
+
+
+def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
+    """The examples that fit the model's length, if need be with a shorter context.
+
+    ValueError for a choice that has no token.
+    """
+    found, tokenizer = [], model.base.tokenizer
+    for example in examples:
+        choices = choice_ids(tokenizer, example)
+        # Without a context nothing can be cut: what training would accept is asked.
+        room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
+        if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
+            found.append(Question(example, Asked(encoded.prompt, choices), encoded.cut))
+    return found
+
+
+def choice_ids(tokenizer: Tokenizer, example: Example) -> tuple[list[int], ...]:
+    """The choices' ids, with the end token only where one choice is the beginning of another and needs it."""
+    whole = [tokenizer.response_ids(choice) for choice in example.choices]
+    bare = [ids[:-1] for ids in whole]
+    for choice, ids in zip(example.choices, bare, strict=True):
+        if not ids:
+            where = f"question {example.id!r} ({example.language})"
+            raise ValueError(f"{where}: choice {choice!r} has no token in the model's tokenizer; expected some text")
+    begins = any(
+        one == other[: len(one)] for place, one in enumerate(bare) for other in bare[:place] + bare[place + 1 :]
+    )
+    return tuple(whole if begins else bare)
+
+
+def predict(
+    model: Model,
+    task: Task,
+    asked: Sequence[tuple[Question, Asked]],
+    size: int,
+    sampling: Sampling,
+    parts: Sequence[Part],
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """(place in `asked`, its row), as answers come, of those `parts` of `engine.plan` that are wanted."""
+    ids = [each for _, each in asked]
+    if task.max_new_tokens:
+        for answered in engine.generate(model, ids, size, task.max_new_tokens, sampling, task.stop, parts):
+            yield [(place, _generated(task, asked[place][0].example, text)) for place, text in answered]
+        return
+    for scored in engine.score(model, ids, size, parts):
+        yield [(place, _chosen(task, *asked[place], scores)) for place, scores in scored]
+
+
+def _generated(task: Task, example: Example, text: str) -> dict[str, Any]:
+    answer = task.answer(text)
+    scores = task.score(answer, example)
+    found = {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
+    return description(task, example) | found
+
+
+def _chosen(task: Task, question: Question, asked: Asked, scores: Scores) -> dict[str, Any]:
+    """The likeliest choice, and beside its scores those of the likeliest a token."""
+    example = question.example
+    sums, lengths = np.array(scores.logprobs), np.array([len(ids) for ids in asked.choices])
+    likeliest, a_token = (example.choices[int(np.argmax(values))] for values in (sums, sums / lengths))
+    by_token = {f"{name}_norm": value for name, value in task.score(a_token, example).items()}
+    found = {
+        "prediction": likeliest,
+        "scores": task.score(likeliest, example) | by_token,
+        "parse_failure": False,
+        "logprobs": [round(value, 5) for value in scores.logprobs],
+        "lengths": lengths.tolist(),
+    }
+    return description(task, example) | found

@@ -1,0 +1,62 @@
+"""The next token: the likeliest, or drawn with temperature, top-k and top-p (nucleus, arXiv:1904.09751), in that order.
+
+A draw depends on the row's own seed and on how many tokens it has, never on the batch that the row stands in.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen; temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_k: int = 0  # draw among so many of the likeliest; 0 is all
+    top_p: float = 1.0  # draw among the likeliest that hold this share together
+    seed: int = field(default=0, compare=False)  # of the rows' own seeds; what is compiled does not depend on it
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
+        if self.top_k < 0:
+            raise ValueError(f"top-k is {self.top_k}; expected 0 (all tokens) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top-p is {self.top_p}; expected a share above 0, at most 1")
+        if not self.temperature and (self.top_k or self.top_p < 1):
+            given = f"top-k is {self.top_k} and top-p {self.top_p} at temperature 0, which takes the likeliest token"
+            raise ValueError(f"{given}; give a temperature above 0, or leave them out")
+
+    def __str__(self) -> str:
+        if not self.temperature:
+            return "greedy"
+        return f"temperature {self.temperature:g}, top-k {self.top_k}, top-p {self.top_p:g}, seed {self.seed}"
+
+
+def choose(
+    logits: Float[Array, "B V"], sampling: Sampling, seeds: UInt32[Array, " B"], counts: Int[Array, " B"]
+) -> Int[Array, " B"]:
+    """The next token of each row, its `counts`-th."""
+    if not sampling.temperature:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    keys = jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
+    return jnp.argmax(kept(logits / sampling.temperature, sampling) + noise, axis=-1).astype(jnp.int32)
+
+
+def kept(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+    """The logits, -inf at tokens that may not be drawn."""
+    size = logits.shape[-1]
+    if 0 < sampling.top_k < size:
+        least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if sampling.top_p == 1:
+        return logits
+    # A token stays while the likelier ones hold less than the share: thus the first one always does.
+    order = jnp.argsort(-logits, axis=-1)
+    shares = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
+    stays = jnp.cumsum(shares, axis=-1) - shares < sampling.top_p
+    return jnp.where(jnp.take_along_axis(stays, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
