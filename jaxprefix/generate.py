@@ -1,6 +1,9 @@
-"""python -m jaxprefix.generate RUN "prompt": what an adapted model answers."""
+"""python -m jaxprefix.generate RUN "prompt": what an adapted model answers, as it writes it."""
 
+import json
+import os
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,49 +12,150 @@ import tyro
 
 from jaxprefix import mesh, terminal
 from jaxprefix.directory import run_directories
-from jaxprefix.evaluation.ask import answers
-from jaxprefix.evaluation.model import open_model
+from jaxprefix.evaluation.ask import answers, stream
+from jaxprefix.evaluation.model import Model, open_model
+from jaxprefix.models.sample import Sampling
+from jaxprefix.rowfiles import read_rows
 
 
 @dataclass(frozen=True)
 class Command:
-    """Answers prompts with a trained run, greedily; or with several, in the same batches."""
+    """Answers prompts with a trained run; or with several, in the same batches."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
     """The run directory that training printed; several, comma-separated, answer every prompt in turn."""
     prompt: tyro.conf.Positional[str | None] = None
-    """Left out, every line of standard input is one."""
+    """Left out, you are asked for prompts; where standard input is no terminal, every line of it is one."""
+    file: Path | None = None
+    """A file of prompts: a text with one a line, or rows with "prompt" (.jsonl, .json, .csv, .parquet)."""
+    output: Path | None = None
+    """A new file for the answers: rows {"run", "prompt", "answer"} (.jsonl); left out, they are printed."""
     max_new_tokens: int = 64
     """The longest answer, in tokens."""
+    temperature: float = 0.0
+    """Draw tokens at this temperature; 0 takes the likeliest."""
+    top_k: int = 0
+    """Draw among so many of the likeliest tokens; 0 is all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that hold this share together."""
+    seed: int = 0
+    """Of the draws."""
+    stop: tuple[str, ...] = ()
+    r"""Texts that end an answer and are no part of it; \n is a new line."""
     batch: int = 8
     """Prompts at a time."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """Where to run."""
 
+    def check(self) -> None:
+        """ValueError, in one line, for settings that cannot be or that contradict each other."""
+        for name in ("max_new_tokens", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+        if self.prompt is not None and self.file:
+            raise ValueError(f"a prompt and --file {self.file} both say what to ask; give one")
+        if self.output and self.output.exists():
+            raise ValueError(f"--output {self.output} is there already; give a new file")
+        if self.output and not os.access(self.output.absolute().parent, os.W_OK):
+            raise ValueError(f"--output {self.output}: there is no directory to write it to; make it first")
+        if "" in self.stop:
+            raise ValueError("--stop has an empty text, which would end every answer; leave it out")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the tokens are chosen."""
+        return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The texts of --stop as they stand in answers."""
+        return tuple(text.replace("\\n", "\n") for text in self.stop)
+
 
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate")
-    for name in ("max_new_tokens", "batch"):
-        if getattr(command, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(command, name)}; expected at least 1")
+    command.check()
+    command.sampling  # noqa: B018 - refuses draws that cannot be
     directories = run_directories(command.run)
     mesh.prepare(None, command.platform)
-    prompts = [command.prompt] if command.prompt is not None else [line for line in sys.stdin if line.strip()]
-    if not prompts:
-        raise ValueError('no prompt; expected RUN "prompt", or prompts on standard input, one a line')
-    for line in lines(command, directories, prompts):
-        print(line)
-
-
-def lines(command: Command, directories: list[Path], prompts: list[str]) -> list[str]:
-    """An answer a line, in the prompts' order; of several runs, each with its run's name before it."""
+    asked = _prompts(command)
     model, _ = open_model(directories, "1x1", command.batch)
-    asked = [prompt for prompt in prompts for _ in directories]
-    runs = list(range(len(directories))) * len(prompts)
-    found = answers(model, asked, runs, command.max_new_tokens, command.batch)
-    if len(directories) == 1:
-        return found
-    return [f"{directories[run]}: {answer}" for run, answer in zip(runs, found, strict=True)]
+    if asked is None or (command.prompt is not None and not command.output):
+        converse(command, directories, model, _typed() if asked is None else asked)
+    else:
+        answer(command, directories, model, asked)
+
+
+def _prompts(command: Command) -> list[str] | None:
+    """What is asked, None where a person at a terminal is still to say it."""
+    if command.prompt is not None:
+        return [command.prompt]
+    if command.file and command.file.suffix.lower() in (".jsonl", ".json", ".csv", ".parquet"):
+        rows = read_rows(command.file)
+        for row in rows:
+            if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+                raise ValueError(f'{row.where}: "prompt" is {row.get("prompt")!r}; expected text')
+        return [row["prompt"] for row in rows]
+    if command.file is None and sys.stdin.isatty() and not command.output:
+        return None
+    found = [line.rstrip("\r\n") for line in _lines(command.file) if line.strip()]
+    if not found:
+        place = command.file or "standard input"
+        raise ValueError(f'no prompt in {place}; expected RUN "prompt", --file FILE, or prompts one a line')
+    return found
+
+
+def _lines(file: Path | None) -> Iterable[str]:
+    if file is None:
+        return sys.stdin
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"--file {file} cannot be read as text: {type(error).__name__}; give a file of prompts"
+        ) from None
+
+
+def _typed() -> Iterator[str]:
+    """Prompts as a person types them, until the end of input."""
+    print("a prompt a line; Ctrl-D ends", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if line.strip():
+            yield line
+
+
+def converse(command: Command, directories: Sequence[Path], model: Model, prompts: Iterable[str]) -> None:
+    """Answers prompt by prompt, each answer printed piece by piece."""
+    for prompt in prompts:
+        for number, directory in enumerate(directories):
+            if len(directories) > 1:
+                print(f"{directory}: ", end="", flush=True)
+            for piece in stream(model, prompt, number, command.max_new_tokens, command.sampling, command.ends):
+                print(piece, end="", flush=True)
+            print()
+
+
+def answer(command: Command, directories: Sequence[Path], model: Model, prompts: Sequence[str]) -> None:
+    """Answers all prompts in shared batches, in their order: an answer a line, or a row of --output."""
+    asked = [(prompt, run) for prompt in prompts for run in range(len(directories))]
+    texts, runs = [prompt for prompt, _ in asked], [run for _, run in asked]
+    found = answers(model, texts, runs, command.max_new_tokens, command.batch, command.sampling, command.ends)
+    if command.output:
+        rows = [
+            {"run": str(directories[run]), "prompt": prompt, "answer": text}
+            for (prompt, run), text in zip(asked, found, strict=True)
+        ]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        command.output.write_text(text, encoding="utf-8")
+        print(f"{len(rows)} answers: {command.output}")
+        return
+    for run, text in zip(runs, found, strict=True):
+        print(text if len(directories) == 1 else f"{directories[run]}: {text}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,6 @@
 """Models and rows from the Hugging Face hub, a local mirror of it, or a file: found, or refused in one line."""
 
-import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
@@ -16,6 +12,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx, validate_repo_id
+
+from jaxprefix.rowfiles import ENDINGS, Rows, one_line, placed, read_rows
 
 MODEL_FILES = (
     "config.json",
@@ -30,12 +28,9 @@ MODEL_FILES = (
 )
 # Sub-folders ("original/", "onnx/") and Mistral's consolidated file hold the same weights once more.
 NOT_MODEL_FILES = ("*/*", "consolidated*")
-ENDINGS = ("jsonl", "json", "parquet", "csv")
 # The hub's client waits without end for a silent server and `datasets` retries for 23 seconds: ask once first, briefly.
 PROBE_SECONDS = 5.0
 UNREACHABLE = (httpx.TransportError, OfflineModeIsEnabled)
-
-Rows = list[dict[str, Any]]
 
 
 def model_directory(name: str) -> Path:
@@ -109,12 +104,8 @@ def _why(error: Exception, url: str) -> str:
     if isinstance(error, RepositoryNotFoundError):
         return "the hub knows no such name, or it is private; check the name, or log in with `hf auth login`"
     if isinstance(error, UNREACHABLE):
-        return f"the hub cannot be reached ({type(error).__name__}: {_one_line(error)}), and it is not in the cache"
-    return f"{type(error).__name__}: {_one_line(error)}"
-
-
-def _one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return f"the hub cannot be reached ({type(error).__name__}: {one_line(error)}), and it is not in the cache"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def dataset_rows(dataset: str, config: str, split: str, revision: str | None, data: Path | None) -> Rows:
@@ -156,7 +147,8 @@ def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Ro
     offline = datasets.config.HF_HUB_OFFLINE
     try:
         datasets.config.HF_HUB_OFFLINE = offline or problem is not None  # then it asks its cache alone, at once
-        return datasets.load_dataset(dataset, config, split=split, revision=revision).to_list()
+        rows = datasets.load_dataset(dataset, config, split=split, revision=revision).to_list()
+        return placed(rows, f"{dataset}, config {config}, split {split}")
     except (datasets.exceptions.DatasetsError, httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
         why = _why(problem or error, f"https://huggingface.co/datasets/{dataset}")
         raise ValueError(
@@ -165,86 +157,3 @@ def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Ro
         ) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-
-
-def read_rows(path: Path) -> Rows:
-    """The rows of a .jsonl, .json (a list of objects), .parquet or .csv (with a header) file; a BOM is tolerated.
-
-    Raises:
-        ValueError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
-    """
-    readers: dict[str, Callable[[Path], Rows]] = {
-        ".jsonl": _jsonl,
-        ".json": _json,
-        ".parquet": _parquet,
-        ".csv": _csv,
-    }
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
-    rows = readers[path.suffix.lower()](path)
-    if not rows:
-        raise ValueError(f"{path}: no rows in it")
-    return rows
-
-
-def _jsonl(path: Path) -> Rows:
-    rows = []
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            rows.append(_object(line, f"{path}:{number}"))
-    return rows
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
-        raise ValueError(f"{where}: not a JSON object: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object: {_clip(row)}")
-    return row
-
-
-def _clip(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _json(path: Path) -> Rows:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{path}: not a JSON list of objects: {_clip(rows)}")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}: row {number} is not a JSON object: {_clip(row)}")
-    return rows
-
-
-def _csv(path: Path) -> Rows:
-    rows: Rows = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                if None in row or None in row.values():  # more, or fewer, cells than the header
-                    columns = len(reader.fieldnames or ())
-                    raise ValueError(f"{path}:{reader.line_num}: not {columns} columns, as the header has")
-                rows.append(row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    return rows
-
-
-def _parquet(path: Path) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a Parquet file: {_one_line(error)}") from error

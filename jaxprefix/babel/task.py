@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from jaxprefix.babel.world import LANGUAGES, SPLITS, lessons, rows
-from jaxprefix.tasks.metrics import score_generated
-from jaxprefix.tasks.task import Example, Row, Task, check_languages, text_of
+from jaxprefix.tasks.fields import text_of
+from jaxprefix.tasks.metrics import first_line, score_generated
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
 ROWS = {"train": 2000, "validation": 200, "test": 100}
 """Rows a language in each split; ids agree across languages."""
@@ -46,6 +47,7 @@ BABEL_QA = Task(
     metrics=("f1", "em"),
     score=score_generated,
     max_new_tokens=16,
+    answer=first_line,
     evaluated_on=("babel-qa",),
     leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
     note="A toy world: its figures say nothing about the real languages. F1 counts words between spaces, "

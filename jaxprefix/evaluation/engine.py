@@ -18,7 +18,7 @@ from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.models.sample import Sampling
 
-SHARES = (0.5, 0.9, 1.0)  # lengths are padded to the next of these quantiles: three shapes, not one a length
+SHARES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
 ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
 GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
 ENTERING = 8  # an eighth of the batch enters at a time: a larger share waits longer, a smaller one is prefilled slowly
@@ -55,31 +55,27 @@ class Part:
 
 
 def plan(asked: Sequence[Asked], size: int) -> list[Part]:
-    """Parts of like shape, short prompts first: a batch of `size` rows of choices, or several of generated answers."""
-    if not asked:
-        return []
-    times = _edges([len(each.prompt) for each in asked], ROUNDED)
-    widths = _edges([max(map(len, each.choices), default=0) for each in asked])
-    shaped: dict[tuple[int, int, int], list[int]] = {}
-    for place, each in enumerate(asked):
-        width = _fitting(widths, max(map(len, each.choices), default=0))
-        shaped.setdefault((_fitting(times, len(each.prompt)), len(each.choices), width), []).append(place)
+    """Parts of like shape, long prompts first: a batch of `size` rows of choices, or several of generated answers."""
     parts = []
-    for time, count, width in sorted(shaped):
-        places = sorted(shaped[time, count, width], key=lambda place: len(asked[place].prompt))
+    for count in sorted({len(each.choices) for each in asked}):
+        places = [place for place, each in enumerate(asked) if len(each.choices) == count]
+        widest = {place: max(map(len, asked[place].choices), default=0) for place in places}
+        widths = sorted({int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *SHARES)})
         step = size if count else size * GENERATED_TOGETHER
-        parts += [
-            Part(tuple(places[start : start + step]), time, count, width) for start in range(0, len(places), step)
-        ]
+        for group in _groups(sorted(places, key=lambda place: -len(asked[place].prompt)), size):
+            time = -(-len(asked[group[0]].prompt) // ROUNDED) * ROUNDED
+            group = sorted(group, key=lambda place: (widest[place], len(asked[place].prompt)))
+            for start in range(0, len(group), step):
+                part = tuple(group[start : start + step])
+                width = next(width for width in widths if width >= widest[part[-1]])
+                parts.append(Part(part, time, count, width))
     return parts
 
 
-def _edges(lengths: Sequence[int], rounded: int = 1) -> list[int]:
-    return sorted({-(-int(np.quantile(lengths, share, method="higher")) // rounded) * rounded for share in SHARES})
-
-
-def _fitting(edges: Sequence[int], length: int) -> int:
-    return next(edge for edge in edges if length <= edge)
+def _groups(places: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Cuts at the quantiles, but only where whole batches end: a batch that is half empty costs a whole one."""
+    cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in SHARES})
+    return [places[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]
 
 
 def score(

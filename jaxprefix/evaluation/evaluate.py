@@ -127,24 +127,28 @@ def _report(
     rows = others + [answers.get(key, row) for key, row in empty.items()]
     shown = {same_question(row) for row in rows}
     write(directory, rows + [row for key, row in answers.items() if key not in shown])
-    found = build(run.config, run.described["source"], rows)
-    notes = {task.name: task.note for task in (*tasks.TASKS, *chosen) if task.note}
-    report.write(found, notes, directory, baseline)
-    pictures.bars(found, directory / "report.png", baseline)
-    console = Console()
-    for table in report.table(found, baseline):
-        console.print(table)
-    print(f"report: {directory / 'report.md'} · picture: {directory / 'report.png'}")
+    known = {task.name: task for task in (*tasks.TASKS, *chosen)}
+    found, statistics = build(run.config, run.described["source"], rows, known)
+    notes = {name: task.note for name, task in known.items() if task.note}
+    report.write(found, notes, directory, baseline, statistics)
+    drawn = pictures.draw(found, statistics, directory, baseline)
+    Console().print(*report.table(found, baseline, statistics))
+    print(f"report: {directory / 'report.md'} · pictures: {', '.join(map(str, drawn))} (and .svg)")
     return found
 
 
-def build(config: RunConfig, source: str, rows: Sequence[dict[str, Any]]) -> report.Report:
-    """The report of these prediction rows; `source` is the language that was trained."""
-    summaries = {}
+def build(
+    config: RunConfig, source: str, rows: Sequence[dict[str, Any]], known: Mapping[str, Task]
+) -> tuple[report.Report, report.Statistics]:
+    """The report of these prediction rows and its intervals; `source` is the language that was trained."""
+    summaries, measured = {}, {}
     for name in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == name]
-        summaries[name] = report.summarise(own, list(own[0]["scores"]), source)
-    return report.build(config.model or "embedded", config.method, source, summaries)
+        corpus = known[name].corpus if name in known else None
+        summary = report.summarise(own, list(own[0]["scores"]), source, corpus)
+        summaries[name] = summary
+        measured[name] = report.measure(own, summary, whole=summary["metrics"] if corpus else ())
+    return report.build(config.model or "embedded", config.method, source, summaries), report.build_statistics(measured)
 
 
 def _same_tasks(configs: Sequence[RunConfig], settings: Evaluation) -> list[Task]:
@@ -189,6 +193,8 @@ def _examples(task: Task, language: str, settings: Evaluation, config: RunConfig
 def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
     mine = _of(task, examples)
+    if not mine:
+        raise ValueError(f"task {task.name}: no row of the split {task.split} has an answer; choose other rows")
     asked = questions(model, task, mine)
     cut, long = sum(each.cut for each in asked), len(mine) - len(asked)
     if cut or long:

@@ -22,8 +22,9 @@ Answers = dict[tuple, dict[str, Any]]  # rows by what they answer
 
 def unanswered(task: Task, example: Example) -> dict[str, Any]:
     """The row of a question that does not fit: wrong, because leaving it out would flatter languages of many tokens."""
-    zero = dict.fromkeys(task.metrics, 0.0)
-    return description(task, example) | {"prediction": "", "scores": zero, "parse_failure": True}
+    norms = () if task.max_new_tokens else tuple(f"{name}_norm" for name in task.metrics)
+    zero = dict.fromkeys((*task.metrics, *norms), 0.0)
+    return description(task, example) | {"prediction": "", "answer": "", "scores": zero, "parse_failure": True}
 
 
 def description(task: Task, example: Example) -> dict[str, Any]:

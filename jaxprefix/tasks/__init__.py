@@ -1,13 +1,35 @@
 """The benchmarks, one file each, and the way to one by its name."""
 
+from jaxprefix.tasks.belebele import BELEBELE
+from jaxprefix.tasks.belebele_mix import BELEBELE_MIX
+from jaxprefix.tasks.flores import FLORES
+from jaxprefix.tasks.gsm8k import GSM8K
+from jaxprefix.tasks.mgsm import MGSM
+from jaxprefix.tasks.mlqa import MLQA
 from jaxprefix.tasks.mnli import MNLI
 from jaxprefix.tasks.squad import SQUAD
 from jaxprefix.tasks.task import Task
 from jaxprefix.tasks.tydiqa import TYDIQA
+from jaxprefix.tasks.xcopa import XCOPA
+from jaxprefix.tasks.xlsum import XLSUM
 from jaxprefix.tasks.xnli import XNLI
 from jaxprefix.tasks.xquad import XQUAD
 
-TASKS = (SQUAD, TYDIQA, XQUAD, MNLI, XNLI)
+TASKS = (
+    SQUAD,
+    TYDIQA,
+    MNLI,
+    BELEBELE_MIX,
+    GSM8K,
+    XQUAD,
+    XNLI,
+    BELEBELE,
+    MGSM,
+    XCOPA,
+    MLQA,
+    XLSUM,
+    FLORES,
+)
 
 
 def _known() -> dict[str, Task]:
@@ -20,6 +42,11 @@ def _known() -> dict[str, Task]:
 def names() -> tuple[str, ...]:
     """The names of all tasks."""
     return tuple(_known())
+
+
+def training() -> tuple[str, ...]:
+    """The names of the benchmarks that can be trained on."""
+    return tuple(task.name for task in TASKS if task.evaluated_on)
 
 
 def find(name: str) -> Task:

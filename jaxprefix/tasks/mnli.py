@@ -4,9 +4,10 @@ import random
 from pathlib import Path
 
 from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.fields import numbered
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import premise_hypothesis
-from jaxprefix.tasks.task import Row, Task, check_languages, numbered
+from jaxprefix.tasks.task import Row, Task, check_languages
 
 # https://huggingface.co/datasets/nyu-mll/multi_nli
 REVISION = "da70db2af9d09693783c3320c4249840212ee221"

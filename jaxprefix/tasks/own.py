@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.hub import read_rows
+from jaxprefix.rowfiles import Row as PlacedRow
+from jaxprefix.rowfiles import read_rows
+from jaxprefix.tasks.fields import wrong
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
@@ -18,11 +20,11 @@ def own_rows_task(path: Path) -> Task:
     Rows with choices are scored by the likeliest one, rows without by the generated text: a file holds one kind.
     A row without a language is English, and its id is its number.
     """
-    rows = [_checked(row, path, number) for number, row in enumerate(read_rows(path), start=1)]
+    rows = [_checked(row, number) for number, row in enumerate(read_rows(path), start=1)]
     by_choice = bool(rows[0]["choices"])
-    for number, row in enumerate(rows, start=1):
+    for row in rows:
         if bool(row["choices"]) != by_choice:
-            raise _fault(path, number, '"choices" must stand in every row or in none; row 1 has it otherwise')
+            raise wrong(row, '"choices" must stand in every row or in none; row 1 has it otherwise')
     longest = max(len(row["response"].encode()) for row in rows)
     cut = not by_choice and any("\n" in row["response"] for row in rows)
 
@@ -41,17 +43,11 @@ def own_rows_task(path: Path) -> Task:
         metrics=("accuracy",) if by_choice else ("f1", "em"),
         score=score_choice if by_choice else score_generated,
         max_new_tokens=0 if by_choice else min(max(longest, SHORTEST_ANSWER), LONGEST_ANSWER),
+        answer=str if by_choice else first_line,
+        train_split=SPLIT,
         note="Some responses have several lines; only their first lines are compared." if cut else "",
     )
     return task
-
-
-def _fault(path: Path, number: int, message: str) -> ValueError:
-    """Names the line where that counts as a row's number does not: blank lines of a .jsonl file are no rows."""
-    if path.suffix.lower() != ".jsonl":
-        return ValueError(f"{path}: row {number}: {message}")
-    lines = [place for place, line in enumerate(path.read_bytes().split(b"\n"), start=1) if line.strip()]
-    return ValueError(f"{path}:{lines[number - 1]}: {message}")
 
 
 def prompt_end(prompt: str) -> str:
@@ -59,30 +55,31 @@ def prompt_end(prompt: str) -> str:
     return prompt.removesuffix("\n") + "\n"
 
 
-def _checked(row: Row, path: Path, number: int) -> Row:
+def _checked(row: PlacedRow, number: int) -> Row:
     """The row with all its columns, each of its type; `number` counts from 1."""
     # A column that other rows fill is None in a Parquet file and "" in a CSV file.
     present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
     for column in ("prompt", "response", "language"):
         if column not in present:
-            raise _fault(path, number, f'no "{column}"; a row needs {{"prompt", "response"}}')
+            raise wrong(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
-            raise _fault(path, number, f'"{column}" is {present[column]!r}; expected text')
+            raise wrong(row, f'"{column}" is {present[column]!r}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-        raise _fault(path, number, f'"choices" is {choices!r}; expected a list of texts')
+        raise wrong(row, f'"choices" is {choices!r}; expected a list of texts')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
         found = f'"choices" is {list(choices)}'
-        raise _fault(path, number, f"{found}; expected several, all different, the response among them")
-    return {
+        raise wrong(row, f"{found}; expected several, all different, the response among them")
+    columns = {
         "id": str(present.get("id", number)),
         "language": present["language"].strip(),
         "prompt": present["prompt"],
         "response": response,
         "choices": choices,
     }
+    return PlacedRow(columns, row.source, row.number)
 
 
 def pair(number: int, row: Any) -> Example:

@@ -5,12 +5,16 @@ Training and evaluation sets of one kind share one function here, so what is lea
 
 from collections.abc import Mapping
 
-from jaxprefix.tasks.task import Example, Row, text_of
+from jaxprefix.tasks.fields import filled_text_of, one_of, text_of, value_of, wrong
+from jaxprefix.tasks.task import Example, Row
 
 # In the order of the labels 0, 1, 2 of MNLI and XNLI.
 NLI_CHOICES = ("entailment", "neutral", "contradiction")
 # MNLI marks by -1 the pairs on which its annotators did not agree.
 _NLI_ANSWERS = {"0": NLI_CHOICES[0], "1": NLI_CHOICES[1], "2": NLI_CHOICES[2], "-1": None}
+LETTERS = ("A", "B", "C", "D")
+_LETTER_ANSWERS = dict(zip("1234", LETTERS, strict=True))
+NEXT_PROBLEM = "\nProblem:"
 
 
 def passage_question(row: Row, language: str) -> Example | None:
@@ -18,10 +22,11 @@ def passage_question(row: Row, language: str) -> Example | None:
 
     The row: {"id", "context", "question", "answers": {"text": [...]}}. ValueError for any other form.
     """
-    answers = row.get("answers")
-    if not isinstance(answers, Mapping) or "text" not in answers:
-        raise ValueError(f'row {row.get("id")!r} has no answers: expected {{"text": [...]}}, found {answers!r}')
-    references = tuple(answer.strip() for answer in answers["text"] if answer.strip())
+    answers = value_of(row, "answers")
+    texts = answers.get("text") if isinstance(answers, Mapping) else None
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise wrong(row, f"'answers' is {answers!r:.60}; expected {{\"text\": [...]}}")
+    references = tuple(text.strip() for text in texts if text.strip())
     if not references:
         return None
     return Example(
@@ -42,10 +47,7 @@ def premise_hypothesis(row: Row, language: str) -> Example | None:
     The row: {"id", "premise", "hypothesis", "label"}. Both sentences stand after the context, where nothing is cut:
     half a premise entails something else. ValueError for any other form.
     """
-    label = str(row.get("label"))  # a number, or its digits where the mirror is a CSV file
-    if label not in _NLI_ANSWERS:
-        raise ValueError(f"row {row.get('id')!r} has label {row.get('label')!r}; expected one of 0, 1, 2 or -1")
-    response = _NLI_ANSWERS[label]
+    response = one_of(row, "label", _NLI_ANSWERS)
     if response is None:
         return None
     return Example(
@@ -57,4 +59,41 @@ def premise_hypothesis(row: Row, language: str) -> Example | None:
         after=f"Premise: {text_of(row, 'premise')}\nHypothesis: {text_of(row, 'hypothesis')}\nAnswer:\n",
         response=response,
         choices=NLI_CHOICES,
+    )
+
+
+def passage_options(row: Row, language: str, passage: str, option: str) -> Example:
+    """A question about a passage with four answers to choose from by their letters.
+
+    The row: {"id", `passage`, "question", `option` + "1" to "4", "correct_answer_num": "1" to "4"}. The letters are
+    scored: they are equally long, and what they stand for is in the prompt. ValueError for any other form.
+    """
+    options = "\n".join(
+        f"{letter}: {filled_text_of(row, f'{option}{number}')}" for number, letter in enumerate(LETTERS, start=1)
+    )
+    return Example(
+        id=text_of(row, "id"),
+        language=language,
+        before="Read the passage and answer the question with the letter of the right answer: A, B, C or D.\n\n"
+        "Passage: ",
+        context=text_of(row, passage),
+        after=f"\n\nQuestion: {text_of(row, 'question')}\n{options}\nAnswer:\n",
+        response=one_of(row, "correct_answer_num", _LETTER_ANSWERS),
+        choices=LETTERS,
+    )
+
+
+def word_problem(row: Row, language: str, solution: str, number: str) -> Example:
+    """A problem of arithmetic, solved in words; the last line of the answer gives the number. Nothing of it is cut.
+
+    The row: {"id", "question"}. `solution` is what training learns before that line, "" where there is none.
+    """
+    return Example(
+        id=text_of(row, "id"),
+        language=language,
+        before="Solve the problem step by step. End with a line that says: The answer is NUMBER.\n\n",
+        context="",
+        after=f"Problem: {text_of(row, 'question')}\nSolution:\n",
+        response=f"{solution}\nThe answer is {number}.".lstrip("\n"),
+        references=(number,),
     )

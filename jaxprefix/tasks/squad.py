@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.hub import dataset_rows
-from jaxprefix.tasks.metrics import score_generated
+from jaxprefix.tasks.metrics import first_line, score_generated
 from jaxprefix.tasks.prompts import passage_question
 from jaxprefix.tasks.task import Row, Task, check_languages
 
@@ -26,6 +26,7 @@ SQUAD = Task(
     metrics=("f1", "em"),
     score=score_generated,
     max_new_tokens=32,
+    answer=first_line,
     evaluated_on=("xquad",),
     leaks={"validation": "XQuAD is a part of SQuAD's validation split, so its scores would measure memory"},
 )

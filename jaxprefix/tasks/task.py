@@ -41,7 +41,7 @@ class Task:
 
     name: str
     languages: tuple[str, ...]
-    """Codes as the data set has them, in its order."""
+    """BCP-47 or FLORES codes, in the data set's order."""
     split: str
     """The split that is read when the user names none."""
     load: Callable[[str, str, Path | None], list[Row]]
@@ -82,16 +82,3 @@ def check_languages(task: Task, languages: Sequence[str]) -> None:
         raise ValueError(
             f"task {task.name} has no language {', '.join(map(repr, unknown))}; it has {', '.join(task.languages)}"
         )
-
-
-def text_of(row: Row, column: str) -> str:
-    """The text that a row has in a column, without surrounding space; ValueError where there is none."""
-    value = row.get(column)
-    if not isinstance(value, str):
-        raise ValueError(f"row {row.get('id')!r} has no text in column {column!r}; its columns: {', '.join(row)}")
-    return value.strip()
-
-
-def numbered(rows: Sequence[Row]) -> list[Row]:
-    """Gives rows of a set that has no ids their place in the split; parallel sets agree on it across languages."""
-    return [{"id": str(place), **row} for place, row in enumerate(rows)]

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.fields import numbered
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import premise_hypothesis
-from jaxprefix.tasks.task import Row, Task, check_languages, numbered
+from jaxprefix.tasks.task import Row, Task, check_languages
 
 # https://huggingface.co/datasets/facebook/xnli
 REVISION = "b8dd5d7af51114dbda02c0e3f6133f332186418e"
@@ -25,4 +26,6 @@ XNLI = Task(
     example=premise_hypothesis,
     metrics=("accuracy",),
     score=score_choice,
+    evaluated_on=("xnli",),
+    leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
 )

@@ -40,13 +40,14 @@ def training_task(config: RunConfig) -> Task:
     if config.train_file:
         return own_rows_task(config.train_file)
     if config.model and not config.task:
-        raise ValueError("--model without a task; give --task (squad, tydiqa, mnli) or --train-file FILE")
+        raise ValueError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
     if not task.evaluated_on:
         trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.evaluated_on)
         raise ValueError(f"task {task.name} measures and is never trained on; train on {trained}")
     for split, reason in task.leaks.items():
-        if config.split and split in config.split:
+        # A slice or a sum names the split within a longer text, and "all" is the hub's word for every split.
+        if config.split and (split in config.split or config.split == "all"):
             raise ValueError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
     return task
 
@@ -79,16 +80,18 @@ def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> R
 
 def languages(config: RunConfig, task: Task) -> tuple[str, ...]:
     """What the run trains on; ValueError for a language that the task does not have."""
-    if config.language is None:
-        return task.languages if config.train_file else ("en",)
-    check_languages(task, [config.language])
-    return (config.language,)
+    if config.train_file and config.language is None:
+        return task.languages
+    language = config.language or "en"
+    if not config.language and language not in task.languages:
+        raise ValueError(f"task {task.name} has no English; give --language: {', '.join(task.languages)}")
+    check_languages(task, [language])
+    return (language,)
 
 
 def _examples(task: Task, languages: tuple[str, ...], split: str | None, data: Path | None) -> list[Example]:
     found = []
     for language in languages:
-        # A task's own split is what evaluation reads; training reads "train", where there is one file it reads that.
-        rows = task.load(language, split or ("train" if task.evaluated_on else task.split), data)
+        rows = task.load(language, split or task.train_split, data)
         found += [example for row in rows if (example := task.example(row, language))]
     return found

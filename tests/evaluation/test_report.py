@@ -11,7 +11,19 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from jaxprefix.evaluation.report import baseline_scores, build, markdown, source_language, summarise, table, write
+from jaxprefix.evaluation.report import (
+    baseline_scores,
+    build,
+    build_statistics,
+    markdown,
+    measure,
+    read_report,
+    source_language,
+    summarise,
+    table,
+    write,
+)
+from jaxprefix.tasks.languages import find, having
 
 
 def prediction(language, f1, em, parse_failure=False, id="1"):
@@ -183,7 +195,8 @@ def test_the_terminal_shows_the_same_table_and_brackets_in_names():
     assert "[red]de" in shown(build("m", "none", "en", bracketed))
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     assert lines[1:] == [
-        "language f1 % em % baseline f1 % rows unparsed %",
+        "baseline unparsed",  # the header's words stand below each other
+        "language f1 % em % f1 % rows %",
         "en (source) 75.0 50.0 25.0 2 50.0",
         "de 50.0 0.0 12.5 1 0.0",
         "zh 18.8 0.0 6.2 4 25.0",
@@ -199,3 +212,163 @@ def test_a_baseline_of_fewer_languages_has_dashes_and_no_mean_to_compare():
     assert baseline_scores(REPORT["tasks"]["xquad"], fewer["tasks"]["xquad"]) == {"de": 0.125, "en": 0.25}
     _, rows = rendered(markdown(REPORT, {}, build("m", "none", "en", {})))
     assert {len(row) for row in rows} == {5}
+
+
+BELEBELE = [language.flores for language in having("belebele")]
+
+
+def parallel(codes, count=30, metrics=("accuracy", "accuracy_norm")):
+    """Rows of the same questions in every language."""
+    chance = random.Random(1)
+    return [
+        {
+            "language": code,
+            "id": str(number),
+            "scores": {metric: float(chance.random() < 0.3 + 0.5 * (place % 2)) for metric in metrics},
+            "parse_failure": number == place,
+        }
+        for place, code in enumerate(codes)
+        for number in range(count)
+    ]
+
+
+def measured(rows, source="en", metrics=("accuracy", "accuracy_norm")):
+    summary = summarise(rows, metrics, source)
+    report = build("tiny", "prefix", source, {"belebele": summary})
+    return report, build_statistics({"belebele": measure(rows, summary)})
+
+
+def test_the_source_is_found_by_any_code_of_it():
+    report, _ = measured(parallel(["deu_Latn", "eng_Latn", "zho_Hans"]))
+    assert source_language(report["tasks"]["belebele"]) == "eng_Latn"
+    both = parallel(["eng_Latn", "en", "de"])
+    assert source_language(summarise(both, ["accuracy"], "en")) == "en"
+    assert source_language(summarise(both, ["accuracy"], "eng_Latn")) == "eng_Latn"
+    assert source_language(summarise(parallel(["ours", "en"]), ["accuracy"], "ours")) == "ours"
+
+
+def test_statistics_have_the_figures_of_the_report_and_intervals_of_one_draw():
+    """Of two questions there are three equally likely pairs but for order: every interval is known."""
+    scores = {"en": (1.0, 1.0), "de": (0.0, 1.0), "hi": (1.0, 0.0), "zz": (0.0, 0.5)}
+    rows = [prediction(code, value, 0.0, id=str(n)) for code, own in scores.items() for n, value in enumerate(own)]
+    summary = summarise(rows, ("f1", "em"), "en")
+    about = measure(rows, summary)
+    assert about["languages"]["de"]["f1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    assert about["languages"]["en"]["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    # de and hi are never right together: their mean is certain, which draws apart would not know.
+    assert about["families"] == {
+        "Indo-European": {
+            "languages": ["de", "hi"],
+            "scores": {
+                "f1": {"value": 0.5, "low": 0.5, "high": 0.5},
+                "em": {"value": 0.0, "low": 0.0, "high": 0.0},
+            },
+            "gap": {
+                "f1": {"value": 0.5, "low": 0.5, "high": 0.5},
+                "em": {"value": 0.0, "low": 0.0, "high": 0.0},
+            },
+        }
+    }
+    assert {key: group["languages"] for key, group in about["scripts"].items()} == {"Deva": ["hi"], "Latn": ["de"]}
+    assert {key: group["languages"] for key, group in about["resources"].items()} == {"4": ["hi"], "5": ["de"]}
+    assert about["names"] == {"de": "German", "en": "English", "hi": "Hindi"}
+    assert about["mean_others"] is not None and about["gap"] is not None
+    assert about["mean_others"]["f1"] == {"value": pytest.approx(1.25 / 3), "low": pytest.approx(1 / 3), "high": 0.5}
+    assert about["gap"]["f1"] == {"value": pytest.approx(1 - 1.25 / 3), "low": 0.5, "high": pytest.approx(2 / 3)}
+
+
+def test_statistics_json_is_whole_and_the_same_for_any_order_of_rows(tmp_path):
+    rows = parallel([*BELEBELE[:12], "eng_Latn"])
+    report, statistics = measured(rows)
+    write(report, {}, tmp_path / "one", None, statistics)
+    random.Random(2).shuffle(rows)
+    write(*(*measured(rows)[:1], {}, tmp_path / "other", None, measured(rows)[1]))
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["report.json", "report.md", "statistics.json"]
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
+    found = json.loads((tmp_path / "one" / "statistics.json").read_text(encoding="utf-8"))
+    assert found == statistics and (found["confidence"], found["resamples"]) == (0.95, 2000)
+    task = found["tasks"]["belebele"]
+    for groups in (task["families"], task["scripts"]):
+        assert sum(len(group["languages"]) for group in groups.values()) == 12
+    for part, figures in ((task["mean_others"], "mean_others"), (task["gap"], "gap")):
+        assert {name: each["value"] for name, each in part.items()} == report["tasks"]["belebele"][figures]
+    assert all(each["accuracy"]["low"] <= each["accuracy"]["value"] <= each["accuracy"]["high"]
+               for each in task["languages"].values())  # fmt: skip
+    assert read_report(tmp_path / "one") == report
+
+
+def test_metrics_of_a_whole_language_take_the_place_of_the_means_and_have_no_interval():
+    rows = [
+        prediction(code, 0.5, 0.0, id=str(n)) | {"answer": f"{code} {n}"} for code in ("en", "de") for n in range(3)
+    ]
+    rows[0].pop("answer")  # did not fit, and was not asked
+    seen = []
+
+    def corpus(answers, references):
+        seen.append((answers, references))
+        return {"f1": len(" ".join(answers)) / 100}
+
+    summary = summarise(rows, ("f1", "em"), "en", corpus)
+    assert seen == [(["de 0", "de 1", "de 2"], [["y"]] * 3), (["", "en 1", "en 2"], [["y"]] * 3)]
+    assert [summary["languages"][code]["f1"] for code in ("de", "en")] == [0.14, 0.1]
+    assert summary["gap"] == {"f1": pytest.approx(-0.04), "em": 0.0}
+    about = measure(rows, summary, whole=("f1",))
+    assert about["languages"]["de"] == {
+        "f1": {"value": 0.14, "low": None, "high": None},
+        "em": {"value": 0.0, "low": 0.0, "high": 0.0},
+    }
+    assert measure(rows, summary, whole=("f1", "em"))["gap"] == {
+        name: {"value": value, "low": None, "high": None} for name, value in (summary["gap"] or {}).items()
+    }
+    _, cells = rendered(markdown(build("m", "n", "en", {"t": summary}), {}, None, build_statistics({"t": about})))
+    assert cells[1] == ["en (source)", "10.0", "–", "0.0", "3", "0.0", "English"]
+
+
+def test_the_tables_show_intervals_names_and_groups():
+    report, statistics = measured(parallel(BELEBELE))
+    _, cells = rendered(markdown(report, {}, None, statistics))
+    assert cells[0] == ["language", "accuracy %", "95% interval", "accuracy_norm %", "rows", "unparsed %", "name"]
+    assert [line[0] for line in cells[1:123]] == ["eng_Latn (source)", *sorted(set(BELEBELE) - {"eng_Latn"})]
+    about, task = statistics["tasks"]["belebele"], report["tasks"]["belebele"]
+    for line in cells[1:123]:
+        code = line[0].split()[0]
+        low, high = (100 * about["languages"][code]["accuracy"][end] for end in ("low", "high"))
+        scores = [f"{100 * task['languages'][code][name]:.1f}" for name in ("accuracy", "accuracy_norm")]
+        unparsed = f"{100 * task['languages'][code]['parse_failure_rate']:.1f}"
+        assert line == [line[0], scores[0], f"{low:.1f}..{high:.1f}", scores[1], "30", unparsed, find(code).name]
+    assert cells[124][0] == "gap" and cells[124][2].startswith(("+", "-")) and ".." in cells[124][2]
+    groups = {line[0]: int(line[4]) for line in cells[125:] if line[0] != "mean by"}
+    assert groups["Indo-European"] > 40 and groups["Latn"] > 60 and groups["Hang"] == 1
+    classes = [find(code).resource for code in BELEBELE if code != "eng_Latn"]
+    assert about["resources"].keys() == {str(level) for level in classes if level is not None} and None in classes
+    assert sum(groups[key] for key in about["families"]) == sum(groups[key] for key in about["scripts"]) == 121
+    assert [key for key in groups if key.startswith("class")] == [f"class {level}" for level in about["resources"]]
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+@pytest.mark.parametrize("width", [80, 160])
+def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
+    report, statistics = measured(parallel(BELEBELE))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*table(report, report if baseline else None, statistics))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    about = statistics["tasks"]["belebele"]["languages"]
+    for code in BELEBELE:
+        low, high = (100 * about[code]["accuracy"][end] for end in ("low", "high"))
+        (line,) = (line for line in lines if line.startswith(f"│ {code} "))
+        assert f"{low:.1f}..{high:.1f} │" in line
+        assert (f"│ {find(code).name} " in line) == (width == 160)
+    assert "…" not in console.file.getvalue()
+    assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line a language, and the groups
+
+
+def test_a_report_that_is_none_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"has no readable report.json; evaluate that run first"):
+        read_report(tmp_path)
+    for text in ("{", "[]", '{"model": 1}', '{"model": "", "method": "", "source": "", "tasks": {"t": {}}}'):
+        (tmp_path / "report.json").write_text(text)
+        with pytest.raises(ValueError, match=r"report.json; evaluate|is not a report; evaluate"):
+            read_report(tmp_path)

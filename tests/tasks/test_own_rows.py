@@ -30,7 +30,8 @@ def test_rows_with_responses_are_generated(tmp_path: Path):
     assert [example.id for example in english + german] == ["1", "3", "peru-de"]
     assert [example.context for example in english] == ["", ""]  # a user's prompt is never cut
     assert (english[0].response, english[0].references, english[0].choices) == ("Lima", ("Lima",), ())
-    assert task.score("Lima\nand so on", english[0]) == {"f1": 1.0, "em": 1.0}
+    assert task.score(task.answer("Lima\nand so on"), english[0]) == {"f1": 1.0, "em": 1.0}
+    assert task.train_split == task.split  # a file is read whole, by whoever reads it
     assert task.note == ""
 
 

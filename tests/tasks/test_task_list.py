@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from jaxprefix.tasks import TASKS, find, mnli
+from jaxprefix.tasks import TASKS, find, mnli, training
+from jaxprefix.tasks.belebele import BELEBELE
+from jaxprefix.tasks.belebele_mix import BELEBELE_MIX
+from jaxprefix.tasks.flores import FLORES
+from jaxprefix.tasks.gsm8k import GSM8K
+from jaxprefix.tasks.mgsm import MGSM
+from jaxprefix.tasks.mlqa import MLQA
 from jaxprefix.tasks.mnli import MNLI
 from jaxprefix.tasks.squad import SQUAD
-from jaxprefix.tasks.task import check_languages
+from jaxprefix.tasks.task import Example, check_languages
 from jaxprefix.tasks.tydiqa import TYDIQA
+from jaxprefix.tasks.xcopa import XCOPA
+from jaxprefix.tasks.xlsum import XLSUM
 from jaxprefix.tasks.xnli import XNLI
 from jaxprefix.tasks.xquad import XQUAD
 
@@ -47,7 +55,8 @@ def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
     with pytest.raises(ValueError) as error:
         find("xqad")
     assert str(error.value) == (
-        "no task 'xqad'; for training: squad, tydiqa, mnli, babel; for evaluation: xquad, xnli, babel"
+        "no task 'xqad'; for training: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, "
+        "babel; for evaluation: tydiqa, xquad, xnli, belebele, mgsm, xcopa, mlqa, xlsum, flores, babel"
     )
 
 
@@ -55,13 +64,31 @@ def test_what_is_trained_is_measured_by_a_task_of_the_same_metrics():
     for task in TASKS:
         for measured in map(find, task.evaluated_on):
             assert measured.metrics == task.metrics
-            assert not measured.evaluated_on
+            assert measured.max_new_tokens == task.max_new_tokens and measured.stop == task.stop
+    expected = {"squad": ("xquad",), "mnli": ("xnli",), "belebele-mix": ("belebele",), "gsm8k": ("mgsm",)}
+    assert {name: find(name).evaluated_on for name in expected} == expected
+    assert training() == tuple(task.name for task in TASKS if task.evaluated_on)
+
+
+def test_a_task_scores_the_metrics_that_it_names():
+    for task in TASKS:
+        example = Example("1", task.languages[0], "", "", "?\n", "18", references=("18",), choices=("18", "2"))
+        scores = task.score("18", example)
+        assert tuple(scores) == task.metrics
+        assert all(value == pytest.approx(1) or name == "rouge2" for name, value in scores.items())
+        if task.corpus:
+            assert set(task.corpus(["a b c d"], [["a b c d"]])) == set(task.metrics)
 
 
 def test_languages_are_those_of_the_published_sets():
     assert XQUAD.languages == tuple("ar de el en es hi ro ru th tr vi zh".split())
     assert XNLI.languages == tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
-    assert SQUAD.languages == TYDIQA.languages == MNLI.languages == ("en",)
+    assert MGSM.languages == tuple("bn de en es fr ja ru sw te th zh".split())
+    assert XCOPA.languages == tuple("et ht id it qu sw ta th tr vi zh".split())
+    assert MLQA.languages == tuple("ar de en es hi vi zh".split())
+    assert TYDIQA.languages == tuple("ar bn en fi id ko ru sw te".split())
+    assert (len(BELEBELE.languages), len(XLSUM.languages), len(FLORES.languages)) == (122, 45, 120)
+    assert SQUAD.languages == MNLI.languages == GSM8K.languages == BELEBELE_MIX.languages == ("en",)
 
 
 def test_an_unknown_language_is_answered_with_the_tasks_own():
@@ -79,11 +106,12 @@ def test_loading_refuses_an_unknown_language_before_it_looks_for_rows(task, tmp_
         task.load("xx", task.split, tmp_path)
 
 
-def test_squad_gives_the_reason_why_its_validation_split_must_not_train():
-    assert set(SQUAD.leaks) == {"validation"}
-    assert "XQuAD" in SQUAD.leaks["validation"]
+def test_what_evaluation_reads_is_never_trained_on():
     for task in TASKS:
-        assert task.split not in task.leaks
+        assert task.train_split not in task.leaks
+        if task.evaluated_on and task.name in task.evaluated_on:
+            assert set(task.leaks) == {task.split}
+    assert "XQuAD" in SQUAD.leaks["validation"] and "MGSM" in GSM8K.leaks["test"]
 
 
 def test_xquads_note_is_true_of_its_rows():
@@ -113,16 +141,29 @@ def test_the_studys_sample_has_100_000_rows():
     assert mnli.SAMPLED_ROWS == 100_000
 
 
-def test_tydiqa_keeps_english_and_says_where_there_is_none(tmp_path: Path):
+def test_tydiqa_keeps_one_language_and_says_where_there_is_none(tmp_path: Path):
     def row(name: str) -> dict:
         return {"id": name, "context": "c", "question": "q", "answers": {"text": ["c"]}}
 
     place = "google-research-datasets/tydiqa/secondary_task/train"
     mixed = write_mirror(tmp_path / "mixed", place, [row("arabic-1"), row("english-1"), row("korean-1")])
     assert [row["id"] for row in TYDIQA.load("en", "train", mixed)] == ["english-1"]
+    assert [row["id"] for row in TYDIQA.load("ko", "train", mixed)] == ["korean-1"]
     foreign = write_mirror(tmp_path / "foreign", place, [row("arabic-1")])
     with pytest.raises(ValueError, match="no id among its 1 rows begins with 'english-'"):
         TYDIQA.load("en", "train", foreign)
+
+
+def test_flores_pairs_its_sentences_with_the_english_ones_by_id(tmp_path: Path):
+    root = tmp_path / "mirror"
+    rows = {"eng_Latn": [(2, "two"), (1, "one")], "deu_Latn": [(1, "eins"), (2, "zwei")], "cmn_Hans": [(2, "二")]}
+    for config, pairs in rows.items():
+        sentences = [{"id": number, "text": text} for number, text in pairs]
+        write_mirror(root, f"openlanguagedata/flores_plus/{config}/devtest", sentences)
+    german = FLORES.load("deu_Latn", "devtest", root)
+    assert [(row["id"], row["english"], row["text"]) for row in german] == [("1", "one", "eins"), ("2", "two", "zwei")]
+    # FLORES+ has new codes for what FLORES-200 and Belebele call zho_Hans.
+    assert [row["english"] for row in FLORES.load("zho_Hans", "devtest", root)] == ["two"]
 
 
 @needs_data
@@ -136,6 +177,16 @@ def test_tydiqa_keeps_english_and_says_where_there_is_none(tmp_path: Path):
         (XNLI, "de", "test", 5010),
         (XNLI, "sw", "test", 5010),
         (MNLI, "en", "validation_matched", 9815),
+        (BELEBELE, "deu_Latn", "test", 900),
+        (BELEBELE, "eng_Latn", "test", 900),
+        (GSM8K, "en", "train", 7473),
+        (GSM8K, "en", "test", 1319),
+        (MGSM, "bn", "test", 250),
+        (MGSM, "zh", "test", 250),
+        (XCOPA, "it", "test", 500),
+        (XCOPA, "sw", "validation", 100),
+        (MLQA, "de", "validation", 512),
+        (MLQA, "zh", "validation", 504),
     ],
 )
 def test_every_real_row_becomes_an_example(task, language: str, split: str, count: int):
@@ -143,10 +194,13 @@ def test_every_real_row_becomes_an_example(task, language: str, split: str, coun
     examples = [task.example(row, language) for row in rows]
     assert len(examples) == count
     for row, example in zip(rows, examples, strict=True):
-        assert example.prompt.endswith("Answer:\n")
+        assert example.prompt.endswith(("Answer:\n", "Solution:\n", "Cause:\n", "Effect:\n"))
         assert example.response == example.response.strip() != ""
-        assert example.response in (example.choices or example.references)
-        assert example.context in row.get("context", "")
+        if task not in (GSM8K, MGSM):
+            assert example.response in (example.choices or example.references)
+        assert example.context in row.get("context", row.get("flores_passage", ""))
+        # A model that says what is learnt is right, by every metric.
+        assert set(task.score(task.answer(example.response), example).values()) == {1.0}
     if task in (XQUAD, XNLI):
         assert len({example.id for example in examples}) == count
 

@@ -1,0 +1,147 @@
+"""python -m benchmarks.evaluation: generation and scoring beside transformers and PEFT, in turn, in one run.
+
+Both sides have the same weights, adapter, prompts and batch; it is checked that they say the same before anything is
+said of their speed. On AMD processors PyTorch's MKL takes a slow path unless its vendor check is bypassed: both are
+shown.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.work import BATCH, NEW_TOKENS, write_model
+from jaxprefix.base import open_base
+from jaxprefix.models import start
+from jaxprefix.models.adapters import LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.run import RunConfig
+from jaxprefix.saved import write_saved
+
+RESULTS = Path(__file__).parent / "results"
+METHODS = {"prefix": PrefixTuning(10, "all"), "soft-prompt": SoftPrompt(10), "lora": LoRA(4, 8.0, "q,v")}
+TARGETS = {"scoring": 3.0, "generation": 2.0}
+UNITS = {"scoring": "questions/s", "generation": "tokens/s"}
+BYPASS = "int mkl_serv_intel_cpu_true(void) { return 1; }"
+
+
+def main() -> None:
+    data, count, repeats = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        base = write_model(Path(place) / "model", data)
+        for name, adapter in METHODS.items():
+            run, exported = write_adapters(Path(place), base, name, adapter)
+            rows += [measure(work, name, base, run, exported, data, count, repeats) for work in TARGETS]
+    write(rows)
+
+
+def write_adapters(place: Path, base: Path, name: str, adapter: Any) -> tuple[Path, Path]:
+    """The same random adapter as a run of ours and in PEFT's format."""
+    opened = open_base(str(base))
+    config = RunConfig(model=str(base), method="none", dtype="float32", max_length=2048).with_adapter(adapter)
+    random = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: (0.2 * random.normal(size=leaf.shape)).astype(np.float32), start.abstract(adapter, opened.config)
+    )
+    run, exported = place / name, place / f"{name}-peft"
+    write_saved(run, config, opened, params, "en")
+    command = [sys.executable, "-m", "jaxprefix.peft", "export", str(run), str(exported)]
+    subprocess.run(command, check=True, capture_output=True)
+    return run, exported
+
+
+def measure(
+    work: str, method: str, base: Path, run: Path, exported: Path, data: Path, count: int, repeats: int
+) -> dict[str, Any]:
+    """The sides in turn, `repeats` times; each process answers twice, and the second time counts."""
+    ours = ["benchmarks.ours", work, str(run), str(data), str(count), "2"]
+    theirs = ["benchmarks.peer", work, str(base), str(exported), str(data), str(count), "2"]
+    bypass = _bypass(base.parent)
+    sides: dict[str, list[dict]] = {"ours": [], "peer": [], "bypassed": []}
+    for _ in range(repeats):
+        sides["ours"].append(_run(ours))
+        sides["peer"].append(_run(theirs))
+        if bypass:
+            sides["bypassed"].append(_run(theirs, LD_PRELOAD=str(bypass)))
+    agreement = _agreement(work, sides["ours"][0]["answers"], sides["peer"][0]["answers"])
+    amount = count * (NEW_TOKENS if work == "generation" else 1)
+    rate = {side: [amount / each["seconds"][-1] for each in found] for side, found in sides.items() if found}
+    figure, peer = (statistics.median(rate[side]) for side in ("ours", "peer"))
+    row = {
+        "work": f"{work}, batch {BATCH}",
+        "method": method,
+        "device": f"{os.cpu_count()} CPU cores",
+        "figure": round(figure, 2),
+        "unit": UNITS[work],
+        "peer": round(peer, 2),
+        "ratio": round(figure / peer, 2),
+        "target": TARGETS[work],
+        "met": figure / peer >= TARGETS[work],
+        "spread": {side: [round(min(each), 2), round(max(each), 2)] for side, each in rate.items()},
+        "peer_bypassed": round(statistics.median(rate["bypassed"]), 2) if bypass else None,
+        "ratio_bypassed": round(figure / statistics.median(rate["bypassed"]), 2) if bypass else None,
+        "agreement": agreement,
+        "compilations": sides["ours"][0]["compilations"],
+        "buckets": sides["ours"][0]["buckets"],
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def _run(arguments: list[str], **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{arguments[0]} failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
+    """That both sides did the same work; AssertionError where they did not."""
+    if work == "generation":
+        equal = sum(one == other for one, other in zip(ours, theirs, strict=True))
+        assert equal >= 0.9 * len(ours), f"{equal} of {len(ours)} answers are equal"
+        return {"equal_answers": equal / len(ours)}
+    difference = float(np.abs(np.subtract(ours, theirs)).max())
+    assert difference < 1e-3, f"log-likelihoods differ by {difference}"
+    return {"largest_difference": difference}
+
+
+def _bypass(place: Path) -> Path | None:
+    """A library that lets MKL take its fast path on any processor; None without a C compiler."""
+    library = place / "bypass.so"
+    if not library.exists() and shutil.which("cc"):
+        (place / "bypass.c").write_text(BYPASS)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, place / "bypass.c"], check=True)
+    return library if library.exists() else None
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Keeps the run under its date, and its rows in latest.json in the place of the older ones of their works."""
+    RESULTS.mkdir(exist_ok=True)
+    versions = {name: __import__(name).__version__ for name in ("jax", "torch", "transformers", "peft")}
+    about = {"date": date.today().isoformat(), "processor": platform.processor(), "versions": versions, "rows": rows}
+    (RESULTS / f"evaluation-{about['date']}.json").write_text(json.dumps(about, indent=2) + "\n")
+    latest = RESULTS / "latest.json"
+    kept = json.loads(latest.read_text()) if latest.is_file() else []
+    own = {(row["work"], row["method"], row["device"]) for row in rows}
+    kept = [row for row in kept if (row["work"], row["method"], row["device"]) not in own]
+    latest.write_text(json.dumps(kept + rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

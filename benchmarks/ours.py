@@ -1,0 +1,45 @@
+"""One measured side: jaxprefix answers the work, several times; JSON on standard output."""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.work import BATCH, NEW_TOKENS, TIME, questions
+from jaxprefix import mesh
+from jaxprefix.base import load_weights
+from jaxprefix.evaluation.engine import Asked, generate, plan, score
+from jaxprefix.evaluation.model import Model
+from jaxprefix.saved import read_saved
+
+
+def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str, Any]:
+    saved, made = read_saved(run, mesh.make("1x1")), mesh.make("1x1")
+    base = saved.base
+    tokenizer = replace(base.tokenizer, eos=(2**30,))  # random weights: nothing ends an answer
+    frozen = load_weights(base, made, "float32")
+    model = Model(
+        replace(base, tokenizer=tokenizer), saved.config.adapter, saved.params, frozen, made, 2048, chat=False
+    )
+    asked = [
+        Asked(tokenizer.prompt_ids(each.prompt)[-TIME:], tuple(map(tokenizer.encode, each.choices)))
+        for each in questions(work, data, count)
+    ]
+    seconds, found = [], {}
+    for _ in range(passes):
+        start = time.perf_counter()
+        if work == "generation":
+            found = {place: text for part in generate(model, asked, BATCH, NEW_TOKENS) for place, text in part}
+        else:
+            found = {place: each.logprobs for part in score(model, asked, BATCH) for place, each in part}
+        seconds.append(time.perf_counter() - start)
+    compiled = (model.turn if work == "generation" else model.choose)._cache_size()
+    shapes = {(part.time, part.choices, part.width) for part in plan(asked, BATCH)}
+    answers = [found[place] for place in range(len(asked))]
+    return {"seconds": seconds, "answers": answers, "compilations": compiled, "buckets": len(shapes)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))))

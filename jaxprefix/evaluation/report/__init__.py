@@ -1,0 +1,32 @@
+"""From prediction rows to report.json, statistics.json, report.md and the terminal's tables."""
+
+from jaxprefix.evaluation.report.files import read_report, write, write_whole
+from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure
+from jaxprefix.evaluation.report.markdown import markdown
+from jaxprefix.evaluation.report.summary import (
+    Report,
+    TaskReport,
+    baseline_scores,
+    build,
+    source_language,
+    summarise,
+)
+from jaxprefix.evaluation.report.terminal import table
+
+__all__ = [
+    "Report",
+    "Statistics",
+    "TaskReport",
+    "TaskStatistics",
+    "baseline_scores",
+    "build",
+    "build_statistics",
+    "markdown",
+    "measure",
+    "read_report",
+    "source_language",
+    "summarise",
+    "table",
+    "write",
+    "write_whole",
+]

@@ -1,0 +1,126 @@
+"""Files of rows: read whole, or refused in one line; a row knows where it stands, for whoever finds it wrong."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ENDINGS = ("jsonl", "json", "parquet", "csv")
+
+
+class Row(dict[str, Any]):
+    """A row's columns, and where they were read."""
+
+    def __init__(self, columns: Mapping[str, Any], source: str, number: int) -> None:
+        """`number` counts from 1: a line of the `source` where that ends in ":", else a row of it."""
+        super().__init__(columns)
+        self.source = source
+        self.number = number
+
+    @property
+    def where(self) -> str:
+        """ "FILE:12" for a line of a file, "SOURCE: row 12" for a row of anything else."""
+        return f"{self.source}{self.number}" if self.source.endswith(":") else f"{self.source}: row {self.number}"
+
+
+Rows = list[Row]
+
+
+def placed(rows: Iterable[Mapping[str, Any]], source: object) -> Rows:
+    """The rows, numbered from 1."""
+    return [Row(row, str(source), number) for number, row in enumerate(rows, start=1)]
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a .jsonl, .json (a list of objects), .parquet or .csv (with a header) file; a BOM is tolerated.
+
+    Raises:
+        ValueError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
+    """
+    readers: dict[str, Callable[[Path], Rows]] = {
+        ".jsonl": _jsonl,
+        ".json": _json,
+        ".parquet": _parquet,
+        ".csv": _csv,
+    }
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    rows = readers[path.suffix.lower()](path)
+    if not rows:
+        raise ValueError(f"{path}: no rows in it")
+    return rows
+
+
+def _jsonl(path: Path) -> Rows:
+    lines = enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    return [Row(_object(line, f"{path}:{number}"), f"{path}:", number) for number, line in lines if line.strip()]
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
+        raise ValueError(f"{where}: not a JSON object: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: not a JSON object: {_clip(row)}")
+    return row
+
+
+def _clip(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _json(path: Path) -> Rows:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: not a JSON list of objects: {_clip(rows)}")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: row {number} is not a JSON object: {_clip(row)}")
+    return placed(rows, path)
+
+
+def read_tsv(path: Path) -> Rows:
+    """The rows of a file with tabs between its columns, quoted where they hold tabs or line breaks themselves.
+
+    Raises:
+        ValueError: a row of more or fewer columns than the header, or no such table.
+    """
+    return _csv(path, "\t")
+
+
+def _csv(path: Path, delimiter: str = ",") -> Rows:
+    rows: list[dict[str, Any]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+            for row in reader:
+                if None in row or None in row.values():  # more, or fewer, cells than the header
+                    columns = len(reader.fieldnames or ())
+                    raise ValueError(f"{path}:{reader.line_num}: not {columns} columns, as the header has")
+                rows.append(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    return placed(rows, path)
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return placed(pyarrow.parquet.read_table(path).to_pylist(), path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, or its name where it says nothing, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

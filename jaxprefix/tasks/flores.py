@@ -1,0 +1,78 @@
+"""FLORES+ (NLLB Team, arXiv:2207.04672; openlanguagedata.org): sentences to translate from English into a language.
+
+That direction, because it measures whether the model writes the language: into English a model that only reads it does
+well.
+"""
+
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.rowfiles import Row as PlacedRow
+from jaxprefix.tasks.fields import filled_text_of, text_of
+from jaxprefix.tasks.languages import having
+from jaxprefix.tasks.metrics import first_line
+from jaxprefix.tasks.metrics.texts import corpus_translation, score_translation
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+# https://huggingface.co/datasets/openlanguagedata/flores_plus is gated: its licence is to be accepted there.
+DATASET = "openlanguagedata/flores_plus"
+REVISION = None
+NAMES = {language.flores: language.name for language in having("flores")}
+# FLORES-200's codes, which Belebele keeps, that FLORES+ has replaced (its change log, 2.0-rc.1 and 2.0-rc.2).
+RENAMED = {
+    "apc_Arab": "apc_Arab_nort3139",
+    "est_Latn": "ekk_Latn",
+    "grn_Latn": "gug_Latn",
+    "tgl_Latn": "fil_Latn",
+    "zho_Hans": "cmn_Hans",
+    "zho_Hant": "cmn_Hant",
+}
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The sentences of one language, with the English ones; ValueError where they cannot be had, or do not match."""
+    check_languages(FLORES, (language,))
+    config = RENAMED.get(language, language)
+    rows, english = (dataset_rows(DATASET, name, split, REVISION, data) for name in (config, "eng_Latn"))
+    given = {str(row.get("id")): row for row in english}
+    unmatched = [row for row in rows if str(row.get("id")) not in given]
+    if unmatched:
+        raise ValueError(f"{unmatched[0].where}: no sentence of eng_Latn has its id {unmatched[0].get('id')!r}")
+    return [_pair(row, given[str(row["id"])]) for row in rows]
+
+
+def _pair(row: PlacedRow, english: Row) -> Row:
+    columns = {"id": str(row["id"]), "text": filled_text_of(row, "text"), "english": filled_text_of(english, "text")}
+    return PlacedRow(columns, row.source, row.number)
+
+
+def example(row: Row, language: str) -> Example:
+    """The translation of a row {"id", "text", "english"}."""
+    return Example(
+        id=text_of(row, "id"),
+        language=language,
+        before=f"Translate the sentence into {NAMES[language]}. Write the translation alone, on one line.\n\n",
+        context="",
+        after=f"Sentence: {text_of(row, 'english')}\nTranslation:\n",
+        response=text_of(row, "text"),
+        references=(text_of(row, "text"),),
+    )
+
+
+FLORES = Task(
+    name="flores",
+    languages=tuple(NAMES),
+    split="devtest",
+    load=load,
+    example=example,
+    metrics=("chrf", "bleu"),
+    score=score_translation,
+    max_new_tokens=256,
+    answer=first_line,
+    corpus=corpus_translation,
+    train_split="dev",
+    evaluated_on=("flores",),
+    leaks={"devtest": "it is what evaluation asks, and its rows say the same in every language"},
+    note="From English. BLEU counts words as this project tells them apart, so it compares with no published figure; "
+    "chrF does.",
+)

@@ -1,0 +1,44 @@
+"""GSM8K (Cobbe et al., arXiv:2110.14168): 7,473 English problems solved in words; trains what MGSM measures."""
+
+import re
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.fields import numbered, text_of, wrong
+from jaxprefix.tasks.metrics.numbers import find_number, score_number
+from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+# https://huggingface.co/datasets/openai/gsm8k
+REVISION = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"
+_CALCULATOR = re.compile(r"<<[^>]*>>")  # "48/2 = <<48/2=24>>24": notes for a calculator
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The rows of a split; ValueError where they cannot be had, or for another language than English."""
+    check_languages(GSM8K, (language,))
+    return numbered(dataset_rows("openai/gsm8k", "main", split, REVISION, data))
+
+
+def example(row: Row, language: str) -> Example:
+    """The problem of a row {"question", "answer"}, whose answer ends on a line "#### 72"."""
+    solution, mark, number = _CALCULATOR.sub("", text_of(row, "answer")).rpartition("####")
+    if not mark or not find_number(number):
+        raise wrong(row, "'answer' has no line \"#### NUMBER\" at its end")
+    return word_problem(row, language, solution.strip(), find_number(number))
+
+
+GSM8K = Task(
+    name="gsm8k",
+    languages=("en",),
+    split="test",
+    load=load,
+    example=example,
+    metrics=("exact_match",),
+    score=score_number,
+    max_new_tokens=400,
+    stop=(NEXT_PROBLEM,),
+    answer=find_number,
+    evaluated_on=("mgsm",),
+    leaks={"test": "MGSM is its first 250 rows, so the scores would measure memory"},
+)

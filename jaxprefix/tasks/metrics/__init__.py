@@ -1,0 +1,15 @@
+"""How answers are scored, one file a scheme; what several tasks share is named here."""
+
+from jaxprefix.tasks.metrics.answers import accuracy, best, first_line, score_choice
+from jaxprefix.tasks.metrics.squad import exact_match, f1, normalise, score_generated
+
+__all__ = [
+    "accuracy",
+    "best",
+    "exact_match",
+    "f1",
+    "first_line",
+    "normalise",
+    "score_choice",
+    "score_generated",
+]

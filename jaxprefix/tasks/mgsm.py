@@ -1,0 +1,40 @@
+"""MGSM (Shi et al., arXiv:2210.03057): the first 250 problems of GSM8K's test split, translated into ten languages."""
+
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.fields import numbered, value_of, wrong
+from jaxprefix.tasks.metrics.numbers import find_number, score_number
+from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+# https://huggingface.co/datasets/juletxara/mgsm is a program, which is not run: this is the hub's copy of its rows.
+REVISION = "refs/convert/parquet"
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    check_languages(MGSM, (language,))
+    return numbered(dataset_rows("juletxara/mgsm", language, split, REVISION, data))
+
+
+def example(row: Row, language: str) -> Example:
+    """The problem of a row {"question", "answer_number"}."""
+    number = value_of(row, "answer_number")
+    if isinstance(number, bool) or not isinstance(number, int | float | str) or find_number(f"{number}") != f"{number}":
+        raise wrong(row, f"'answer_number' is {number!r}; expected a number")
+    return word_problem(row, language, "", f"{number}")
+
+
+MGSM = Task(
+    name="mgsm",
+    languages=("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh"),
+    split="test",
+    load=load,
+    example=example,
+    metrics=("exact_match",),
+    score=score_number,
+    max_new_tokens=400,
+    stop=(NEXT_PROBLEM,),
+    answer=find_number,
+)

@@ -1,0 +1,48 @@
+"""XCOPA (Ponti et al., arXiv:2005.00333): 500 premises in eleven languages, two causes or effects each."""
+
+from pathlib import Path
+
+from jaxprefix.hub import dataset_rows
+from jaxprefix.tasks.fields import filled_text_of, numbered, one_of, text_of
+from jaxprefix.tasks.metrics import score_choice
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+# https://huggingface.co/datasets/cambridgeltl/xcopa
+REVISION = None
+_ASKED = {"cause": "cause", "effect": "effect"}
+
+
+def load(language: str, split: str, data: Path | None) -> list[Row]:
+    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    check_languages(XCOPA, (language,))
+    return numbered(dataset_rows("cambridgeltl/xcopa", language, split, REVISION, data))
+
+
+def example(row: Row, language: str) -> Example:
+    """The choice of a row {"premise", "question": "cause" or "effect", "choice1", "choice2", "label": 0 or 1}."""
+    asked = one_of(row, "question", _ASKED)
+    choices = filled_text_of(row, "choice1"), filled_text_of(row, "choice2")
+    return Example(
+        id=text_of(row, "id"),
+        language=language,
+        before=f"What is the {asked} of what the premise says? "
+        "Answer with one sentence in the language of the premise.\n\n",
+        context="",
+        after=f"Premise: {text_of(row, 'premise')}\n{asked.capitalize()}:\n",
+        response=one_of(row, "label", {"0": choices[0], "1": choices[1]}),
+        choices=choices,
+    )
+
+
+XCOPA = Task(
+    name="xcopa",
+    languages=("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh"),
+    split="test",
+    load=load,
+    example=example,
+    metrics=("accuracy",),
+    score=score_choice,
+    train_split="validation",
+    evaluated_on=("xcopa",),
+    leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
+)

@@ -1,0 +1,91 @@
+"""What measures is never trained on: neither whole, nor in slices, nor in a sum with what may be trained."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxprefix.run import RunConfig
+from jaxprefix.tasks import TASKS, find
+from jaxprefix.train.rows import languages, load, training_task
+
+LEAKS = [
+    ("gsm8k", "test", "MGSM is its first 250 rows"),
+    ("squad", "validation", "XQuAD is a part of SQuAD's validation split"),
+    ("xnli", "test", "it is what evaluation asks"),
+    ("tydiqa", "validation", "it is what evaluation asks"),
+    ("mlqa", "test", "it is what evaluation asks"),
+    ("xcopa", "test", "it is what evaluation asks"),
+    ("xlsum", "test", "it is what evaluation asks"),
+    ("flores", "devtest", "it is what evaluation asks"),
+    ("babel-qa", "test", "it is what evaluation asks"),
+]
+
+
+@pytest.mark.parametrize("form", ["{}", "{}[:100]", "{}[250:]", "{}[:10%]", "train+{}", "train[:9]+{}[:9]", "all"])
+@pytest.mark.parametrize(("task", "split", "reason"), LEAKS)
+def test_it_is_refused_with_the_reason(task: str, split: str, reason: str, form: str):
+    given = form.format(split)
+    with pytest.raises(ValueError) as error:
+        training_task(RunConfig(model="m", task=task, split=given))
+    line = str(error.value)
+    assert line.startswith(f"--split {given} of {task} must not be trained on: {reason}") and "\n" not in line
+
+
+def test_every_leak_of_a_benchmark_is_above():
+    assert {(task.name, split) for task in TASKS for split in task.leaks} < {(task, split) for task, split, _ in LEAKS}
+
+
+@pytest.mark.parametrize(
+    ("task", "split"),
+    [("gsm8k", None), ("gsm8k", "train[:100]"), ("squad", "train"), ("xnli", "validation"), ("mlqa", None)],
+)
+def test_what_may_be_trained_on_is_accepted(task: str, split: str | None):
+    assert training_task(RunConfig(model="m", task=task, split=split)).name == task
+
+
+@pytest.mark.parametrize(
+    ("task", "trained"), [("mgsm", "gsm8k"), ("belebele", "belebele-mix"), ("xquad", "squad, tydiqa")]
+)
+def test_what_only_measures_is_refused_with_what_trains_it(task: str, trained: str):
+    with pytest.raises(ValueError) as error:
+        training_task(RunConfig(model="m", task=task))
+    assert str(error.value) == f"task {task} measures and is never trained on; train on {trained}"
+
+
+@pytest.mark.parametrize(
+    ("task", "language", "split"),
+    [
+        ("xnli", "de", "train"),
+        ("tydiqa", "ko", "train"),
+        ("xcopa", "sw", "validation"),
+        ("mlqa", "de", "validation"),
+        ("xlsum", "sw", "train"),
+        ("flores", "deu_Latn", "dev"),
+        ("babel-qa", "de", "train"),
+        ("gsm8k", None, "train"),
+        ("belebele-mix", None, "train"),
+        ("mnli", None, "train"),
+    ],
+)
+def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
+    task: str, language: str | None, split: str, monkeypatch: pytest.MonkeyPatch
+):
+    config = RunConfig(model="m", task=task, language=language, data=Path("mirror"))
+    asked = []
+
+    def no_rows(*given: object) -> list:
+        asked.append(given)
+        return []
+
+    found = find(task)
+    monkeypatch.setitem(vars(found), "load", no_rows)
+    with pytest.raises(ValueError, match="no row of the training split has an answer"):
+        load(config, found, None, 96)  # type: ignore[arg-type]
+    assert asked == [(language or "en", split, Path("mirror"))]
+
+
+@pytest.mark.parametrize(("task", "first"), [("xcopa", "et, ht"), ("flores", "acm_Arab, afr_Latn")])
+def test_a_task_without_english_asks_for_a_language(task: str, first: str):
+    config = RunConfig(model="m", task=task)
+    with pytest.raises(ValueError, match=f"task {task} has no English; give --language: {first}"):
+        languages(config, training_task(config))
