@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.work import BATCH, NEW_TOKENS, TIME, questions
 from jaxprefix import mesh
 from jaxprefix.base import load_weights
-from jaxprefix.evaluation.engine import Asked, generate, plan, score
+from jaxprefix.evaluation.engine import generate, score
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked, plan
 from jaxprefix.saved import read_saved
 
 

@@ -138,7 +138,7 @@ CASES = {
     "evaluation run --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     "evaluation run --eval-file rows.jsonl --batch 0": "--batch is 0; expected at least 1",
     "evaluation run --eval-file rows.jsonl --mesh 2": "--mesh '2' is not a mesh",
-    "evaluation run --eval-file rows.jsonl --baseline model": "--baseline model has no report.json",
+    "evaluation run --eval-file rows.jsonl --baseline model": "model has no readable report.json; evaluate that run",
 }
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.engine import Asked
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked
 from jaxprefix.models.sample import Sampling
 from jaxprefix.tasks.own import prompt_end
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.evaluation import engine, predictions
-from jaxprefix.evaluation.engine import Asked
+from jaxprefix.evaluation import predictions
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked, Part, plan
 from jaxprefix.evaluation.predictions import Answers, description, same_question
 from jaxprefix.evaluation.questions import Question, predict
 from jaxprefix.models.sample import Sampling
@@ -57,7 +57,7 @@ def answer(
     held = [predictions.read(place.directory, place.origin) for place in places]
     new = _new(asked, held)
     before = [predictions.unfinished(place.directory, place.origin) for place in places]
-    if any(plan not in (None, _name(new, size, model)) for plan, _ in before) or len({plan for plan, _ in before}) > 1:
+    if any(name not in (None, _name(new, size, model)) for name, _ in before) or len({name for name, _ in before}) > 1:
         # Another evaluation was interrupted: its answers are kept, and its plan is given up.
         for place, own, (_, rows) in zip(places, held, before, strict=True):
             own |= rows
@@ -92,10 +92,10 @@ def _name(new: Mapping[str, Sequence[New]], size: int, model: Model) -> str:
     return hashlib.sha256(repr((rows, size, dict(model.mesh.shape))).encode()).hexdigest()[:16]
 
 
-def _wanted(rows: Sequence[New], size: int, before: Sequence[Answers], found: Sequence[Answers]) -> list[engine.Part]:
+def _wanted(rows: Sequence[New], size: int, before: Sequence[Answers], found: Sequence[Answers]) -> list[Part]:
     """The parts that were not answered whole before; what was answered in the others goes to `found`."""
     wanted = []
-    for part in engine.plan([each.asked for each in rows], size):
+    for part in plan([each.asked for each in rows], size):
         own = [rows[place] for place in part.places]
         if all(each.key in before[each.adapter] for each in own):
             for each in own:
@@ -108,7 +108,7 @@ def _wanted(rows: Sequence[New], size: int, before: Sequence[Answers], found: Se
 def _ask(
     model: Model,
     rows: Sequence[New],
-    parts: Sequence[engine.Part],
+    parts: Sequence[Part],
     places: Sequence[Place],
     found: Sequence[Answers],
     size: int,

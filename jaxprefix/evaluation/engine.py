@@ -1,8 +1,4 @@
-"""Token rows in, what the model says of them out: choices scored over a shared prompt, or answers generated.
-
-What is asked is planned beforehand into parts of like length. A part is done alike whenever it is done: its rows share
-their batches with no others, so that an interrupted evaluation that goes on ends as an uninterrupted one.
-"""
+"""Token rows in, what the model says of them out: choices scored over a shared prompt, or answers generated."""
 
 import hashlib
 from collections import Counter, deque
@@ -13,27 +9,16 @@ import jax
 import numpy as np
 
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked, Part, plan
 from jaxprefix.models.decode import Prompts
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.models.sample import Sampling
 
-SHARES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
-ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
-GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
 ENTERING = 8  # an eighth of the batch enters at a time: a larger share waits longer, a smaller one is prefilled slowly
 STEPS_BETWEEN_STOPS = 8  # tokens between two looks at the text for what ends it
 STEPS_OF_A_PIECE = 2  # tokens that a person waits for
 SHORTEST_STREAM = 64  # tokens that a person's prompts are padded to, and powers of two above
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A prompt's ids, and its candidates' where the answer is one of them."""
-
-    prompt: list[int]
-    choices: tuple[list[int], ...] = ()
-    adapter: int = 0  # which of the model's adapters answers
 
 
 @dataclass(frozen=True)
@@ -42,40 +27,6 @@ class Scores:
 
     logprobs: list[float]
     greedy: list[bool]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Places in `asked` that are answered together, and the shape that they are padded to."""
-
-    places: tuple[int, ...]
-    time: int  # of the prompts
-    choices: int = 0
-    width: int = 0  # of the choices
-
-
-def plan(asked: Sequence[Asked], size: int) -> list[Part]:
-    """Parts of like shape, long prompts first: a batch of `size` rows of choices, or several of generated answers."""
-    parts = []
-    for count in sorted({len(each.choices) for each in asked}):
-        places = [place for place, each in enumerate(asked) if len(each.choices) == count]
-        widest = {place: max(map(len, asked[place].choices), default=0) for place in places}
-        widths = sorted({int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *SHARES)})
-        step = size if count else size * GENERATED_TOGETHER
-        for group in _groups(sorted(places, key=lambda place: -len(asked[place].prompt)), size):
-            time = -(-len(asked[group[0]].prompt) // ROUNDED) * ROUNDED
-            group = sorted(group, key=lambda place: (widest[place], len(asked[place].prompt)))
-            for start in range(0, len(group), step):
-                part = tuple(group[start : start + step])
-                width = next(width for width in widths if width >= widest[part[-1]])
-                parts.append(Part(part, time, count, width))
-    return parts
-
-
-def _groups(places: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Cuts at the quantiles, but only where whole batches end: a batch that is half empty costs a whole one."""
-    cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in SHARES})
-    return [places[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]
 
 
 def score(

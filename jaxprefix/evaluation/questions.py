@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxprefix.encoding import encode
 from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.engine import Asked, Part, Scores
+from jaxprefix.evaluation.engine import Scores
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked, Part
 from jaxprefix.evaluation.predictions import description
 from jaxprefix.models.sample import Sampling
 from jaxprefix.tasks.task import Example, Task
@@ -62,7 +63,7 @@ def predict(
     sampling: Sampling,
     parts: Sequence[Part],
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """(place in `asked`, its row), as answers come, of those `parts` of `engine.plan` that are wanted."""
+    """(place in `asked`, its row), as answers come, of those `parts` of `plan` that are wanted."""
     ids = [each for _, each in asked]
     if task.max_new_tokens:
         for answered in engine.generate(model, ids, size, task.max_new_tokens, sampling, task.stop, parts):

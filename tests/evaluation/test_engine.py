@@ -13,10 +13,11 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from jaxprefix.base import load_weights, open_base
-from jaxprefix.evaluation import engine
+from jaxprefix.evaluation import plan as planning
 from jaxprefix.evaluation.ask import stream
-from jaxprefix.evaluation.engine import Asked, generate, plan, score
+from jaxprefix.evaluation.engine import generate, score
 from jaxprefix.evaluation.model import Model
+from jaxprefix.evaluation.plan import Asked, plan
 from jaxprefix.mesh import make
 from jaxprefix.models import start
 from jaxprefix.models.adapters import PrefixTuning
@@ -77,8 +78,8 @@ def test_a_full_batch_answers_as_each_row_alone(model: Model, sampling: Sampling
 def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.MonkeyPatch):
     """Fewer tokens are computed than batches in step would take, each as long as its longest answer."""
     asked = sorted(prompts(), key=lambda each: len(each.prompt))
-    monkeypatch.setattr(engine, "SHARES", (1.0,))
-    monkeypatch.setattr(engine, "ROUNDED", 64)
+    monkeypatch.setattr(planning, "SHARES", (1.0,))
+    monkeypatch.setattr(planning, "ROUNDED", 64)
     lengths = [len(model.base.tokenizer.encode(text)) + 1 for text in answers(model, asked, 1, Sampling())]
     in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
     turns = 0

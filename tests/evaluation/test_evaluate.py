@@ -193,7 +193,7 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
 
 def test_a_baseline_stands_beside(folder: Path, run: Path):
     base = train(configuration(folder, method="none"), run / "none")
-    with pytest.raises(ValueError, match=r"has no report.json; evaluate that run first"):
+    with pytest.raises(ValueError, match=r"has no readable report.json; evaluate that run first"):
         evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)
     evaluated(base, eval_file=folder / "colours.jsonl", limit=2)
     evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)

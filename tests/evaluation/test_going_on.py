@@ -15,7 +15,7 @@ import pytest
 import small
 
 from jaxprefix.directory import read_run
-from jaxprefix.evaluation import asking, engine, predictions
+from jaxprefix.evaluation import asking, plan, predictions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.train.loop import train
@@ -77,7 +77,7 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
     folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, monkeypatch: pytest.MonkeyPatch
 ):
     """Stopped four times on its way; what was answered whole before is not asked again."""
-    monkeypatch.setattr(engine, "GENERATED_TOGETHER", 2)
+    monkeypatch.setattr(plan, "GENERATED_TOGETHER", 2)
     whole = evaluated(shutil.copytree(folder / "trained", tmp_path / "other"), eval_file=folder / file, **sampling)
     parts = []
 
