@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxprefix.api import LanguageModel, load_model
+    from jaxprefix.api import LanguageModel, Sampling, load_model
     from jaxprefix.models.adapters import (
         BottleneckAdapter,
         FullFineTuning,
@@ -24,6 +24,7 @@ __all__ = [
     "LoRA",
     "NoAdapter",
     "PrefixTuning",
+    "Sampling",
     "SoftPrompt",
     "Sum",
     "load_model",

@@ -21,6 +21,7 @@ from jaxprefix.evaluation.ask import answers
 from jaxprefix.evaluation.model import Model
 from jaxprefix.models import start
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
+from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair
@@ -128,7 +129,14 @@ class LanguageModel:
 
     @overload
     def generate(
-        self, prompts: str, *, max_new_tokens: int = 64, batch: int = 8, adapters: str | None = None
+        self,
+        prompts: str,
+        *,
+        max_new_tokens: int = 64,
+        batch: int = 8,
+        adapters: str | None = None,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
     ) -> str: ...
 
     @overload
@@ -139,6 +147,8 @@ class LanguageModel:
         max_new_tokens: int = 64,
         batch: int = 8,
         adapters: str | Sequence[str] | None = None,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
     ) -> list[str]: ...
 
     def generate(
@@ -148,20 +158,31 @@ class LanguageModel:
         max_new_tokens: int = 64,
         batch: int = 8,
         adapters: str | Sequence[str] | None = None,
+        sampling: Sampling = GREEDY,
+        stop: Sequence[str] = (),
     ) -> str | list[str]:
-        """The greedy answer to a prompt, or to each of several, `batch` at a time.
+        """The answer to a prompt, or to each of several, `batch` at a time.
 
-        `adapters` names, of those that were loaded together, the one that answers, or one for each prompt.
+        Args:
+            prompts: one, or a list.
+            max_new_tokens: the longest answer.
+            batch: rows at a time.
+            adapters: the name, of those that were loaded together, of the one that answers, or one for each prompt.
+            sampling: how tokens are chosen, such as Sampling(temperature=0.7, top_p=0.9, seed=1); greedily as it is.
+            stop: texts that end an answer and are no part of it.
         """
         if min(max_new_tokens, batch) < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens} and batch {batch}; expected at least 1")
         if isinstance(prompts, str):
-            return self.generate([prompts], max_new_tokens=max_new_tokens, batch=batch, adapters=adapters)[0]
+            settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch": batch, "adapters": adapters}
+            return self.generate([prompts], **settings, sampling=sampling, stop=stop)[0]
         if not prompts:
             return []
         chosen = self._chosen(adapters, len(prompts))
         data = self.mesh.shape["data"]
-        return answers(self._model, prompts, chosen, max_new_tokens, -(-batch // data) * data)
+        if isinstance(stop, str) or "" in stop:
+            raise ValueError(f"stop is {stop!r}; expected a list of texts, none of them empty")
+        return answers(self._model, prompts, chosen, max_new_tokens, -(-batch // data) * data, sampling, stop)
 
     def save(self, directory: str | Path, language: str = "en") -> None:
         """Writes the adapter as a run of its own: to be loaded, evaluated, asked and exported. Nothing is overwritten.

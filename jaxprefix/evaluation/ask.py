@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from jaxprefix.evaluation import engine
 from jaxprefix.evaluation.model import Model
 from jaxprefix.evaluation.plan import Asked
-from jaxprefix.models.sample import Sampling
+from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.tasks.own import prompt_end
 
 
@@ -15,7 +15,7 @@ def answers(
     adapters: Sequence[int],
     longest: int,
     batch: int,
-    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
 ) -> list[str]:
     """One answer a prompt, in order, of at most `longest` tokens; prompt i asks adapter `adapters[i]`.

@@ -13,7 +13,7 @@ from jaxprefix.evaluation.plan import Asked, Part, plan
 from jaxprefix.models.decode import Prompts
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
-from jaxprefix.models.sample import Sampling
+from jaxprefix.models.sample import GREEDY, Sampling
 
 ENTERING = 8  # an eighth of the batch enters at a time: a larger share waits longer, a smaller one is prefilled slowly
 STEPS_BETWEEN_STOPS = 8  # tokens between two looks at the text for what ends it
@@ -71,7 +71,7 @@ def generate(
     asked: Sequence[Asked],
     size: int,
     longest: int,
-    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
     parts: Sequence[Part] | None = None,
 ) -> Iterator[list[tuple[int, str]]]:

@@ -51,6 +51,7 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
         for directory, run in zip(directories, runs, strict=True)
     ]
     answers = answer(model, asked, places, settings.batch, settings.sampling, quiet)
+    print(f"compiled {model.compilations} shapes")
     if settings.eval_file:  # another file of the same name may have asked other things before
         answers = [_without_strangers(held, chosen[0]) for held in answers]
     each = zip(places, runs, answers, strict=True)

@@ -88,6 +88,11 @@ class Model:
 
         return run
 
+    @property
+    def compilations(self) -> int:
+        """How many shapes of answers and choices were compiled so far."""
+        return self.turn._cache_size() + self.choose._cache_size()
+
     def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
 

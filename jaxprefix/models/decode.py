@@ -16,7 +16,7 @@ from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks, Prefix
-from jaxprefix.models.sample import Sampling, choose
+from jaxprefix.models.sample import GREEDY, Sampling, choose
 
 
 @struct.dataclass
@@ -194,7 +194,7 @@ def generate(
     hooks: Hooks,
     length: int,
     ends: tuple[int, ...],
-    sampling: Sampling = Sampling(),  # noqa: B008 - it is frozen
+    sampling: Sampling = GREEDY,
     seeds: UInt32[Array, " B"] | None = None,
 ) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
     """Continues every row by at most `length` tokens: the tokens, and how many of a row's stand before its end token.

@@ -36,6 +36,9 @@ class Sampling:
         return f"temperature {self.temperature:g}, top-k {self.top_k}, top-p {self.top_p:g}, seed {self.seed}"
 
 
+GREEDY = Sampling()
+
+
 def choose(
     logits: Float[Array, "B V"], sampling: Sampling, seeds: UInt32[Array, " B"], counts: Int[Array, " B"]
 ) -> Int[Array, " B"]:
