@@ -43,9 +43,9 @@ def score(model: Any, asked: list[tuple[list[int], list[int]]]) -> list[float]:
     found = [0.0] * len(asked)
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
-        logits = model(
-            **padded([[*prompt, *choice] for prompt, choice in map(asked.__getitem__, places)], left=False)
-        ).logits
+        batch = padded([[*prompt, *choice] for prompt, choice in map(asked.__getitem__, places)], left=False)
+        # A soft prompt's own positions, which PEFT gives too, are dropped.
+        logits = model(**batch).logits[:, -batch["input_ids"].shape[1] :]
         for row, place in enumerate(places):
             prompt, choice = asked[place]
             scores = logits[row, len(prompt) - 1 : len(prompt) + len(choice) - 1].log_softmax(-1)

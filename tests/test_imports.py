@@ -76,10 +76,20 @@ def test_nothing_at_run_time_imports_torch(package: str):
 def test_transformers_is_only_its_fast_tokenizer():
     """Its Auto classes import torch where it is installed."""
     users = {name for name in FILES if any(within(other, "transformers") for other in IMPORTS[name])}
-    assert users <= {"jaxprefix.tokenizer"}
-    for node in ast.walk(ast.parse(FILES["jaxprefix.tokenizer"].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and within(node.module or "", "transformers"):
-            assert not [name.name for name in node.names if name.name.startswith("Auto")]
+    assert users <= {"jaxprefix.tokenizer", "jaxprefix.lm_eval.chat"}
+    for user in users:
+        for node in ast.walk(ast.parse(FILES[user].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and within(node.module or "", "transformers"):
+                assert not [name.name for name in node.names if name.name.startswith("Auto")]
+
+
+def test_only_its_own_room_knows_the_harness():
+    """It is an extra, and most installations lack it; the command says so before it imports anything of it."""
+    users = {name for name in FILES if any(within(other, "lm_eval") for other in IMPORTS[name])}
+    assert users and {name for name in users if not within(name, "jaxprefix.lm_eval")} == set()
+    top = ast.parse(FILES["jaxprefix.lm_eval.__main__"].read_text()).body
+    names = [node.module or "" for node in top if isinstance(node, ast.ImportFrom)]
+    assert names and not [name for name in names if within(name, "lm_eval", "jaxprefix.lm_eval")]
 
 
 def not_commands(*packages: str) -> list[str]:

@@ -13,9 +13,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights, text_length
+from jaxprefix.base import Base, load_weights, open_base, text_length
 from jaxprefix.models import decode, score
-from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.adapters import Adapter, NoAdapter
 from jaxprefix.models.decode import Answers, Prompts
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.sample import Sampling
@@ -119,12 +119,7 @@ def open_model(
     `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. ValueError where several
     runs cannot share a batch, or the mesh cannot share one among its devices.
     """
-    made = meshes.make(mesh)
-    if batch % made.shape["data"]:
-        devices = made.shape["data"]
-        raise ValueError(
-            f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
-        )
+    made = _mesh(mesh, batch)
     first = read_saved(directories[0], made)
     runs = [first, *(read_saved(directory, made, first.base) for directory in directories[1:])]
     adapter, params = together(runs)
@@ -132,3 +127,19 @@ def open_model(
     longest = text_length(base.config, adapter, max_length or config.max_length)
     frozen = load_weights(base, made, config.dtype)
     return Model(base, adapter, params, frozen, made, longest, config.chat, several=len(runs) > 1), runs
+
+
+def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:
+    """The base model that `name` names as it is; otherwise as `open_model`."""
+    made, base = _mesh(mesh, batch), open_base(name)
+    longest = text_length(base.config, NoAdapter(), max_length)
+    return Model(base, NoAdapter(), {}, load_weights(base, made, "auto"), made, longest, chat=False)
+
+
+def _mesh(text: str | None, batch: int) -> Mesh:
+    made = meshes.make(text)
+    if batch % (devices := made.shape["data"]):
+        raise ValueError(
+            f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
+        )
+    return made

@@ -1,0 +1,48 @@
+"""How a task wants its answers generated: the harness's generation_kwargs, read strictly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from jaxprefix.models.sample import Sampling
+
+DEFAULT_LENGTH = 256  # tokens, as the harness's other backends have it
+KNOWN = ("until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p", "seed", "num_beams")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Requests with the same ones are answered together."""
+
+    longest: int  # tokens of an answer
+    sampling: Sampling
+    stop: tuple[str, ...]
+
+
+def read_settings(given: Mapping[str, Any], end: str | None) -> Settings:
+    """The settings of a request; `end` is the end token as text, at which answers end even if it is spelled out.
+
+    Raises:
+        ValueError: a setting that we do not have, or a value that cannot be.
+    """
+    values: dict[str, Any] = dict(normalize_gen_kwargs(dict(given), DEFAULT_LENGTH))
+    if unknown := sorted(set(values) - set(KNOWN)):
+        raise ValueError(f"generation setting {unknown[0]!r} is not supported; expected {', '.join(KNOWN)}")
+    if values.get("num_beams", 1) != 1:
+        raise ValueError(f"num_beams is {values['num_beams']}; answers are generated without beams, expected 1")
+    if values["max_gen_toks"] < 1:
+        raise ValueError(f"max_gen_toks is {values['max_gen_toks']}; expected at least 1")
+    stop = tuple(dict.fromkeys(text for text in (*values["until"], end) if text))
+    return Settings(values["max_gen_toks"], _sampling(values), stop)
+
+
+def _sampling(values: dict[str, Any]) -> Sampling:
+    if not values["do_sample"]:
+        return Sampling()
+    temperature = float(values.get("temperature") or 0)
+    if not temperature:
+        raise ValueError("do_sample needs a temperature above 0; give one, or do_sample=False")
+    top_k, top_p = int(values.get("top_k") or 0), float(values.get("top_p") or 1.0)
+    return Sampling(temperature, top_k, top_p, int(values.get("seed") or 0))
