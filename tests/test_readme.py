@@ -64,9 +64,13 @@ def test_command(command: str, place: Path):
     assert done.returncode == 0, done.stderr
     output = re.search(r"--output (\S+)", command)
     if output:
-        assert (place / output[1] / "run.json").is_file()
-    if evaluated := re.search(r"jaxprefix.evaluation (\S+)", command):
-        assert all((place / run / "report.png").is_file() for run in evaluated[1].split(","))
+        made = place / output[1]
+        assert (
+            made.is_file() or (made / ("run.json" if "jaxprefix.train" in command else "predictions.jsonl")).is_file()
+        )
+    if evaluated := re.search(r"jaxprefix.evaluation (runs/\S+)", command):
+        places = [output[1]] if output else evaluated[1].split(",")
+        assert all((place / run / "report.png").is_file() for run in places)
 
 
 def test_python(place: Path):
