@@ -7,16 +7,19 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 # Test processes; a file's tests stay together, because they share what was compiled for it.
 WORKERS ?= 2
+# A local mirror of the hub, whose rows `make bench` asks.
+DATA ?= ../shared/data
 # Two stamps, so that the demo does not pay for torch and the other things that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all bench lint clean
 
 help:
 	@echo "make demo      train on the embedded default and evaluate what was trained, into runs/demo"
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
+	@echo "make bench     speed beside transformers and PEFT, about 20 minutes on two cores; rows: DATA=$(DATA)"
 	@echo "make lint      ruff and pyright"
 	@echo "make clean     remove the environment, the caches and the demo's runs; other runs are kept"
 	@echo "WORKERS=2      the processes that test"
@@ -33,6 +36,9 @@ test: $(TESTING)
 # An empty marker expression takes back the `not slow` of pyproject.toml.
 test-all: $(TESTING)
 	$(BIN)/python -m pytest -m '' -n $(WORKERS) --dist loadfile
+
+bench: $(TESTING)
+	$(BIN)/python -m benchmarks.evaluation $(DATA) 48 3
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

@@ -73,7 +73,7 @@ def measure(
         sides["peer"].append(_run(theirs))
         if bypass:
             sides["bypassed"].append(_run(theirs, LD_PRELOAD=str(bypass)))
-    agreement = _agreement(work, sides["ours"][0]["answers"], sides["peer"][0]["answers"])
+    agreed = agreement(work, sides["ours"][0]["answers"], sides["peer"][0]["answers"])
     amount = count * (NEW_TOKENS if work == "generation" else 1)
     rate = {side: [amount / each["seconds"][-1] for each in found] for side, found in sides.items() if found}
     figure, peer = (statistics.median(rate[side]) for side in ("ours", "peer"))
@@ -90,7 +90,7 @@ def measure(
         "spread": {side: [round(min(each), 2), round(max(each), 2)] for side, each in rate.items()},
         "peer_bypassed": round(statistics.median(rate["bypassed"]), 2) if bypass else None,
         "ratio_bypassed": round(figure / statistics.median(rate["bypassed"]), 2) if bypass else None,
-        "agreement": agreement,
+        "agreement": agreed,
         "compilations": sides["ours"][0]["compilations"],
         "buckets": sides["ours"][0]["buckets"],
     }
@@ -110,7 +110,7 @@ def _run(arguments: list[str], **environment: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
+def agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
     """That both sides did the same work; AssertionError where they did not."""
     if work == "generation":
         equal = sum(one == other for one, other in zip(ours, theirs, strict=True))

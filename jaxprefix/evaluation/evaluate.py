@@ -46,6 +46,7 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
     asked = {task.name: (task, _questions(model, task, examples)) for task in chosen}
     how = f"at most {model.max_length} tokens, {settings.sampling}"
+    how += f", split {settings.split}" if settings.split else ""
     places = [
         Place(settings.output or directory, origin(run.described, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
@@ -101,7 +102,7 @@ def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
     mine = _of(task, examples)
     if not mine:
-        raise ValueError(f"task {task.name}: no row of the split {task.split} has an answer; choose other rows")
+        raise ValueError(f"task {task.name}: no row has an answer; choose other rows, or another --split")
     asked = questions(model, task, mine)
     cut, long = sum(each.cut for each in asked), len(mine) - len(asked)
     if cut or long:

@@ -16,6 +16,8 @@ class Evaluation:
     """Comma-separated, such as xquad,xnli; left out, what measures the trained task."""
     languages: str | None = None
     """Comma-separated codes, such as de,hi,sw; left out, all that the task has."""
+    split: str | None = None
+    """The split that is asked, such as validation; left out, the one that each task's scores are published on."""
     eval_file: Path | None = None
     """Your own rows {"prompt", "response"[, "language"][, "choices"]} in the place of a task."""
     data: Path | None = None

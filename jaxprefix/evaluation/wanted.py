@@ -53,10 +53,13 @@ def _languages(task: Task, text: str | None) -> Sequence[str]:
 
 def wanted_examples(chosen: Sequence[Task], settings: Evaluation, config: RunConfig) -> Examples:
     """The rows of every task and language; ValueError for a language that a task lacks, or rows that it has not."""
+    for task in chosen:
+        if settings.split and config.task == task.name and settings.split == (config.split or task.train_split):
+            raise ValueError(f"the run was trained on --split {settings.split} of {task.name}; choose another to ask")
     pairs = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
     return {(task.name, language): _examples(task, language, settings, config) for task, language in pairs}
 
 
 def _examples(task: Task, language: str, settings: Evaluation, config: RunConfig) -> list[Example]:
-    rows = task.load(language, task.split, settings.data or config.data)
+    rows = task.load(language, settings.split or task.split, settings.data or config.data)
     return [example for row in rows if (example := task.example(row, language))][: settings.limit]

@@ -23,6 +23,7 @@ from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.run import RunConfig
 from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.tasks.task import Example
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
@@ -212,6 +213,47 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     with pytest.raises(ValueError, match="none of 1 questions fits the run's 96 tokens"):
         evaluated(run, eval_file=file)
     assert (run / "predictions.jsonl").read_bytes() == before
+
+
+def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path: Path):
+    """Its answers do not stand beside those of the usual split."""
+    mirror = tmp_path / "mirror" / "cambridgeltl" / "xcopa" / "it"
+    mirror.mkdir(parents=True)
+    row = {"premise": "Piove.", "choice1": "Mi bagno.", "choice2": "Rido.", "question": "effect", "label": 0}
+    for split in ("validation", "test"):
+        small.write_rows(mirror / f"{split}.jsonl", [row | {"premise": f"{split} {number}"} for number in range(12)])
+    config = replace(
+        configuration(folder), train_file=None, task="xcopa", language="it", data=tmp_path / "mirror", max_length=256
+    )
+    run = train(config, tmp_path / "run", quiet=True)
+    with pytest.raises(ValueError, match="was trained on --split validation of xcopa; choose another to ask"):
+        evaluated(run, languages="it", split="validation")
+    rows = evaluated(run, languages="it", limit=3)
+    assert len(rows) == 3 and all("Premise: test" in row["prompt"] for row in rows)
+    base = train(replace(config, method="none"), tmp_path / "base", quiet=True)
+    (base / "run.json").write_text((base / "run.json").read_text().replace('"xcopa"', '"xnli"'))
+    rows = evaluated(base, task="xcopa", languages="it", limit=3, split="validation")
+    assert all("Premise: validation" in row["prompt"] for row in rows)
+    with pytest.raises(
+        ValueError, match="greedy, split validation, now at most 96 tokens, greedy; give a new --output"
+    ):
+        evaluated(base, task="xcopa", languages="it", limit=3)
+
+
+def test_a_choice_without_a_token_is_refused():
+    """Whatever tokenizer makes nothing of a text: its likelihood would be that of nothing at all."""
+
+    class Deaf:
+        def response_ids(self, text: str) -> list[int]:
+            return [*(ord(letter) for letter in text if letter.isascii()), 0]
+
+    tokenizer: Any = Deaf()
+    example = Example("7", "de", "", "", "Was?\n", response="ja", choices=("ja", "jein"))
+    assert questions.choice_ids(tokenizer, example) == ([106, 97], [106, 101, 105, 110])
+    begins = replace(example, choices=("ja", "jawohl"))  # the end of "ja" tells it from the other's beginning
+    assert [ids[-1] for ids in questions.choice_ids(tokenizer, begins)] == [0, 0]
+    with pytest.raises(ValueError, match=r"question '7' \(de\): choice 'ß' has no token in the model's tokenizer"):
+        questions.choice_ids(tokenizer, replace(example, choices=("ja", "ß")))
 
 
 def test_another_base_is_refused(folder: Path, run: Path):

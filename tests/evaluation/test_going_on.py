@@ -71,8 +71,11 @@ def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settin
             evaluated(run, **settings)
 
 
-@pytest.mark.parametrize("file", ["answers.jsonl", "colours.jsonl"])
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_p": 0.9}], ids=["greedy", "drawn"])
+@pytest.mark.parametrize(
+    ("file", "sampling"),
+    [("answers.jsonl", {}), ("answers.jsonl", {"temperature": 1.0, "top_p": 0.9}), ("colours.jsonl", {})],
+    ids=["generated", "drawn", "chosen"],
+)
 def test_the_end_is_that_of_an_uninterrupted_evaluation(
     folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, monkeypatch: pytest.MonkeyPatch
 ):
