@@ -234,9 +234,7 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
     (base / "run.json").write_text((base / "run.json").read_text().replace('"xcopa"', '"xnli"'))
     rows = evaluated(base, task="xcopa", languages="it", limit=3, split="validation")
     assert all("Premise: validation" in row["prompt"] for row in rows)
-    with pytest.raises(
-        ValueError, match="greedy, split validation, now at most 96 tokens, greedy; give a new --output"
-    ):
+    with pytest.raises(ValueError, match="split validation, now at most 256 tokens, greedy; give a new --output"):
         evaluated(base, task="xcopa", languages="it", limit=3)
 
 
