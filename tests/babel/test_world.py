@@ -182,7 +182,7 @@ def test_task_prompts_and_scores():
         "Answer:\n"
     )
     assert (example.id, example.language, example.response) == ("test-0", "de", "ein graues Messer")
-    assert qa.score("ein graues Messer\nWas hat Julia?", example) == {"f1": 1.0, "em": 1.0}
+    assert qa.score(qa.answer("ein graues Messer\nWas hat Julia?"), example) == {"f1": 1.0, "em": 1.0}
     assert qa.score("ein graues", example) == {"f1": pytest.approx(0.8), "em": 0.0}
     assert tuple(qa.score("", example)) == qa.metrics
     assert qa in task.TASKS
