@@ -1,5 +1,6 @@
 """The run directory: found or made, never written over; run.json in it says what the run is."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -60,11 +61,7 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
     """
     if output is None:
         return _numbered(config, name, base)
-    place = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise ValueError(f"--output {output}: {place} is a file; expected a new directory or an earlier run")
-    if not os.access(place, os.W_OK):
-        raise ValueError(f"--output {output}: {place} may not be written to; choose another directory")
+    check_writable(output)
     if not output.exists() or not any(output.iterdir()):
         return output
     if not (output / RUN_FILE).is_file():
@@ -124,12 +121,42 @@ def new_directory(directory: Path) -> Iterator[Path]:
 
 def check_new(directory: Path) -> None:
     """ValueError where something is there already, or nothing can be written."""
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is a file; give a new directory")
+    check_writable(directory)
     if directory.exists() and any(directory.iterdir()):
         raise ValueError(f"{directory} holds files already; give a new directory")
-    place = next(path for path in directory.absolute().parents if path.exists())
+
+
+def check_writable(directory: Path) -> None:
+    """ValueError where nothing can be written to a directory, there already or still to be made."""
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    where = f"{place}" if place == directory else f"{directory}: {place}"
     if not place.is_dir():
-        raise ValueError(f"{directory}: {place} is a file; give a new directory")
+        raise ValueError(f"{where} is a file; give a new directory")
     if not os.access(place, os.W_OK):
-        raise ValueError(f"{directory}: {place} may not be written to; give another directory")
+        raise ValueError(f"{where} may not be written to; give another directory")
+
+
+def check_new_file(path: Path) -> None:
+    """ValueError where something is there already, or nothing can be written."""
+    if path.exists():
+        raise ValueError(f"{path} is there already; give a new file")
+    check_writable(path.parent)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Makes the directory, and refuses with a ValueError to share it with another process that asked so and still runs.
+
+    The lock is the operating system's on the directory itself: it leaves no file, and ends with its process.
+    """
+    check_writable(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process writes to {directory}; wait for its end, or give --output") from None
+        yield
+    finally:
+        os.close(handle)

@@ -55,7 +55,12 @@ def read_rows(path: Path) -> Rows:
 
 
 def _jsonl(path: Path) -> Rows:
-    lines = enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    return parse_lines(path.read_bytes(), path)
+
+
+def parse_lines(content: bytes, path: Path) -> Rows:
+    """The rows of a .jsonl file's content; ValueError for a line that is no JSON object."""
+    lines = enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
     return [Row(_object(line, f"{path}:{number}"), f"{path}:", number) for number, line in lines if line.strip()]
 
 

@@ -108,8 +108,8 @@ CASES = {
     f"{TRAIN} --model rows.jsonl": "rows.jsonl is a file; give a model's directory",
     f"{TRAIN} --model files": "files is not a model in Hugging Face layout: it holds no config.json",
     f"{TRAIN} --output files": "--output files holds other files and no run.json; choose a new directory",
-    f"{TRAIN} --output rows.jsonl": "rows.jsonl is a file; expected a new directory",
-    f"{TRAIN} --output rows.jsonl/new": "rows.jsonl is a file; expected a new directory",
+    f"{TRAIN} --output rows.jsonl": "rows.jsonl is a file; give a new directory",
+    f"{TRAIN} --output rows.jsonl/new": "rows.jsonl is a file; give a new directory",
     f"{TRAIN} --output run": "--output run holds another run: its",
     "train --config nowhere.json": "nowhere.json is not a run: it has no readable run.json",
     "train --config files": "files is not a run: it has no readable run.json",
@@ -132,7 +132,7 @@ CASES = {
     "evaluation run --task banana": "no task 'banana'",
     "evaluation run --task squad": "task squad is for training; evaluate on xquad",
     "evaluation run --task xquad --languages xx": "task xquad has no language 'xx'; it has ar, de, el",
-    "evaluation run --task xquad --languages de,": "task xquad has no language ''",
+    "evaluation run --task xquad --languages ,": "',' names nothing; expected names, comma-separated",
     "evaluation run --task xquad --languages de --data mirror": "mirror holds google-research-datasets/tydiqa",
     "evaluation run --task xquad --eval-file rows.jsonl": "both say what to ask; give one",
     "evaluation run --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
@@ -264,7 +264,7 @@ def test_an_output_that_may_not_be_written(
 ):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     message = refused(TRAIN, place, monkeypatch, capsys)
-    assert "may not be written to; choose another directory" in message and message.count("\n") == 1
+    assert "may not be written to; give another directory" in message and message.count("\n") == 1
 
 
 def test_rows_that_cannot_fit_are_counted_and_skipped(place: Path):

@@ -31,8 +31,11 @@ def answers(
 def stream(
     model: Model, prompt: str, adapter: int, longest: int, sampling: Sampling, stop: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The answer to one prompt, piece by piece as it is written."""
-    yield from engine.stream(model, _asked(model, prompt, adapter), longest, sampling, stop)
+    """The answer to one prompt, piece by piece as it is written.
+
+    ValueError, before the first piece is asked for, for a prompt that is longer than the model's rows.
+    """
+    return engine.stream(model, _asked(model, prompt, adapter), longest, sampling, stop)
 
 
 def _asked(model: Model, prompt: str, adapter: int) -> Asked:

@@ -10,14 +10,15 @@ import tyro
 from rich.console import Console
 
 from jaxprefix import tasks
+from jaxprefix.directory import check_new_file
 from jaxprefix.evaluation import statistics
-from jaxprefix.evaluation.answered import read_answered
-from jaxprefix.evaluation.predictions import same_question
+from jaxprefix.evaluation.predictions import read_answered, same_question
 from jaxprefix.evaluation.report.cells import INTERVAL, Cells, percent, points, span
 from jaxprefix.evaluation.report.files import read_report, write_output
 from jaxprefix.evaluation.report.intervals import Estimate
 from jaxprefix.evaluation.report.summary import language_of, score
 from jaxprefix.evaluation.report.terminal import fitted
+from jaxprefix.evaluation.settings import names
 
 Row = Mapping[str, Any]  # of predictions.jsonl
 LEVEL = 0.05  # a corrected p below it has a star
@@ -69,8 +70,14 @@ def compare(settings: Compare) -> dict[str, Any]:
     directories = (settings.run_a, settings.run_b)
     if settings.run_a.resolve() == settings.run_b.resolve():
         raise ValueError(f"{settings.run_a} and {settings.run_b} are the same run; give two")
+    if settings.output:
+        check_new_file(settings.output)
     sources = [read_report(directory)["source"] for directory in directories]
-    answered = [{same_question(row): row for row in read_answered(directory)} for directory in directories]
+    rows = [read_answered(directory) for directory in directories]
+    hows = [own[0]["how"] for own in rows]
+    if hows[0] != hows[1]:
+        print(f"not asked alike: A with {hows[0]}; B with {hows[1]}")
+    answered = [{same_question(row): row for row in own} for own in rows]
     console, found = Console(), {}
     for task in _tasks(settings, answered):
         own = [{key: row for key, row in rows.items() if row["task"] == task} for rows in answered]
@@ -147,12 +154,12 @@ def differences(pairs: Sequence[tuple[Row, Row]], metric: str, sources: Sequence
 
 def _tasks(settings: Compare, answered: Sequence[Mapping[tuple, Row]]) -> list[str]:
     """The tasks to compare, in A's order."""
-    names = [list(dict.fromkeys(row["task"] for row in rows.values())) for rows in answered]
-    common = [name for name in names[0] if name in names[1]]
-    has = f"{settings.run_a} has {', '.join(names[0])}; {settings.run_b} has {', '.join(names[1])}"
+    tasks_of = [list(dict.fromkeys(row["task"] for row in rows.values())) for rows in answered]
+    common = [name for name in tasks_of[0] if name in tasks_of[1]]
+    has = f"{settings.run_a} has {', '.join(tasks_of[0])}; {settings.run_b} has {', '.join(tasks_of[1])}"
     if not common:
         raise ValueError(f"the runs have no task in common: {has}; evaluate both on one")
-    wanted = list(dict.fromkeys(settings.task.split(","))) if settings.task else common
+    wanted = names(settings.task) if settings.task else common
     if unknown := [name for name in wanted if name not in common]:
         raise ValueError(f"--task {settings.task}: not both runs were evaluated on {unknown[0]!r}: {has}")
     return wanted
@@ -160,10 +167,10 @@ def _tasks(settings: Compare, answered: Sequence[Mapping[tuple, Row]]) -> list[s
 
 def _metrics(settings: Compare, task: str, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     """The metrics to compare; a task's rows all have the same ones."""
-    names = [name for name in pairs[0][0]["scores"] if name in pairs[0][1]["scores"]]
-    wanted = list(dict.fromkeys(settings.metric.split(","))) if settings.metric else names[:1]
-    if unknown := [name for name in wanted if name not in names]:
-        raise ValueError(f"--metric {settings.metric}: {task} has no {unknown[0]!r}; it has {', '.join(names)}")
+    known = [name for name in pairs[0][0]["scores"] if name in pairs[0][1]["scores"]]
+    wanted = names(settings.metric) if settings.metric else known[:1]
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"--metric {settings.metric}: {task} has no {unknown[0]!r}; it has {', '.join(known)}")
     return wanted
 
 

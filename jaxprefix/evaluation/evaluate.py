@@ -1,17 +1,27 @@
 """A trained run in, its zero-shot scores in many languages out: predictions, report and picture."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from jaxprefix import tasks
-from jaxprefix.directory import RUN_FILE, read_run
+from jaxprefix.directory import RUN_FILE, alone, read_run
 from jaxprefix.evaluation import pictures, report
 from jaxprefix.evaluation.asking import Place, answer
 from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.evaluation.predictions import Answers, description, origin, same_question, unanswered, write
+from jaxprefix.evaluation.notes import all_cautions, notes
+from jaxprefix.evaluation.predictions import (
+    SUPERSEDED,
+    Answers,
+    description,
+    origin,
+    same_question,
+    unanswered,
+    write,
+)
 from jaxprefix.evaluation.questions import Question, questions
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.evaluation.wanted import Examples, wanted_examples, wanted_tasks
@@ -20,18 +30,21 @@ from jaxprefix.saved import Saved
 from jaxprefix.tasks.task import Example, Task
 
 
-def evaluate(directory: Path, settings: Evaluation, quiet: bool = False) -> report.Report:
+def evaluate(directory: str | Path, settings: Evaluation, quiet: bool = False) -> report.Report:
     """Predicts, scores, writes predictions.jsonl, report.json, report.md and report.png, and prints the tables.
 
-    What the run's adapter has answered before is not asked again, and scores of other tasks and languages stay.
+    What the run's adapter has answered before is not asked again, and is in the report as well.
     ValueError for what the user can mend.
     """
     return evaluate_together([directory], settings, quiet)[0]
 
 
-def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: bool = False) -> list[report.Report]:
+def evaluate_together(
+    directories: Sequence[str | Path], settings: Evaluation, quiet: bool = False
+) -> list[report.Report]:
     """`evaluate` of several runs of one base and one kind, whose rows share the frozen model's batches."""
     settings.check()
+    directories = [Path(directory) for directory in directories]
     if settings.output and len(directories) > 1:
         raise ValueError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
@@ -39,7 +52,23 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
     baseline = settings.baseline and report.read_report(settings.baseline)
     # Rows are read before the model is loaded: what is missing is said at once.
     examples = wanted_examples(chosen, settings, configs[0])
+    with ExitStack() as places:
+        for directory in directories:
+            places.enter_context(alone(settings.output or directory))
+        return _evaluate(directories, settings, quiet, chosen, examples, baseline or None)
+
+
+def _evaluate(
+    directories: Sequence[Path],
+    settings: Evaluation,
+    quiet: bool,
+    chosen: Sequence[Task],
+    examples: Examples,
+    baseline: report.Report | None,
+) -> list[report.Report]:
     model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length)
+    if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
+        raise ValueError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
     for directory, run in zip(directories, runs, strict=True):
         if not run.described["finished"]:
             steps = run.described["steps"]
@@ -52,34 +81,50 @@ def evaluate_together(directories: Sequence[Path], settings: Evaluation, quiet: 
         for directory, run in zip(directories, runs, strict=True)
     ]
     answers = answer(model, asked, places, settings.batch, settings.sampling, quiet)
-    print(f"compiled {model.compilations} shapes")
-    if settings.eval_file:  # another file of the same name may have asked other things before
-        answers = [_without_strangers(held, chosen[0]) for held in answers]
-    each = zip(places, runs, answers, strict=True)
-    return [_report(place, run, chosen, examples, held, baseline) for place, run, held in each]
+    if model.compilations:
+        print(f"compiled {model.compilations} shapes")
+    file = _every_question(chosen[0]) if settings.eval_file else None
+    found = []
+    for place, run, held in zip(places, runs, answers, strict=True):
+        now = {same_question(row): row for task in chosen for row in _unanswered(task, examples, place.origin)}
+        rows = _merged(held, now, file)
+        write(place.directory, rows)
+        found.append(_report(place, run, [row for row in rows if SUPERSEDED not in row], chosen, baseline))
+    return found
+
+
+def _merged(held: Answers, now: Answers, file: Answers | None) -> list[dict[str, Any]]:
+    """All rows, those of the questions that are asked now last, in their order and unanswered where none is held.
+
+    What a task no longer asks is marked: questions of whose ids others are asked now, and of a task that is a `file`
+    those that are not in it.
+    """
+    ids, own = {key[:3] for key in now}, {key[0] for key in file or ()}
+
+    def superseded(key: tuple) -> bool:
+        return key[:3] in ids or (key[0] in own and key not in (file or ()))
+
+    others = {key: row for key, row in held.items() if key not in now}
+    rows = [row | {SUPERSEDED: True} if superseded(key) else row for key, row in others.items()]
+    if count := sum(SUPERSEDED in row for row in rows):
+        print(f"{count:,} earlier answers are of questions that are no longer asked: they are kept, and in no report")
+    return rows + [
+        {name: value for name, value in held.get(key, row).items() if name != SUPERSEDED} for key, row in now.items()
+    ]
 
 
 def _report(
-    place: Place,
-    run: Saved,
-    chosen: Sequence[Task],
-    examples: Examples,
-    answers: Answers,
-    baseline: report.Report | None,
+    place: Place, run: Saved, rows: Sequence[dict[str, Any]], chosen: Sequence[Task], baseline: report.Report | None
 ) -> report.Report:
-    """Writes and prints what one run has answered, now and before."""
+    """Writes and prints what these rows say of a run."""
     directory = place.directory
-    empty = {same_question(row): row for task in chosen for row in _unanswered(task, examples, place.origin)}
-    others = [row for row in answers.values() if (row["task"], row["language"]) not in examples]
-    rows = others + [answers.get(key, row) for key, row in empty.items()]
-    shown = {same_question(row) for row in rows}
-    write(directory, rows + [row for key, row in answers.items() if key not in shown])
     known = {task.name: task for task in (*tasks.TASKS, *chosen)}
     found, statistics = build(run.config, run.described["source"], rows, known)
-    notes = {name: task.note for name, task in known.items() if task.note}
-    report.write(found, notes, directory, baseline, statistics)
+    report.write(found, notes(found, known, place.origin["how"], baseline), directory, baseline, statistics)
     drawn = pictures.draw(found, statistics, directory, baseline)
     Console().print(*report.table(found, baseline, statistics))
+    for line in all_cautions(found, baseline):
+        print(line)
     print(f"report: {directory / 'report.md'} · pictures: {', '.join(map(str, drawn))} (and .svg)")
     return found
 
@@ -108,7 +153,10 @@ def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     if cut or long:
         print(f"{task.name}: {cut:,} contexts cut to fit, {long:,} questions too long for --max-length: they score 0")
     if not asked:
-        raise ValueError(f"task {task.name}: none of {len(mine):,} questions fits the run's {model.max_length} tokens")
+        raised = f"raise --max-length, to at most {model.base.config.max_positions}"
+        raise ValueError(
+            f"task {task.name}: none of {len(mine):,} questions fits in {model.max_length} tokens; {raised}"
+        )
     return asked
 
 
@@ -116,11 +164,11 @@ def _of(task: Task, examples: Examples) -> list[Example]:
     return [example for (name, _), part in examples.items() if name == task.name for example in part]
 
 
-def _without_strangers(answers: Answers, own: Task) -> Answers:
-    """Without the rows of the task's name that its file does not ask."""
+def _every_question(own: Task) -> Answers:
+    """All that a file of rows asks, in all of its languages."""
     every = [own.example(row, language) for language in own.languages for row in own.load(language, own.split, None)]
-    asked = {same_question(description(own, example)) for example in every if example}
-    return {key: row for key, row in answers.items() if row["task"] != own.name or key in asked}
+    rows = [description(own, example) for example in every if example]
+    return {same_question(row): row for row in rows}
 
 
 def _unanswered(task: Task, examples: Examples, origin: dict[str, Any]) -> list[dict[str, Any]]:

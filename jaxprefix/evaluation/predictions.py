@@ -6,18 +6,36 @@ command goes on from there, and another one keeps what it has answered.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.directory import MAY_DIFFER
+from jaxprefix.directory import MAY_DIFFER, RUN_FILE, read_run
 from jaxprefix.evaluation.report import write_whole
+from jaxprefix.rowfiles import Row, parse_lines
 from jaxprefix.tasks.task import Example, Task
 
 PREDICTIONS = "predictions.jsonl"
 UNFINISHED = "unfinished.jsonl"
+SUPERSEDED = "superseded"  # true in rows that are kept and are in no report: the task asks something else by now
 
 Answers = dict[tuple, dict[str, Any]]  # rows by what they answer
+
+KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
+FIELDS: Mapping[str, type] = {
+    "task": str,
+    "language": str,
+    "id": str,
+    "prompt": str,
+    "references": list,
+    "choices": list,
+    "prediction": str,
+    "scores": dict,
+    "parse_failure": bool,
+    "run": str,
+    "step": int,
+    "how": str,
+}
 
 
 def unanswered(task: Task, example: Example) -> dict[str, Any]:
@@ -39,74 +57,113 @@ def description(task: Task, example: Example) -> dict[str, Any]:
     }
 
 
-def same_question(row: dict[str, Any]) -> tuple:
+def same_question(row: Mapping[str, Any]) -> tuple:
     """Two rows with equal results ask the same; an id alone is not enough, a user's file may have changed."""
     parts = (row[name] for name in ("task", "language", "id", "prompt"))
     return *parts, tuple(row["references"]), tuple(row["choices"])
 
 
-def origin(described: dict[str, Any], step: int, how: str) -> dict[str, Any]:
+def origin(described: Mapping[str, Any], step: int, how: str) -> dict[str, Any]:
     """What every row says of where it comes from: the run (a hash of what it is), its step, and how it was asked."""
+    return {"run": _run(described), "step": step, "how": how}
+
+
+def _run(described: Mapping[str, Any]) -> str:
     own = {name: value for name, value in described["config"].items() if name not in MAY_DIFFER}
     text = json.dumps([own, described["base"], described["rows"]], sort_keys=True)
-    return {"run": hashlib.sha256(text.encode()).hexdigest()[:16], "step": step, "how": how}
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(directory: Path, origin: dict[str, Any]) -> Answers:
+def read(directory: Path, origin: Mapping[str, Any]) -> Answers:
     """The rows of predictions.jsonl that the adapter of this step has answered.
 
     ValueError where they are another run's, or were asked in another way: they would be lost, or mixed with these.
     """
-    return _own(_rows(directory / PREDICTIONS), directory / PREDICTIONS, origin)
+    path = directory / PREDICTIONS
+    return _own(_rows(path.read_bytes(), path), path, origin) if path.is_file() else {}
 
 
-def _own(rows: Sequence[dict[str, Any]], path: Path, origin: dict[str, Any]) -> Answers:
+def read_answered(directory: Path) -> list[Row]:
+    """The rows of the last step that was evaluated, whatever it is, without those that are superseded.
+
+    ValueError where there is no file, or not of the run that the directory holds.
+    """
+    path = directory / PREDICTIONS
+    if not path.is_file():
+        raise ValueError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
+    rows = _rows(path.read_bytes(), path)
+    if not rows:
+        raise ValueError(f"{path} is empty; evaluate again")
+    own = _run(read_run(directory)) if (directory / RUN_FILE).is_file() else rows[0]["run"]
+    if any(row["run"] != own for row in rows):
+        raise ValueError(f"{path} holds answers of another run; move it away and evaluate again")
+    last = max(row["step"] for row in rows)
+    return [row for row in rows if row["step"] == last and not row.get(SUPERSEDED)]
+
+
+def _own(rows: Sequence[Row], path: Path, origin: Mapping[str, Any]) -> Answers:
     for row in rows:
-        if row.get("run") != origin["run"]:
+        if row["run"] != origin["run"]:
             raise ValueError(f"{path} holds answers of another run; move it away, or give a new --output")
         if row["step"] == origin["step"] and row["how"] != origin["how"]:
             raise ValueError(f"{path} was asked with {row['how']}, now {origin['how']}; give a new --output")
     return {same_question(row): row for row in rows if row["step"] == origin["step"]}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file, without a last line that was cut off; ValueError for any other damage."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict) or ("plan" not in row and not {"step", "how"} <= set(row)):
-                raise ValueError("no row of predictions")
-            rows.append(row)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number} is damaged ({error}); restore it or move it away") from None
-    return rows
+def _rows(content: bytes, path: Path) -> list[Row]:
+    """The rows of a file's content, each with all that it must have; ValueError for any damage, by its line."""
+    try:
+        return [_checked(row) for row in parse_lines(content, path)]
+    except ValueError as error:
+        raise ValueError(f"{error}; restore the file, or move it away and evaluate again") from None
 
 
-def write(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _checked(row: Row) -> Row:
+    for name, kind in FIELDS.items():
+        if not isinstance(row.get(name), kind):
+            given = repr(row[name]) if name in row else "nothing"
+            raise ValueError(f"{row.where}: {name} is {given:.60}, expected {KINDS[kind]}")
+    if not row["scores"]:
+        raise ValueError(f"{row.where}: it has no scores")
+    for name, value in row["scores"].items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{row.where}: its score {name} is {value!r:.60}, expected 0..1")
+    return row
+
+
+def write(directory: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes predictions.jsonl in the place of the older one, and ends what was unfinished."""
     write_whole(directory / PREDICTIONS, "".join(map(_line, rows)).encode("utf-8"))
     (directory / UNFINISHED).unlink(missing_ok=True)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def unfinished(directory: Path, origin: dict[str, Any]) -> tuple[str | None, Answers]:
+def unfinished(directory: Path, origin: Mapping[str, Any]) -> tuple[str | None, Answers]:
     """The plan of an evaluation that was interrupted, None where there was none, and the rows that it has answered."""
     path = directory / UNFINISHED
-    head, *rows = _rows(path) or [{"plan": None}]
-    return head["plan"], _own(rows, path, origin)
+    if not path.is_file():
+        return None, {}
+    first, _, rest = path.read_bytes().partition(b"\n")
+    whole = b"\n" + rest[: rest.rfind(b"\n") + 1]  # the last line may have been cut off
+    return _plan(first, path), _own(_rows(whole, path), path, origin)
 
 
-def begin(directory: Path, plan: str, rows: Iterable[dict[str, Any]]) -> None:
+def _plan(line: bytes, path: Path) -> str:
+    try:
+        return json.loads(line)["plan"]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path}:1 names no plan; restore the file, or move it away and evaluate again") from None
+
+
+def begin(directory: Path, plan: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Begins unfinished.jsonl anew, with the rows that are answered already."""
     write_whole(directory / UNFINISHED, "".join(map(_line, [{"plan": plan}, *rows])).encode("utf-8"))
 
 
-def append(directory: Path, rows: Iterable[dict[str, Any]]) -> None:
+def append(directory: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Adds rows to unfinished.jsonl; what is written so is read again after a kill."""
     with (directory / UNFINISHED).open("a", encoding="utf-8") as file:
         file.write("".join(map(_line, rows)))

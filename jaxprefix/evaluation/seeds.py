@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 import tyro
 from rich.console import Console
 
-from jaxprefix.directory import read_run, run_directories
+from jaxprefix.directory import check_new_file, read_run, run_directories
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report, write_output
 from jaxprefix.evaluation.report.summary import TaskReport, source_language
@@ -56,6 +56,8 @@ def seeds(settings: Seeds) -> dict[str, Any]:
     directories = run_directories(settings.runs)
     if len(directories) < 2:
         raise ValueError(f"{settings.runs} is one run; a spread is of several, comma-separated: RUN,RUN,RUN")
+    if settings.output:
+        check_new_file(settings.output)
     numbers = _same_runs(directories)
     reports = [read_report(directory) for directory in directories]
     found: dict[str, TaskSpread] = {}

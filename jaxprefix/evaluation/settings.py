@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jaxprefix.directory import check_writable
 from jaxprefix.evaluation.predictions import PREDICTIONS, UNFINISHED
 from jaxprefix.models.sample import Sampling
 
@@ -45,11 +46,19 @@ class Evaluation:
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """Where to run; cpu emulates any mesh."""
 
+    def __post_init__(self) -> None:
+        for name in ("eval_file", "data", "baseline", "output"):  # texts in notebooks
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value))
+
     def check(self) -> None:
         """ValueError, in one line, for settings that cannot be."""
+        for name in ("task", "languages", "split"):
+            if not isinstance(value := getattr(self, name), str | None):
+                raise ValueError(f"{name} is {value!r}; expected a text, of several comma-separated such as 'de,hi'")
         for name in ("limit", "batch", "max_length"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+            if (value := getattr(self, name)) is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; expected at least 1")
         self.sampling  # noqa: B018 - refuses draws that cannot be
         if self.task and self.eval_file:
             raise ValueError(f"--task {self.task} and --eval-file {self.eval_file} both say what to ask; give one")
@@ -62,10 +71,17 @@ class Evaluation:
         return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
 
 
+def names(text: str) -> list[str]:
+    """ "xquad, xnli," -> the names, each once; ValueError where there is none."""
+    found = list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not found:
+        raise ValueError(f"{text!r} names nothing; expected names, comma-separated, such as xquad,xnli or de,hi")
+    return found
+
+
 def _check_output(directory: Path) -> None:
-    """Refuses a place where something of the user's would be written over."""
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"--output {directory} is a file; give a new directory")
+    """Refuses a place where something of the user's would be written over, or where nothing can be."""
+    check_writable(directory)
     if directory.is_dir() and any(directory.iterdir()):
         if not any((directory / name).is_file() for name in (PREDICTIONS, UNFINISHED)):
             raise ValueError(f"--output {directory} holds other files and no {PREDICTIONS}; give a new directory")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxprefix import tasks
-from jaxprefix.evaluation.settings import Evaluation
+from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.run import RunConfig
 from jaxprefix.tasks.languages import same
 from jaxprefix.tasks.own import own_rows_task
@@ -28,7 +28,7 @@ def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
             raise ValueError(f"--eval-file {settings.eval_file} has the name of the task {own.name}; rename the file")
         return [own]
     if settings.task:
-        return [_measuring(name) for name in dict.fromkeys(settings.task.split(","))]
+        return [_measuring(name) for name in names(settings.task)]
     if config.train_file or (config.model and not config.task):
         raise ValueError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
     return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]
@@ -45,7 +45,7 @@ def _languages(task: Task, text: str | None) -> Sequence[str]:
     """The task's own codes; de also names Belebele's deu_Latn."""
     if text is None:
         return task.languages
-    given = [part.strip() for part in text.split(",")]
+    given = names(text)
     found = [next((own for own in task.languages if same(own, code)), code) for code in given]
     check_languages(task, found)
     return tuple(dict.fromkeys(found))

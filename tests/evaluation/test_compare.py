@@ -10,17 +10,16 @@ from scipy import stats
 
 from jaxprefix import terminal
 from jaxprefix.evaluation import __main__ as evaluation
-from jaxprefix.evaluation.answered import read_answered
 from jaxprefix.evaluation.compare import Compare, compare, differences
+from jaxprefix.evaluation.predictions import read_answered
 from jaxprefix.evaluation.report import build, summarise, write
 
 
 def row(language, number, accuracy, task="xnli", **more):
     scores = {"accuracy": float(accuracy), "accuracy_norm": float(accuracy) / 2}
     asked = {"task": task, "language": language, "id": str(number), "prompt": f"{language} {number}?\n"}
-    return (
-        asked | {"references": ["y"], "choices": ["y", "n"], "scores": scores, "parse_failure": False, "step": 5} | more
-    )
+    answered = {"prediction": "y", "scores": scores, "parse_failure": False, "run": "r", "step": 5, "how": "greedy"}
+    return asked | {"references": ["y"], "choices": ["y", "n"]} | answered | more
 
 
 def answers(seed, levels, count=60, task="xnli"):
@@ -151,7 +150,7 @@ def test_tasks_and_metrics_are_chosen_and_shown_in_tables_of_80_columns(runs, ca
 DAMAGES = {
     '{"task": "xnli"': "predictions.jsonl:2: not a JSON object",
     "[]": "predictions.jsonl:2: not a JSON object",
-    "{}": "predictions.jsonl:2: task is nothing, expected a text; evaluate again",
+    "{}": "predictions.jsonl:2: task is nothing, expected a text; restore the file, or move it away and evaluate again",
     json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is [], expected an object",
     json.dumps(row("de", 1, 1) | {"scores": {}}): "predictions.jsonl:2: it has no scores",
     json.dumps(row("de", 1, 1) | {"scores": {"f1": 2}}): "predictions.jsonl:2: its score f1 is 2, expected 0..1",
@@ -184,7 +183,11 @@ MISTAKES = {
     "compare a other": "a and other have answered no question in common; evaluate both alike",
     "compare a b --task xquad": "--task xquad: not both runs were evaluated on 'xquad': a has xnli; b has xnli",
     "compare a b --metric accuracy,f1": "--metric accuracy,f1: xnli has no 'f1'; it has accuracy, accuracy_norm",
-    "compare a b --output a": "--output a cannot be written",
+    "compare a b --output a": "a is there already; give a new file",
+    "compare a b --output a/report.json/new": "a/report.json is a file; give a new directory",
+    "compare a mixed": "mixed/predictions.jsonl holds answers of another run; move it away",
+    "compare a copied": "copied/predictions.jsonl holds answers of another run; move it away",
+    "compare a b --task ,": "',' names nothing; expected names, comma-separated",
     "./compare": "compare is not a run: it has no readable run.json",
     "./seeds": "seeds is not a run: it has no readable run.json",
 }
@@ -195,6 +198,9 @@ def test_one_line_and_code_2(command, runs, monkeypatch, capsys):
     write(build("m", "n", "en", {}), {}, Path("unasked"))
     evaluated(Path("mine"), answers(4, LEVELS, task="mine"))
     evaluated(Path("other"), [each | {"prompt": "another"} for each in A])
+    evaluated(Path("mixed"), [*A[1:], A[0] | {"run": "s"}])
+    described = {"config": {"method": "none"}, "base": "b", "source": "en", "rows": None, "finished": True, "steps": 0}
+    (evaluated(Path("copied"), A) / "run.json").write_text(json.dumps(described))
     monkeypatch.setattr("sys.argv", ["main", *command.split()])
     with pytest.raises(SystemExit) as ended:
         terminal.run(evaluation.main)

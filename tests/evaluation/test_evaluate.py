@@ -1,6 +1,7 @@
 """A run directory in, its scores out: what is written, what is kept, and that batch size and mesh do not show."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import small
 
 from jaxprefix.base import load_weights, open_base
 from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import read_run
+from jaxprefix.directory import alone, read_run
 from jaxprefix.encoding import encode
 from jaxprefix.evaluation import asking, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
@@ -171,7 +172,14 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
     file.write_text((folder / "colours.jsonl").read_text().replace("2: The stone", "2: My stone"))
     again = evaluated(run, eval_file=file)
     assert asked and all("My stone" in prompt for prompt in asked)
-    assert [row for row in again if "My" not in row["prompt"]] == [row for row in first if row["id"] not in ("3", "9")]
+    changed, kept = [row["id"] in ("3", "9") for row in first], [row for row in again if "My" not in row["prompt"]]
+    assert [row for row in kept if "superseded" not in row] == [
+        row for row, old in zip(first, changed, strict=True) if not old
+    ]
+    assert [row for row in kept if row.pop("superseded", False)] == [
+        row for row, old in zip(first, changed, strict=True) if old
+    ]
+    assert json.loads((run / "report.json").read_text())["tasks"]["colours"]["languages"]["en"]["n"] == 6
 
 
 def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
@@ -192,13 +200,19 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     assert [(row["task"], row["step"]) for row in fourth] == [("colours", 3)] * 2
 
 
-def test_a_baseline_stands_beside(folder: Path, run: Path):
-    base = train(configuration(folder, method="none"), run / "none")
+def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
+    """And where it was asked another number of questions, that is said."""
+    base, file = train(configuration(folder, method="none"), run / "none"), folder / "colours.jsonl"
     with pytest.raises(ValueError, match=r"has no readable report.json; evaluate that run first"):
-        evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)
-    evaluated(base, eval_file=folder / "colours.jsonl", limit=2)
-    evaluated(run, eval_file=folder / "colours.jsonl", limit=2, baseline=base)
-    assert "baseline accuracy %" in (run / "report.md").read_text()
+        evaluated(run, eval_file=file, limit=2, baseline=base)
+    evaluated(base, eval_file=file, limit=2)
+    evaluated(run, eval_file=file, limit=2, baseline=base)
+    text = (run / "report.md").read_text()
+    assert "baseline accuracy %" in text and "Asked with at most 96 tokens, greedy." in text
+    assert "not of the same questions" not in text + capsys.readouterr().out
+    evaluated(run, eval_file=file, limit=3, baseline=base)
+    caution = "The baseline has other numbers of rows in de, en: its scores are not of the same questions."
+    assert caution in (run / "report.md").read_text() and f"colours: {caution}" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
@@ -210,8 +224,10 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     assert "some: 0 contexts cut to fit, 1 questions too long for --max-length: they score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
-    with pytest.raises(ValueError, match="none of 1 questions fits the run's 96 tokens"):
+    with pytest.raises(ValueError, match="none of 1 questions fits in 96 tokens; raise --max-length, to at most 1024"):
         evaluated(run, eval_file=file)
+    with pytest.raises(ValueError, match="--max-length 1025 is beyond the model's 1024 positions; choose less"):
+        evaluated(run, eval_file=file, max_length=1025)
     assert (run / "predictions.jsonl").read_bytes() == before
 
 
@@ -276,7 +292,7 @@ def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
 def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
     """XQuAD is generated, XNLI chosen; both in one report, beside the languages' own text."""
     run = train(configuration(folder, method="none", max_length=768), tmp_path / "run", quiet=True)
-    rows = evaluated(run, task="xquad,xnli", languages="de,zh", data=small.MIRROR, limit=2)
+    rows = evaluated(run, task="xquad, xnli,", languages="de, zh", data=small.MIRROR, limit=2)
     assert [(row["task"], row["language"]) for row in rows] == [
         (task, language) for task in ("xquad", "xnli") for language in ("de", "zh") for _ in range(2)
     ]
@@ -297,22 +313,61 @@ def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
         evaluated(run, data=tmp_path)
 
 
-def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path):
-    """The report is of what is asked; what was answered before stays in predictions.jsonl."""
-    everything = evaluated(run, eval_file=folder / "answers.jsonl")
+def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
+    """What was answered before is in the report as well; languages of other numbers of rows are pointed out."""
+    evaluated(run, eval_file=folder / "answers.jsonl", limit=2)
+    caution = "answers: Languages have 2 (en) to 4 (de) rows: their scores are not of the same questions."
+    assert caution not in capsys.readouterr().out
+    more = evaluated(run, eval_file=folder / "answers.jsonl", languages="de")
     fewer = evaluated(run, eval_file=folder / "answers.jsonl", limit=1)
-    assert sorted(map(str, fewer)) == sorted(map(str, everything))
+    assert sorted(map(str, fewer)) == sorted(map(str, more)) and len(more) == 6
+    assert capsys.readouterr().out.count(caution) == 2 and caution[9:] in (run / "report.md").read_text()
     languages = json.loads((run / "report.json").read_text())["tasks"]["answers"]["languages"]
-    assert {code: scores["n"] for code, scores in languages.items()} == {"en": 1, "de": 1}
+    assert {code: scores["n"] for code, scores in languages.items()} == {"en": 2, "de": 4}
 
 
-def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path):
-    """Another file of that name, other questions: the earlier rows go. The name of a benchmark is refused."""
-    evaluated(run, eval_file=folder / "answers.jsonl")
+def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another file of that name, other questions: the report is of these, and the earlier answers are still there when
+    they are asked again. The name of a benchmark is refused.
+    """
+    first = evaluated(run, eval_file=folder / "answers.jsonl")
     other = small.write_rows(tmp_path / "answers.jsonl", [small.rows(1)[0] | {"language": "fr"}])
-    assert [row["language"] for row in evaluated(run, eval_file=other)] == ["fr"]
+    both = evaluated(run, eval_file=other)
+    assert [row["language"] for row in both if not row.get("superseded")] == ["fr"] and len(both) == 11
+    evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
+    tasks = json.loads((run / "report.json").read_text())["tasks"]
+    assert set(tasks["answers"]["languages"]) == {"fr"} and set(tasks) == {"answers", "colours"}
+    monkeypatch.setattr(asking, "predict", None)  # nothing is asked
+    again = evaluated(run, eval_file=folder / "answers.jsonl")
+    assert [row for row in again if row["task"] == "answers" and not row.get("superseded")] == first
     with pytest.raises(ValueError, match="has the name of the task xquad; rename the file"):
         evaluated(run, eval_file=small.write_rows(tmp_path / "xquad.jsonl", small.rows(1)))
+
+
+def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_path: Path):
+    """The second would write over what the first has answered."""
+    file = folder / "answers.jsonl"
+    for place in ({}, {"output": tmp_path / "new"}):
+        with alone(place.get("output", run)), pytest.raises(ValueError, match=r"another process writes to .*; wait"):
+            evaluated(run, eval_file=file, **place)
+    evaluate(run, Evaluation(eval_file=file, limit=1, batch=4, mesh="1x1", output=tmp_path / "new"), quiet=True)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, run: Path, tmp_path: Path):
+    """Before the model is loaded."""
+    for place in (file := folder / "answers.jsonl", file / "new"):
+        with pytest.raises(ValueError, match=r"answers.jsonl is a file; give a new directory"):
+            evaluated(run, eval_file=file, output=place)
+
+
+def test_settings_of_a_notebook(folder: Path, run: Path):
+    """Places as texts; what is of another kind is refused in a line."""
+    settings = Evaluation(eval_file=str(folder / "colours.jsonl"), batch=4, mesh="1x1", limit=1)  # type: ignore[arg-type]
+    assert set(evaluate(str(run), settings, quiet=True)["tasks"]) == {"colours"}
+    for wrong in ({"languages": ["de"]}, {"task": 3}, {"limit": "10"}, {"batch": 2.5}):
+        (name, value), *_ = wrong.items()
+        with pytest.raises(ValueError, match=rf"{name} is {re.escape(repr(value))}; expected "):
+            evaluate(run, replace(settings, **wrong))
 
 
 def test_the_source_is_the_language_that_was_trained(folder: Path, tmp_path: Path):

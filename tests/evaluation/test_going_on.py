@@ -149,9 +149,10 @@ def test_a_damaged_line_is_named(folder: Path, run: Path):
     file = folder / "colours.jsonl"
     evaluated(run, eval_file=file)
     lines = (run / "predictions.jsonl").read_text().splitlines()
-    for wrong in (lines[1][:50], "[]", "{}"):
+    unscored = json.dumps(json.loads(lines[1]) | {"scores": {"accuracy": "high", "accuracy_norm": 0}})
+    for wrong in (lines[1][:50], "[]", "{}", unscored):
         (run / "predictions.jsonl").write_text("\n".join([lines[0], wrong, *lines[2:]]) + "\n")
-        with pytest.raises(ValueError, match=r"predictions.jsonl:2 is damaged .*; restore it or move it away"):
+        with pytest.raises(ValueError, match=r"predictions.jsonl:2: .*; restore the file, or move it away"):
             evaluated(run, eval_file=file)
 
 
