@@ -9,6 +9,7 @@ model.save("runs/colours")
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -24,7 +25,7 @@ from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
-from jaxprefix.tasks.own import pair
+from jaxprefix.tasks.own import pair, shown
 from jaxprefix.train.loop import Plan, Trainer, check_batch
 
 
@@ -48,6 +49,8 @@ class LanguageModel:
     """A frozen Llama or Mistral with the adapter that was added or loaded last; without one it answers as the base."""
 
     def __init__(self, model: str | None, mesh: str | None, dtype: Literal["auto", "float32", "bfloat16"]) -> None:
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"dtype is {shown(dtype)}; expected auto, float32 or bfloat16")
         self.base = open_base(model)
         self.mesh = meshes.make(mesh)
         self.frozen = load_weights(self.base, self.mesh, dtype)
@@ -99,7 +102,7 @@ class LanguageModel:
             quiet: no progress.
 
         Raises:
-            ValueError: no adapter to train, rows that are no pairs or too long, or a setting that cannot be.
+            ValueError: no adapter to train, no rows, rows that are no pairs or too long, or a setting that cannot be.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
             held = f"{len(self.names)} adapters" if self.names else "no adapter"
@@ -110,13 +113,17 @@ class LanguageModel:
         config.check()
         check_batch(config, self.mesh)
         longest = text_length(self.base.config, self.adapter, max_length)
+        if isinstance(rows, str) or not isinstance(rows, Iterable):
+            raise ValueError(f"rows are {shown(rows)}; expected a list of pairs (prompt, response)")
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
+        if not encoded:
+            raise ValueError("there are no rows to train on; expected one pair (prompt, response) at least")
         whole = [row for row in encoded if row]
-        if len(whole) < len(encoded) or not whole:
+        if len(whole) < len(encoded):
             why = f"max_length {max_length}, and the model has {self.base.config.max_positions} positions"
             raise ValueError(
                 f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
-                "expected one row at least, and all of them to fit"
+                "shorten them or leave them out"
             )
         history: list[dict[str, Any]] = []
         trainer = Trainer(config, self.base, self.mesh, self.frozen, Plan(config, whole), self.params)
@@ -170,18 +177,25 @@ class LanguageModel:
             adapters: the name, of those that were loaded together, of the one that answers, or one for each prompt.
             sampling: how tokens are chosen, such as Sampling(temperature=0.7, top_p=0.9, seed=1); greedily as it is.
             stop: texts that end an answer and are no part of it.
+
+        Raises:
+            ValueError: what is no text or too long, or a setting that cannot be.
         """
-        if min(max_new_tokens, batch) < 1:
-            raise ValueError(f"max_new_tokens is {max_new_tokens} and batch {batch}; expected at least 1")
         if isinstance(prompts, str):
             settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch": batch, "adapters": adapters}
             return self.generate([prompts], **settings, sampling=sampling, stop=stop)[0]
+        _check_texts("prompts", prompts, "a text or a list of texts")
+        _check_texts("stop", stop, "a list of texts")
+        if "" in stop:
+            raise ValueError(f"stop is {shown(stop)}; an empty text would end every answer, leave it out")
+        _check_number("max_new_tokens", max_new_tokens)
+        _check_number("batch", batch)
+        if not isinstance(sampling, Sampling):
+            raise ValueError(f"sampling is {shown(sampling)}; expected one such as Sampling(temperature=0.7)")
         if not prompts:
             return []
         chosen = self._chosen(adapters, len(prompts))
         data = self.mesh.shape["data"]
-        if isinstance(stop, str) or "" in stop:
-            raise ValueError(f"stop is {stop!r}; expected a list of texts, none of them empty")
         return answers(self._model, prompts, chosen, max_new_tokens, -(-batch // data) * data, sampling, stop)
 
     def save(self, directory: str | Path, language: str = "en") -> None:
@@ -221,8 +235,21 @@ class LanguageModel:
     def _chosen(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:
         if not self.names and adapters is None:
             return [0] * count
-        wanted = [adapters] * count if isinstance(adapters, str) else list(adapters or [])
-        if len(wanted) != count or set(wanted) - set(self.names):
-            known = ", ".join(self.names) or "none: load several runs together"
-            raise ValueError(f"adapters={adapters!r} for {count} prompts; expected one a prompt, of {known}")
-        return [self.names.index(name) for name in wanted]
+        wanted = [adapters] * count if isinstance(adapters, str) else adapters
+        if isinstance(wanted, list | tuple) and len(wanted) == count and all(name in self.names for name in wanted):
+            return [self.names.index(name) for name in wanted]
+        known = ", ".join(self.names) or "none: load several runs together"
+        raise ValueError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
+
+
+def _check_texts(name: str, given: object, expected: str) -> None:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"{name} is {shown(given)}; expected {expected}")
+    for place, text in enumerate(given):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}[{place}] is {shown(text)}; expected a text")
+
+
+def _check_number(name: str, given: object) -> None:
+    if not isinstance(given, Integral) or given < 1:
+        raise ValueError(f"{name} is {shown(given)}; expected a whole number, at least 1")

@@ -1,7 +1,6 @@
 """python -m jaxprefix.generate RUN "prompt": what an adapted model answers, as it writes it."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxprefix import mesh, terminal
-from jaxprefix.directory import run_directories
+from jaxprefix.directory import check_new_file, run_directories
 from jaxprefix.evaluation.ask import answers, stream
 from jaxprefix.evaluation.model import Model, open_model
+from jaxprefix.evaluation.report import write_whole
 from jaxprefix.models.sample import Sampling
 from jaxprefix.rowfiles import read_rows
 
@@ -29,7 +29,8 @@ class Command:
     file: Path | None = None
     """A file of prompts: a text with one a line, or rows with "prompt" (.jsonl, .json, .csv, .parquet)."""
     output: Path | None = None
-    """A new file for the answers: rows {"run", "prompt", "answer"} (.jsonl); left out, they are printed."""
+    """A new file for the answers: rows {"run", "prompt", "answer"} (.jsonl); left out, they are printed, each after its
+    prompt where there are several."""
     max_new_tokens: int = 64
     """The longest answer, in tokens."""
     temperature: float = 0.0
@@ -54,10 +55,8 @@ class Command:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
         if self.prompt is not None and self.file:
             raise ValueError(f"a prompt and --file {self.file} both say what to ask; give one")
-        if self.output and self.output.exists():
-            raise ValueError(f"--output {self.output} is there already; give a new file")
-        if self.output and not os.access(self.output.absolute().parent, os.W_OK):
-            raise ValueError(f"--output {self.output}: there is no directory to write it to; make it first")
+        if self.output:
+            check_new_file(self.output)
         if "" in self.stop:
             raise ValueError("--stop has an empty text, which would end every answer; leave it out")
 
@@ -130,18 +129,25 @@ def _typed() -> Iterator[str]:
 
 
 def converse(command: Command, directories: Sequence[Path], model: Model, prompts: Iterable[str]) -> None:
-    """Answers prompt by prompt, each answer printed piece by piece."""
+    """Answers prompt by prompt, each answer printed piece by piece; whoever types may mend a prompt that cannot be."""
     for prompt in prompts:
         for number, directory in enumerate(directories):
+            try:
+                pieces = stream(model, prompt, number, command.max_new_tokens, command.sampling, command.ends)
+            except ValueError as error:
+                if command.prompt is not None:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                break  # what one run cannot take, none can
             if len(directories) > 1:
                 print(f"{directory}: ", end="", flush=True)
-            for piece in stream(model, prompt, number, command.max_new_tokens, command.sampling, command.ends):
+            for piece in pieces:
                 print(piece, end="", flush=True)
             print()
 
 
 def answer(command: Command, directories: Sequence[Path], model: Model, prompts: Sequence[str]) -> None:
-    """Answers all prompts in shared batches, in their order: an answer a line, or a row of --output."""
+    """Answers all prompts in shared batches, in their order: printed, or a row of --output each."""
     asked = [(prompt, run) for prompt in prompts for run in range(len(directories))]
     texts, runs = [prompt for prompt, _ in asked], [run for _, run in asked]
     found = answers(model, texts, runs, command.max_new_tokens, command.batch, command.sampling, command.ends)
@@ -151,10 +157,12 @@ def answer(command: Command, directories: Sequence[Path], model: Model, prompts:
             for (prompt, run), text in zip(asked, found, strict=True)
         ]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        command.output.write_text(text, encoding="utf-8")
+        write_whole(command.output, text.encode("utf-8"))
         print(f"{len(rows)} answers: {command.output}")
         return
-    for run, text in zip(runs, found, strict=True):
+    for (prompt, run), text in zip(asked, found, strict=True):
+        if len(prompts) > 1 and run == 0:  # answers may have several lines
+            print("".join(f"> {line}\n" for line in prompt.splitlines()), end="")
         print(text if len(directories) == 1 else f"{directories[run]}: {text}")
 
 

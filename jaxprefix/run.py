@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ EMBEDDED_RATE = 10
 
 ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every steps epochs limit lr".split())
 NOT_NEGATIVE = ("held_out", "clip", "weight_decay", "warmup", "seed")
+FRACTIONS = ("epochs", "lr", "clip", "weight_decay", "warmup")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class RunConfig:
         self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
         for name in ABOVE_ZERO + NOT_NEGATIVE:
             value = getattr(self, name)
+            if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
+                expected = "a number" if name in FRACTIONS else "a whole number"
+                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; expected {expected}")
             if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
                 expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")

@@ -11,7 +11,7 @@ import pytest
 import small
 
 import jaxprefix
-from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, SoftPrompt, Sum, load_model
+from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, Sampling, SoftPrompt, Sum, load_model
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
 from jaxprefix.saved import read_saved
 from jaxprefix.train.loop import train
@@ -163,9 +163,12 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         base.load(*directories)
         base.generate(PROMPTS, **options)  # type: ignore[arg-type, call-overload]
 
-    def trained(rows: list, **options: object) -> None:
+    def trained(rows: Any, **options: object) -> None:
         base.add(PREFIX)
         base.train(rows, **options)  # type: ignore[arg-type]
+
+    def asked(prompts: Any = "a", **options: Any) -> None:
+        base.generate(prompts, **options)
 
     def several() -> None:
         base.load(*both)
@@ -176,9 +179,17 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "the model has 2 adapters; add one to train": several,
         "row 1 is ('a',); expected (prompt, response), two texts": lambda: trained([("a", "b"), ("a",)]),
         "row 0 is 'ab'; expected (prompt, response)": lambda: trained(["ab"]),
-        "0 of 0 rows are longer than 512 tokens (max_length 512, and": lambda: trained([]),
+        "row 0 is ('a', ' '); expected (prompt, response), two texts, neither of them blank": lambda: trained(
+            [("a", " ")]
+        ),
+        "row 0 is array([[0.], [0.]]); expected": lambda: trained([np.zeros((2, 1))]),
+        "rows are 'abc'; expected a list of pairs (prompt, response)": lambda: trained("abc"),
+        "rows are 3; expected a list of pairs": lambda: trained(3),
+        "there are no rows to train on; expected one pair": lambda: trained([]),
         "1 of 2 rows are longer than 20 tokens": lambda: trained([("a", "b"), ("x" * 90, "y")], max_length=20),
         "--steps 2 and --epochs 1 both say how long": lambda: trained(PAIRS, steps=2, epochs=1),
+        "--steps is '2'; expected a whole number": lambda: trained(PAIRS, steps="2"),
+        "--lr is 'x'; expected a number": lambda: trained(PAIRS, lr="x"),
         "None is no method; expected one such as PrefixTuning(length=10)": base.add,
         "'prefix' is no method": lambda: base.add("prefix"),  # type: ignore[arg-type]
         "PrefixTuning'> is no method": lambda: base.add(PrefixTuning),  # type: ignore[arg-type]
@@ -190,12 +201,31 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "adapters=['red'] for 5 prompts": lambda: loaded(*both, adapters=["red"]),
         "adapters='green' for 5 prompts": lambda: loaded(*both, adapters="green"),
         "adapters='red' for 5 prompts; expected one a prompt, of none": lambda: loaded(both[0], adapters="red"),
-        "max_new_tokens is 0": lambda: loaded(both[0], max_new_tokens=0),
+        "adapters=3 for 5 prompts": lambda: loaded(*both, adapters=3),
+        "adapters=[['red'], ['red'], ['red'], ['red'], ['red']] for": lambda: loaded(*both, adapters=[["red"]] * 5),
+        "max_new_tokens is 0; expected a whole number, at least 1": lambda: asked(max_new_tokens=0),
+        "max_new_tokens is '3'; expected a whole number": lambda: asked(max_new_tokens="3"),
+        "batch is 1.5; expected a whole number": lambda: asked(batch=1.5),
+        "prompts is 3; expected a text or a list of texts": lambda: asked(3),
+        "prompts is None; expected a text or a list of texts": lambda: asked(None),
+        "prompts is b'a'; expected a text or a list of texts": lambda: asked(b"a"),
+        "prompts[1] is 1; expected a text": lambda: asked(["a", 1]),
+        "sampling is {'temperature': 1}; expected one such as Sampling": lambda: asked(sampling={"temperature": 1}),
+        "stop is 'x'; expected a list of texts": lambda: asked(stop="x"),
+        "stop is None; expected a list of texts": lambda: asked(stop=None),
+        "stop is ['x', '']; an empty text would end every answer": lambda: asked(stop=["x", ""]),
+        "stop[0] is 1; expected a text": lambda: asked(stop=[1]),
+        "temperature is 'hot'; expected a number": lambda: Sampling(temperature="hot"),  # type: ignore[arg-type]
+        "top-p is None; expected a number": lambda: Sampling(1.0, top_p=None),  # type: ignore[arg-type]
+        "top-k is 1.5; expected a whole number": lambda: Sampling(1.0, top_k=1.5),  # type: ignore[arg-type]
+        "seed is 'x'; expected a whole number": lambda: Sampling(1.0, seed="x"),  # type: ignore[arg-type]
+        "temperature is nan; expected 0 (greedy) or more": lambda: Sampling(temperature=float("nan")),
+        "dtype is 'half'; expected auto, float32 or bfloat16": lambda: load_model(dtype="half"),  # type: ignore[arg-type]
         f"{both[0]} holds files already; give a new directory": lambda: base.save(both[0]),
     }
 
 
-CASES = 20
+CASES = 45
 
 
 @pytest.mark.parametrize("number", range(CASES))
@@ -207,6 +237,16 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
     with pytest.raises(ValueError) as raised:
         cause()  # type: ignore[operator]
     assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70])
+def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
+    """Of draws it gives the same again, of another seed others."""
+    base.add(NoAdapter())
+    one, again, other = (
+        base.generate(PROMPTS, max_new_tokens=6, sampling=Sampling(2.0, seed=each)) for each in (seed, seed, seed + 1)
+    )
+    assert one == again != other
 
 
 def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ import tyro
 
 from jaxprefix import mesh, terminal
 from jaxprefix.directory import read_run
+from jaxprefix.rowfiles import ENDINGS
 
 NAME = "jaxprefix"  # of our models, among the harness's
 REFUSED = {  # of the harness's options: what says the same here
@@ -114,11 +115,19 @@ def _harness(arguments: Sequence[str], data: Path | None) -> None:
             if not _raised_by_the_harness(error):
                 raise
             raise ValueError(str(error)) from error
-        except OSError as error:  # of a data set, in nearly every case
-            hint = "; rows can be read from a local mirror: --data DIR" if data is None else ""
-            raise ValueError(f"{error}{hint}") from error
+        except OSError as error:
+            raise ValueError(f"{error}{_about_rows(error, data)}") from error
         except ModuleNotFoundError as error:
             raise ValueError(f"a task needs what is not installed: {error} (XQuAD is here jaxprefix_xquad)") from error
+
+
+def _about_rows(error: OSError, data: Path | None) -> str:
+    """What to do where a data set cannot be had; nothing where the error is of a file, which it names."""
+    if error.filename is not None:
+        return ""
+    if data is None:
+        return "; rows can be read from a local mirror: --data DIR"
+    return f"; --data {data} holds no such rows, expected {data}/DATASET/CONFIG/SPLIT.{{{','.join(ENDINGS)}}}"
 
 
 def _user_tasks(given: str | None, config: str | None) -> list[str]:

@@ -9,7 +9,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from jaxprefix.models.sample import Sampling
 
 DEFAULT_LENGTH = 256  # tokens, as the harness's other backends have it
-KNOWN = ("until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p", "seed", "num_beams")
+NUMBERS = ("max_gen_toks", "temperature", "top_k", "top_p", "seed", "num_beams")
+KNOWN = ("until", "do_sample", *NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ def read_settings(given: Mapping[str, Any], end: str | None) -> Settings:
     Raises:
         ValueError: a setting that we do not have, or a value that cannot be.
     """
+    for name in NUMBERS:  # before the harness converts them
+        _number(name, given, 0)
     values: dict[str, Any] = dict(normalize_gen_kwargs(dict(given), DEFAULT_LENGTH))
     if unknown := sorted(set(values) - set(KNOWN)):
         raise ValueError(f"generation setting {unknown[0]!r} is not supported; expected {', '.join(KNOWN)}")
@@ -41,8 +44,16 @@ def read_settings(given: Mapping[str, Any], end: str | None) -> Settings:
 def _sampling(values: dict[str, Any]) -> Sampling:
     if not values["do_sample"]:
         return Sampling()
-    temperature = float(values.get("temperature") or 0)
+    temperature = _number("temperature", values, 0.0)
     if not temperature:
         raise ValueError("do_sample needs a temperature above 0; give one, or do_sample=False")
-    top_k, top_p = int(values.get("top_k") or 0), float(values.get("top_p") or 1.0)
-    return Sampling(temperature, top_k, top_p, int(values.get("seed") or 0))
+    top_k, seed = (int(_number(name, values, 0)) for name in ("top_k", "seed"))
+    return Sampling(temperature, top_k, _number("top_p", values, 1.0), seed)
+
+
+def _number(name: str, values: Mapping[str, Any], missing: float) -> float:
+    """YAML reads 1e-1 as a text."""
+    try:
+        return float(values.get(name) or missing)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {values[name]!r}; expected a number") from None

@@ -4,6 +4,7 @@ A draw depends on the row's own seed and on how many tokens it has, never on the
 """
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,10 @@ class Sampling:
     seed: int = field(default=0, compare=False)  # of the rows' own seeds; what is compiled does not depend on it
 
     def __post_init__(self) -> None:
+        for name, kind in (("temperature", Real), ("top_k", Integral), ("top_p", Real), ("seed", Integral)):
+            if not isinstance(value := getattr(self, name), kind):
+                expected = "a whole number" if kind is Integral else "a number"
+                raise ValueError(f"{name.replace('_', '-')} is {value!r}; expected {expected}")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
         if self.top_k < 0:

@@ -1,5 +1,6 @@
 """A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def _checked(row: PlacedRow, number: int) -> Row:
             raise wrong(row, f'"{column}" is {present[column]!r}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
-    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-        raise wrong(row, f'"choices" is {choices!r}; expected a list of texts')
+    if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
+        raise wrong(row, f'"choices" is {choices!r}; expected a list of texts, none of them blank')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
         found = f'"choices" is {list(choices)}'
@@ -84,10 +85,15 @@ def _checked(row: PlacedRow, number: int) -> Row:
 
 def pair(number: int, row: Any) -> Example:
     """(prompt, response) as an example; ValueError that names the row, counted from 0, for anything else."""
-    given = isinstance(row, tuple | list) and len(row) == 2 and all(isinstance(text, str) and text for text in row)
-    if not given:
-        raise ValueError(f"row {number} is {row!r}; expected (prompt, response), two texts")
+    two = isinstance(row, tuple | list) and len(row) == 2
+    if not two or not all(isinstance(text, str) and text.strip() for text in row):
+        raise ValueError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
     return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
+
+
+def shown(value: object) -> str:
+    """A value of whatever kind, in one short line."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def _example(row: Row, language: str) -> Example:

@@ -27,11 +27,19 @@ def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of one language; ValueError where there are none."""
     check_languages(TYDIQA, (language,))
     rows = dataset_rows("google-research-datasets/tydiqa", "secondary_task", split, REVISION, data)
-    start = f"{PREFIXES[language]}-"
-    own: list[Row] = [row for row in rows if str(row.get("id")).startswith(start)]
+    own: list[Row] = [row for row in rows if _is_of(language, row)]
     if not own:
-        raise ValueError(f"tydiqa split {split!r}: no id among its {len(rows)} rows begins with {start!r}")
+        held = ", ".join(code for code in PREFIXES if any(_is_of(code, row) for row in rows))
+        start = f"{PREFIXES[language]}-"
+        raise ValueError(
+            f"{rows[0].source.removesuffix(':')}: no id among its {len(rows)} rows begins with {start!r}; "
+            f"choose a language that it holds ({held or 'none of tydiqa is there'})"
+        )
     return own
+
+
+def _is_of(language: str, row: Row) -> bool:
+    return str(row.get("id")).startswith(f"{PREFIXES[language]}-")
 
 
 TYDIQA = Task(

@@ -182,6 +182,10 @@ CASES = {
     f"{ASK} --model model --log_samples": "Specify --output_path if providing --log_samples",
     "run --tasks nothing --model model": "Tasks not found: nothing",
     "run --tasks xcopa_it --model model --data mirror --mesh 1x1": "cambridgeltl/xcopa/it/test.jsonl",
+    "run --tasks jaxprefix_xquad_hi --model model --data mirror --mesh 1x1": (
+        "; --data mirror holds no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}"
+    ),
+    "run --tasks jaxprefix_xquad_hi --model model --mesh 1x1": "; rows can be read from a local mirror: --data DIR",
     f"{ASK} --model model --data mirror --batch 4 --mesh 3x1": "--batch 4 cannot be divided among 3 data devices",
     f"{ASK} --model model --data mirror --mesh 1x1 --apply_chat_template": "the model has no chat template",
 }
@@ -192,10 +196,22 @@ def test_one_line_and_code_2(
     arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # what is not there is not there, at once
     monkeypatch.setattr(mesh, "_accelerated", lambda: True)  # devices are woken long before: none can be emulated
     lines = refused(arguments, place, monkeypatch, capsys).splitlines()
     message = [line for line in lines if line and "split: " not in line]  # a bar of the harness is no message
     assert len(message) == 1 and message[0].startswith("error: ") and CASES[arguments] in message[0]
+
+
+def test_an_error_of_a_file_says_nothing_of_data_sets(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def execute(*_: object) -> None:
+        (place / "texts.jsonl" / "below").mkdir()
+
+    monkeypatch.setattr("lm_eval._cli.HarnessCLI.execute", execute)
+    message = refused(f"{ASK} --model model --data mirror --mesh 1x1", place, monkeypatch, capsys)
+    assert message == f"error: [Errno 20] Not a directory: '{place / 'texts.jsonl' / 'below'}'\n"
 
 
 def test_without_the_extra(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -189,6 +189,7 @@ def test_settings_as_the_harness_writes_them():
 
 REFUSED = {
     "generation setting 'repetition_penalty' is not supported; expected until": {"repetition_penalty": 1.2},
+    "temperature is 'hot'; expected a number": {"do_sample": True, "temperature": "hot"},
     "num_beams is 4; answers are generated without beams": {"num_beams": 4},
     "max_gen_toks is 0; expected at least 1": {"max_gen_toks": 0},
     "do_sample needs a temperature above 0": {"do_sample": True},

@@ -67,8 +67,22 @@ def test_of_a_response_with_several_lines_the_first_is_compared_and_all_are_lear
         ({"prompt": ["p"], "response": "r"}, "\"prompt\" is ['p']; expected text"),
         ({"prompt": "p", "response": " "}, "\"response\" is ' '; expected text"),
         ({"prompt": "p", "response": "r", "language": 1}, '"language" is 1; expected text'),
-        ({"prompt": "p", "response": "r", "choices": "r"}, "\"choices\" is 'r'; expected a list of texts"),
-        ({"prompt": "p", "response": "r", "choices": ["r", 1]}, "\"choices\" is ['r', 1]; expected a list of texts"),
+        (
+            {"prompt": "p", "response": "r", "choices": "r"},
+            "\"choices\" is 'r'; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", 1]},
+            "\"choices\" is ['r', 1]; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", " "]},
+            "\"choices\" is ['r', ' ']; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["", "r"]},
+            "\"choices\" is ['', 'r']; expected a list of texts, none of them blank",
+        ),
         (
             {"prompt": "p", "response": "r", "choices": ["a", "b"]},
             "\"choices\" is ['a', 'b']; expected several, all different, the response among them",

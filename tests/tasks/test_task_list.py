@@ -149,9 +149,14 @@ def test_tydiqa_keeps_one_language_and_says_where_there_is_none(tmp_path: Path):
     mixed = write_mirror(tmp_path / "mixed", place, [row("arabic-1"), row("english-1"), row("korean-1")])
     assert [row["id"] for row in TYDIQA.load("en", "train", mixed)] == ["english-1"]
     assert [row["id"] for row in TYDIQA.load("ko", "train", mixed)] == ["korean-1"]
-    foreign = write_mirror(tmp_path / "foreign", place, [row("arabic-1")])
-    with pytest.raises(ValueError, match="no id among its 1 rows begins with 'english-'"):
+    foreign = write_mirror(tmp_path / "foreign", place, [row("russian-1"), row("arabic-1")])
+    with pytest.raises(ValueError) as error:
         TYDIQA.load("en", "train", foreign)
+    line = "no id among its 2 rows begins with 'english-'; choose a language that it holds (ar, ru)"
+    assert str(error.value) == f"{foreign / place}.jsonl: {line}"
+    unknown = write_mirror(tmp_path / "unknown", place, [row("1")])
+    with pytest.raises(ValueError, match=r"\(none of tydiqa is there\)"):
+        TYDIQA.load("en", "train", unknown)
 
 
 def test_flores_pairs_its_sentences_with_the_english_ones_by_id(tmp_path: Path):

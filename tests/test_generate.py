@@ -1,0 +1,97 @@
+"""python -m jaxprefix.generate: what is printed can be told apart, and a person who types may mend a prompt."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import small
+
+from jaxprefix import PrefixTuning, generate, load_model
+
+LONG = "boat " * 200
+Ask = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two prefixes of one base that answer differently; prompts of 128 tokens at most."""
+    folder = tmp_path_factory.mktemp("runs")
+    base = load_model(str(small.write_model(folder / "model", scale=5, max_position_embeddings=128)), mesh="1x1")
+    for seed, name in enumerate(("red", "blue")):
+        base.add(PrefixTuning(length=4, layers="all", std=2.0), seed=seed)
+        base.save(folder / name)
+    return folder / "red", folder / "blue"
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """The command with these arguments: what it writes to stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["generate", *map(str, arguments), "--max-new-tokens", "5"])
+        capsys.readouterr()
+        generate.main()
+        return tuple(capsys.readouterr())  # type: ignore[return-value]
+
+    return run
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *prompts: str) -> None:
+    """A person at a terminal, who ends with Ctrl-D."""
+    waiting = iter(prompts)
+
+    def read(_: str) -> str:
+        for prompt in waiting:
+            return prompt
+        raise EOFError
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", read)
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_the_next_one_answered(
+    runs: tuple[Path, Path], ask: Ask, monkeypatch: pytest.MonkeyPatch
+):
+    alone = ask(runs[0], "Who?")[0]
+    typed(monkeypatch, LONG, "Who?")
+    said, errors = ask(runs[0])
+    assert said == alone
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert "the run takes 128; shorten 'boat boat" in line
+    typed(monkeypatch, LONG, "Who?")
+    both, errors = ask(f"{runs[0]},{runs[1]}")
+    assert both == "".join(f"{run}: {ask(run, 'Who?')[0]}" for run in runs) and errors.count("error: ") == 1
+
+
+def test_a_prompt_of_the_command_line_or_of_a_file_ends_it(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"Who?\n{LONG}\n")
+    for arguments in ((LONG,), ("--file", file)):
+        with pytest.raises(ValueError, match="the run takes 128; shorten 'boat boat"):
+            ask(runs[0], *arguments)
+
+
+def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    ask(runs[0], "Who?", "--output", tmp_path / "new" / "answers.jsonl")
+    written = (tmp_path / "new" / "answers.jsonl").read_text()
+    with pytest.raises(ValueError, match=r"answers.jsonl is there already; give a new file"):
+        ask(runs[0], "Where?", "--output", tmp_path / "new" / "answers.jsonl")
+    assert (tmp_path / "new" / "answers.jsonl").read_text() == written and '"prompt": "Who?"' in written
+
+
+def test_each_of_several_prompts_stands_before_its_answer(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    prompts = ["Who is there?", "What colour?\nOf a boat."]
+    file = small.write_rows(tmp_path / "rows.jsonl", [{"prompt": prompt} for prompt in prompts])
+    one, other = ([ask(run, prompt)[0] for prompt in prompts] for run in runs)
+    assert one != other
+    shown = "> Who is there?\n", "> What colour?\n> Of a boat.\n"
+    assert ask(runs[0], "--file", file)[0] == shown[0] + one[0] + shown[1] + one[1]
+    said = [f"{before}{runs[0]}: {a}{runs[1]}: {b}" for before, a, b in zip(shown, one, other, strict=True)]
+    assert ask(f"{runs[0]},{runs[1]}", "--file", file)[0] == "".join(said)
+
+
+def test_a_single_prompt_is_not_said_again(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("Who?\n")
+    assert ask(runs[0], "--file", file) == ask(runs[0], "Who?")
