@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import BATCH, NEW_TOKENS, TIME, questions
+from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIME, questions
 from jaxprefix import mesh
 from jaxprefix.base import load_weights
 from jaxprefix.evaluation.engine import generate, score
@@ -19,7 +19,7 @@ from jaxprefix.saved import read_saved
 def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str, Any]:
     saved, made = read_saved(run, mesh.make("1x1")), mesh.make("1x1")
     base = saved.base
-    tokenizer = replace(base.tokenizer, eos=(2**30,))  # random weights: nothing ends an answer
+    tokenizer = replace(base.tokenizer, eos=ENDS if work == GENERATION else NO_ENDS)
     frozen = load_weights(base, made, "float32")
     model = Model(
         replace(base, tokenizer=tokenizer), saved.config.adapter, saved.params, frozen, made, 2048, chat=False
@@ -31,12 +31,12 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
     seconds, found = [], {}
     for _ in range(passes):
         start = time.perf_counter()
-        if work == "generation":
-            found = {place: text for part in generate(model, asked, BATCH, NEW_TOKENS) for place, text in part}
-        else:
+        if work == SCORING:
             found = {place: each.logprobs for part in score(model, asked, BATCH) for place, each in part}
+        else:
+            found = {place: text for part in generate(model, asked, BATCH, NEW_TOKENS) for place, text in part}
         seconds.append(time.perf_counter() - start)
-    compiled = (model.turn if work == "generation" else model.choose)._cache_size()
+    compiled = (model.choose if work == SCORING else model.turn)._cache_size()
     shapes = {(part.time, part.choices, part.width) for part in plan(asked, BATCH)}
     answers = [found[place] for place in range(len(asked))]
     return {"seconds": seconds, "answers": answers, "compilations": compiled, "buckets": len(shapes)}

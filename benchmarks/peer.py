@@ -6,6 +6,7 @@ Choices are scored as lm-evaluation-harness does it: prompt and choice together,
 import json
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import peft
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.work import BATCH, NEW_TOKENS, TIME, questions
+from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIME, questions
 from jaxprefix.tokenizer import load_tokenizer
 
 
@@ -26,15 +27,16 @@ def padded(rows: list[list[int]], left: bool) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def generate(model: Any, tokenizer: Any, prompts: list[list[int]]) -> list[str]:
+def generate(model: Any, prompts: list[list[int]], ends: tuple[int, ...]) -> list[list[int]]:
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    found = [""] * len(prompts)
+    found: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
         batch = padded([prompts[place] for place in places], left=True)
-        tokens = model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=2**30, pad_token_id=0)
-        for place, row in zip(places, tokens[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
-            found[place] = tokenizer.decode(row)
+        settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": list(ends), "pad_token_id": 0}
+        tokens = model.generate(**batch, **settings)[:, batch["input_ids"].shape[1] :]
+        for place, row in zip(places, tokens.tolist(), strict=True):
+            found[place] = list(takewhile(lambda token: token not in ends, row))
     return found
 
 
@@ -64,17 +66,20 @@ def main(work: str, base: str, adapter: str, data: Path, count: int, passes: int
         for prompt, each in zip(prompts, rows, strict=True)
         for choice in each.choices
     ]
-    seconds, found = [], []
+    seconds: list[float] = []
+    found: list[Any] = []
     with torch.inference_mode():
         for _ in range(passes):
             start = time.perf_counter()
-            if work == "generation":
-                found = generate(model, tokenizer, prompts)
-            else:
+            if work == SCORING:
                 sums = score(model, pairs)
                 found = [sums[place : place + 4] for place in range(0, len(sums), 4)]
+            else:
+                found = generate(model, prompts, ENDS if work == GENERATION else NO_ENDS)
             seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "answers": found}
+    if work == SCORING:
+        return {"seconds": seconds, "answers": found, "amount": len(found)}
+    return {"seconds": seconds, "answers": list(map(tokenizer.decode, found)), "amount": sum(map(len, found))}
 
 
 if __name__ == "__main__":

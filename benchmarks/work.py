@@ -34,7 +34,11 @@ SIZES = {
 LANGUAGES = ("ar", "de", "en", "hi", "zh")
 BATCH = 16  # rows at a time, on both sides
 TIME = 256  # tokens that a prompt keeps, its end
-NEW_TOKENS = 64
+NEW_TOKENS = 64  # of the longest answer
+SPREAD = 3  # times the usual weights of the layers: without it random weights soon repeat themselves
+GENERATION, EQUAL, SCORING = "generation", "generation of equal lengths", "scoring"
+ENDS = tuple(range(2, SIZES["vocab_size"], 32))  # a token in 32 ends an answer: lengths vary, as real answers' do
+NO_ENDS = (2**30,)
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Question:
 
 
 def questions(work: str, data: Path, count: int) -> list[Question]:
-    """The questions of a work: "generation" or "scoring"."""
-    return xquad(data, count) if work == "generation" else belebele(data, count)
+    """The `count` questions of a work, or twice as many where answers are generated: batches fill again and again."""
+    return belebele(data, count) if work == SCORING else xquad(data, 2 * count)
 
 
 def xquad(data: Path, count: int) -> list[Question]:
@@ -75,7 +79,9 @@ def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
     values = SIZES | (sizes or {})
     config = DecoderConfig.parse(values)
     directory.mkdir(parents=True, exist_ok=True)
-    weights.save(jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), config), config, directory)
+    frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), config)
+    frozen["layers"] = {name: leaf if "norm" in name else SPREAD * leaf for name, leaf in frozen["layers"].items()}
+    weights.save(frozen, config, directory)
     (directory / "config.json").write_text(json.dumps(values))
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

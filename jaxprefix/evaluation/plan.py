@@ -12,6 +12,7 @@ import numpy as np
 SHARES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
 ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
 GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
+GENERATED_APART = 4  # batches of generated rows that are worth a shape, and such an end, of their own
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def plan(asked: Sequence[Asked], size: int) -> list[Part]:
         widest = {place: max(map(len, asked[place].choices), default=0) for place in places}
         widths = sorted({int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *SHARES)})
         step = size if count else size * GENERATED_TOGETHER
-        for group in _groups(sorted(places, key=lambda place: -len(asked[place].prompt)), size):
+        by_length = sorted(places, key=lambda place: -len(asked[place].prompt))
+        for group in _groups(by_length, size if count else size * GENERATED_APART):
             time = -(-len(asked[group[0]].prompt) // ROUNDED) * ROUNDED
             group = sorted(group, key=lambda place: (widest[place], len(asked[place].prompt)))
             for start in range(0, len(group), step):
@@ -52,6 +54,6 @@ def plan(asked: Sequence[Asked], size: int) -> list[Part]:
 
 
 def _groups(places: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Cuts at the quantiles, but only where whole batches end: a batch that is half empty costs a whole one."""
+    """Cuts at the quantiles, but only at multiples of `size`: a batch that is half empty costs a whole one."""
     cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in SHARES})
     return [places[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]

@@ -8,6 +8,7 @@ Flax declares one block; the loop over layers is `lax.scan` over its `apply`. We
             o_proj [L, D, N, H] · gate_proj, up_proj [L, F, D] · down_proj [L, D, F]
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ Frozen = Any  # the tree of weights above
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
 Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
 
-PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p)  # of one layer's weights from the stack
+# What picks one layer's weights from the stack, and lays them out for a product.
+PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
 HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
@@ -82,8 +84,10 @@ def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: 
 
 def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None) -> Array:
     """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any."""
-    last = tuple(range(-dims, 0))
-    outputs = jnp.tensordot(inputs, weight, axes=(last, last))
+    # As two matrices: of more dimensions XLA would transpose the weight before every product.
+    rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
+    outputs = jax.lax.dot_general(inputs.reshape(-1, width), weight.reshape(-1, width), (((1,), (1,)), ((), ())))
+    outputs = outputs.reshape(*rows, *weight.shape[:-dims])
     if delta is None:
         return outputs
     if delta.keys is not None:
