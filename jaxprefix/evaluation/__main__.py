@@ -1,4 +1,4 @@
-"""python -m jaxprefix.evaluation RUN: zero-shot scores in many languages; compare: two runs; seeds: runs alike."""
+"""python -m jaxprefix.evaluation RUN: zero-shot scores in many languages; of several runs: beside, compare, seeds."""
 
 import sys
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import tyro
 
 from jaxprefix import mesh, terminal
 from jaxprefix.directory import run_directories
+from jaxprefix.evaluation.beside import Beside, beside
 from jaxprefix.evaluation.compare import Compare, compare
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
 from jaxprefix.evaluation.seeds import Seeds, seeds
@@ -19,9 +20,9 @@ PROGRAM = "python -m jaxprefix.evaluation"
 class Command:
     """Scores a trained run, or several that share a base, in many languages.
 
-    Two commands stand in the place of RUN: "compare RUN_A RUN_B" tests the difference of two evaluated runs, "seeds
-    RUN,RUN" averages runs that differ in their seed; --help after each says more. A run directory that has the name
-    compare or seeds is reached as ./compare or ./seeds.
+    Three commands stand in the place of RUN: "beside RUN,RUN" shows evaluated runs beside each other, "compare RUN_A
+    RUN_B" tests the difference of two, "seeds RUN,RUN" averages runs that differ in their seed; --help after each says
+    more. A run directory that has such a name is reached as ./compare.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
@@ -33,7 +34,9 @@ class Command:
 
 def main() -> None:
     name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
-    if name == "compare":
+    if name == "beside":
+        beside(tyro.cli(Beside, args=arguments, prog=f"{PROGRAM} beside"))
+    elif name == "compare":
         compare(tyro.cli(Compare, args=arguments, prog=f"{PROGRAM} compare"))
     elif name == "seeds":
         seeds(tyro.cli(Seeds, args=arguments, prog=f"{PROGRAM} seeds"))

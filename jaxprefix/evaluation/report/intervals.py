@@ -78,7 +78,7 @@ def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collecti
 
     def groups(key: Callable[[Language], str | None]) -> dict[str, Group]:
         found = {}
-        for name, codes in _grouped(others, key).items():
+        for name, codes in grouped(others, key).items():
             figures = {metric: mean(task["languages"][code][metric] for code in codes) for metric in metrics}
             scores = estimates(figures, mean_draws(codes))
             found[name] = Group(languages=codes, scores=scores, gap=gap_to(figures, codes))
@@ -91,9 +91,9 @@ def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collecti
         names={code: known.name for code in task["languages"] if (known := languages.find(code))},
         mean_others=estimates(mean_others, mean_draws(others)) if mean_others else None,
         gap=gap_to(mean_others, others) if mean_others else None,
-        families=groups(lambda known: known.family),
-        scripts=groups(lambda known: known.script),
-        resources=groups(lambda known: None if known.resource is None else str(known.resource)),
+        families=groups(family),
+        scripts=groups(script),
+        resources=groups(resource),
     )
 
 
@@ -114,7 +114,20 @@ def _estimate(value: float, drawn: np.ndarray | None) -> Estimate:
     return Estimate(value=value, low=float(low), high=float(high))
 
 
-def _grouped(codes: Sequence[str], key: Callable[[Language], str | None]) -> dict[str, list[str]]:
+def family(language: Language) -> str:
+    return language.family
+
+
+def script(language: Language) -> str:
+    return language.script
+
+
+def resource(language: Language) -> str | None:
+    """The class of Joshi et al. 2020."""
+    return None if language.resource is None else str(language.resource)
+
+
+def grouped(codes: Sequence[str], key: Callable[[Language], str | None]) -> dict[str, list[str]]:
     """The codes of known languages by what they share, in its order."""
     found: dict[str, list[str]] = defaultdict(list)
     for code in codes:

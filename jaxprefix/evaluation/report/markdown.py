@@ -41,6 +41,12 @@ def markdown(
     return "\n".join(text).rstrip("\n") + "\n"
 
 
+def tables(titled: Mapping[str, Cells]) -> str:
+    """Tables alone, each under its title."""
+    text = [line for title, cells in titled.items() for line in (f"## {_escape(title)}", "", *_table(cells))]
+    return "\n".join(text).rstrip("\n") + "\n"
+
+
 def _table(cells: Cells) -> list[str]:
     """The lines of a table, and an empty one."""
     names = cells.header[-1] == "name"
