@@ -30,6 +30,8 @@ from jaxprefix.saved import write_saved
 RESULTS = Path(__file__).parent / "results"
 METHODS = {"prefix": PrefixTuning(10, "all"), "soft-prompt": SoftPrompt(10), "lora": LoRA(4, 8.0, "q,v")}
 TARGETS = {SCORING: 3.0, GENERATION: 2.0, EQUAL: 2.0}
+# Behind a soft prompt PEFT drops the positions of rows that are padded on the left: 41 of 64 answers were equal.
+WORKS = {"prefix": (SCORING, GENERATION, EQUAL), "soft-prompt": (SCORING,), "lora": (SCORING, GENERATION)}
 UNITS = {SCORING: "questions/s", GENERATION: "tokens/s", EQUAL: "tokens/s"}
 BYPASS = "int mkl_serv_intel_cpu_true(void) { return 1; }"
 
@@ -41,8 +43,7 @@ def main() -> None:
         base = write_model(Path(place) / "model", data)
         for name, adapter in METHODS.items():
             run, exported = write_adapters(Path(place), base, name, adapter)
-            works = [work for work in TARGETS if work != EQUAL or name == "prefix"]
-            for work in works:
+            for work in WORKS[name]:
                 rows.append(measure(work, name, base, run, exported, data, count, repeats))
                 write(rows)
 
