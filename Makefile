@@ -9,14 +9,17 @@ TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 WORKERS ?= 2
 # A local mirror of the hub, whose rows `make bench` asks.
 DATA ?= ../shared/data
+# Of the study of the embedded world.
+SEEDS ?= 0
 # Two stamps, so that the demo does not pay for torch and the other things that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo test test-all bench lint clean
+.PHONY: help demo study-babel test test-all bench lint clean
 
 help:
-	@echo "make demo      train on the embedded default and evaluate what was trained, into runs/demo"
+	@echo "make demo      the frozen base, a prefix and LoRA on the embedded model, into runs/demo-*"
+	@echo "make study-babel  every method on every task of the embedded world, into runs/study-babel; goes on after a stop"
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
 	@echo "make bench     speed beside transformers and PEFT, about 20 minutes on two cores; rows: DATA=$(DATA)"
@@ -27,8 +30,14 @@ help:
 
 demo: $(RUNTIME)
 	$(BIN)/python -m jaxprefix.train --method none --output runs/demo-base
-	$(BIN)/python -m jaxprefix.train --output runs/demo
-	$(BIN)/python -m jaxprefix.evaluation runs/demo --baseline runs/demo-base
+	$(BIN)/python -m jaxprefix.train --method lora --output runs/demo-lora
+	$(BIN)/python -m jaxprefix.train --output runs/demo-prefix
+	$(BIN)/python -m jaxprefix.evaluation runs/demo-prefix --baseline runs/demo-base
+	$(BIN)/python -m jaxprefix.evaluation beside runs/demo-base,runs/demo-prefix,runs/demo-lora
+
+# SEEDS=0,1,2 trains each method with each seed.
+study-babel: $(RUNTIME)
+	$(BIN)/python -m jaxprefix.babel study --seeds $(SEEDS) --output runs/study-babel
 
 test: $(TESTING)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -46,7 +55,7 @@ lint: $(TESTING)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dist runs/demo runs/demo-base
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis dist runs/demo-base runs/demo-lora runs/demo-prefix
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml

@@ -37,8 +37,8 @@ class RunConfig:
     method: str = "prefix"
     """none, prefix, llama-adapter, soft-prompt, lora, bottleneck or full; sums are joined with +: prefix+lora."""
     task: str | None = None
-    """What is trained: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores or babel-qa (with the
-    embedded default, that is the default)."""
+    """What is trained: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, or of the embedded
+    world babel-qa (with the embedded model, the default), babel-nli, babel-choice, babel-math or babel-text."""
     language: str | None = None
     """The language that is trained; left out, en, and all the rows of a --train-file."""
     split: str | None = None

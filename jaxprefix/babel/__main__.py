@@ -1,4 +1,4 @@
-"""python -m jaxprefix.babel: makes the embedded default's model anew."""
+"""python -m jaxprefix.babel: pretrain makes the embedded model anew; study trains every method on every task of it."""
 
 import sys
 
@@ -6,18 +6,22 @@ import tyro
 
 from jaxprefix import terminal
 from jaxprefix.babel.pretrain import Pretrain, pretrain
+from jaxprefix.babel.study import Study, study
+
+PROGRAM = "python -m jaxprefix.babel"
+COMMANDS = "pretrain makes the embedded model anew; study trains every method on every task of its world"
 
 
 def main() -> None:
-    if sys.argv[1:2] not in (["pretrain"], ["--help"]):
-        raise ValueError(f"{' '.join(sys.argv[1:2]) or 'nothing'} is no command; expected pretrain")
-    pretrain(
-        tyro.cli(
-            Pretrain,
-            args=sys.argv[2:] or (["--help"] if sys.argv[1] == "--help" else []),
-            prog="python -m jaxprefix.babel pretrain",
-        )
-    )
+    name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
+    if name in ("--help", "-h"):
+        print(f"usage: {PROGRAM} pretrain|study [flags]\n{COMMANDS}; --help after each says more")
+    elif name == "pretrain":
+        pretrain(tyro.cli(Pretrain, args=arguments, prog=f"{PROGRAM} pretrain"))
+    elif name == "study":
+        study(tyro.cli(Study, args=arguments, prog=f"{PROGRAM} study"))
+    else:
+        raise ValueError(f"{name!r} is no command of {PROGRAM}; expected pretrain or study: {COMMANDS}")
 
 
 if __name__ == "__main__":

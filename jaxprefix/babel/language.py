@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Kind = Literal["location", "possession", "liking", "eating", "age"]
+Kind = Literal["location", "possession", "liking", "eating", "age", "money"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PEOPLE = (
@@ -28,6 +28,11 @@ ANIMALS = ("cat", "dog", "horse", "bird", "cow", "goat", "rabbit", "elephant", "
 FOODS = ("apple", "banana", "orange", "egg", "bread", "rice", "fish", "cheese")
 # From five on, Russian years take one form; up to ten, Swahili numbers are one word.
 NUMBERS = ("five", "six", "seven", "eight", "nine", "ten")
+# Written in digits. The euro takes one form after all of them in every language here, and after their sums.
+EUROS = tuple(str(number) for number in range(2, 10))
+
+# Of these, two different values of one person contradict each other; one may like cats and dogs.
+EXCLUSIVE: tuple[Kind, ...] = ("location", "age", "money")
 
 VALUES: Mapping[Kind, tuple[str, ...]] = {
     "location": PLACES,
@@ -35,6 +40,7 @@ VALUES: Mapping[Kind, tuple[str, ...]] = {
     "liking": ANIMALS,
     "eating": FOODS,
     "age": NUMBERS,
+    "money": EUROS,
 }
 """What a fact of each kind can say of a person."""
 
@@ -74,6 +80,10 @@ class Language:
     """As one eats them."""
     numbers: Mapping[str, str]
     """As they count years."""
+    together: str
+    """Asks how many euros two people have together: `{name}`, or another form, and `{other_name}` of the second."""
+    verdicts: tuple[str, str, str]
+    """What is said of a statement: that it is true, that it is false, that nobody can tell."""
     space: str = field(default=" ", kw_only=True)
     """What stands between two sentences."""
     dash: str = field(default=" – ", kw_only=True)

@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from jaxprefix.babel.task import LANGUAGES
-from jaxprefix.babel.world import documents
+from jaxprefix.babel.documents import SKEW, lessons, shares
+from jaxprefix.babel.tasks.text import BABEL_TEXT, split_of
+from jaxprefix.babel.world import LANGUAGES
 from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.directory import check_writable
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
@@ -26,17 +28,24 @@ from jaxprefix.train.journal import read
 from jaxprefix.train.loop import train
 
 TOKENIZER_DOCUMENTS = 40_000
-# A Llama of 1.6M parameters with grouped-query attention; its sizes divide by 8, so that any small mesh fits.
+EVERY = 250  # steps between checkpoints
+# Words of letters with their marks, numbers and runs of other signs; Han sign by sign, kana in runs of one kind, since
+# Chinese and Japanese put no spaces between words.
+PIECES = (
+    r"\p{Han}|\p{Hiragana}+| ?[\p{Katakana}ー]+| ?\p{N}+"
+    r"| ?(?:(?![\p{Han}\p{Hiragana}\p{Katakana}ー])[\p{L}\p{M}\u200c\u200d])+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
+)
+# A Llama of 3.6M parameters with grouped-query attention; its sizes divide by 8, so that any small mesh fits.
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "vocab_size": 3072,
-    "hidden_size": 128,
-    "intermediate_size": 384,
+    "vocab_size": 6144,
+    "hidden_size": 192,
+    "intermediate_size": 512,
     "num_hidden_layers": 6,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
-    "head_dim": 16,
+    "head_dim": 24,
     "hidden_act": "silu",
     "max_position_embeddings": 512,
     "rms_norm_eps": 1e-5,
@@ -57,28 +66,34 @@ class Pretrain:
     """Where the model goes; the one that is there is replaced at the end."""
     work: Path = Path("runs/babel-pretrain")
     """The run directory of the pretraining; run again to go on after a stop."""
-    steps: int = 4000
-    batch: int = 96
-    lr: float = 2e-3
+    skew: float = SKEW
+    """How much more text a language has than one of the resource class below it; 1 treats all alike but English."""
+    steps: int = 4600
+    batch: int = 64
+    lr: float = 3e-3
     quiet: bool = False
 
 
 def pretrain(settings: Pretrain) -> None:
     """Trains the tokenizer and the model; the same settings give the same model."""
+    shares(settings.skew)  # refuses what cannot be, before anything is written
+    check_writable(settings.output)
     start = settings.work.with_name(f"{settings.work.name}-start")
     if not start.exists():
         write_random(start)
     config = RunConfig(
         model=str(start),
         method="full",
-        task="babel-text",
+        task=BABEL_TEXT.name,
+        split=split_of(settings.skew),
         steps=settings.steps,
         batch=settings.batch,
+        max_length=128,
         lr=settings.lr,
         warmup=0.05,
         dtype="float32",
-        eval_every=250,
-        save_every=250,
+        eval_every=EVERY,
+        save_every=EVERY,
     )
     run = train(config, settings.work, settings.quiet)
     base = open_base(str(start))
@@ -109,10 +124,11 @@ def write_random(directory: Path) -> None:
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE over text in which every language has the same weight; Han characters are merged with nothing."""
+    """Byte-level BPE over text in which every language has the same weight."""
     tokenizer = Tokenizer(models.BPE())
-    han = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([han, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     trainer = trainers.BpeTrainer(
@@ -126,4 +142,5 @@ def train_tokenizer() -> Tokenizer:
 
 
 def _text() -> Iterator[str]:
-    return islice(documents(seed=1, weights=dict.fromkeys(LANGUAGES, 1.0)), TOKENIZER_DOCUMENTS)
+    found = islice(lessons(seed=1, weights=dict.fromkeys(LANGUAGES, 1.0)), TOKENIZER_DOCUMENTS)
+    return (lesson.given + lesson.told for lesson in found)

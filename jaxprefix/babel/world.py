@@ -1,67 +1,24 @@
-"""The embedded world as text: facts about people, told and asked for in every language of the package.
+"""The embedded world: facts about people, told and asked for in every language of the package, and how they are drawn.
 
-Its documents teach a small model each language, and to answer from a passage in that language, but never in the form
-in which the task asks: that form is what an adapter learns, in English alone. The documents and the rows of validation
-and test have no instance in common, whatever the seeds.
+Instances for training, validation and test have nothing in common, whatever the seeds.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from random import Random
-from types import MappingProxyType
 
-from jaxprefix.babel.language import COLOURS, KINDS, PEOPLE, VALUES, Kind, Language
+from jaxprefix.babel.language import COLOURS, EXCLUSIVE, KINDS, PEOPLE, VALUES, Kind, Language
 from jaxprefix.babel.languages import ALL
 
 LANGUAGES = tuple(language.code for language in ALL)
 SPLITS = ("train", "validation", "test")
-
-WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {"en": 0.25, "de": 0.16, "es": 0.16, "fr": 0.14, "ru": 0.11, "zh": 0.09, "tr": 0.06, "sw": 0.03}
-)
-"""The share of documents in each language, from high resource to low; our choice."""
-
-PARALLEL = 0.15
-"""The share of documents that say the same in two languages, line by line."""
-RETOLD = 0.3
-"""The share of documents that tell a passage twice, in another order; the others ask and answer questions about one.
-
-Whoever is named the second time can be looked up, and looking up is what a model this small is slowest to learn.
-"""
-DIALOGUE = 0.5
-"""The share of passages whose questions get short answers; the others get whole sentences."""
-ABOUT_ENGLISH = 0.2
-"""The share of English documents that use the words of instructions."""
 HELD_OUT = 0.05
 """The share of all instances that is kept for validation, and as much again for test."""
+TRUE, FALSE, UNKNOWN = range(3)
+"""What a passage says of a claim, in the order of `Language.verdicts`."""
 
 _BY_CODE = {language.code: language for language in ALL}
-
-# The words of the task's prompt in other sentences: the model knows them, but has never seen an answer follow them.
-_ABOUT = (
-    "Read the passage and answer the question.",
-    "Read the question and answer with a few words from the passage.",
-    "Answer it with words from the passage.",
-    "Read it and answer with a few words.",
-    "The answer is a few words from it.",
-    "The passage is short and the question is about it.",
-    "A question is about the passage.",
-    "The words of the answer are in the passage.",
-    "Passage: a few words to read.",
-    "Question: what is the passage about?",
-    "Answer: the last of the three.",
-    "Passage, question and answer are words.",
-)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A document in two parts: what could not be foretold (a passage; may be empty), and what follows from it."""
-
-    given: str
-    told: str
 
 
 @dataclass(frozen=True, order=True)
@@ -76,15 +33,20 @@ class Fact:
 
 @dataclass(frozen=True)
 class Instance:
-    """Facts about different people, and the one among them that is asked for."""
+    """Facts about different people, and what is asked about: one of them, a claim, or two whose amounts are added."""
 
     facts: tuple[Fact, ...]
-    asked: Fact
+    asked: tuple[Fact, ...]
+
+    @property
+    def key(self) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
+        """Equal for instances that differ in their order alone."""
+        return tuple(sorted(self.facts)), tuple(sorted(self.asked))
 
     @property
     def split(self) -> str:
         """The only split that may hold this instance, by its concepts: order and language do not matter."""
-        digest = hashlib.sha256(repr((sorted(self.facts), self.asked)).encode()).digest()
+        digest = hashlib.sha256(repr(self.key).encode()).digest()
         place = int.from_bytes(digest[:4], "big") / 2**32
         return "test" if place < HELD_OUT else "validation" if place < 2 * HELD_OUT else "train"
 
@@ -103,81 +65,109 @@ def answer(language: Language, fact: Fact) -> str:
 
 def statement(language: Language, fact: Fact) -> str:
     """ "Anna is in the kitchen." """
-    return language.patterns[fact.kind].statement.format(answer=answer(language, fact), **_names(language, fact))
+    return language.patterns[fact.kind].statement.format(answer=answer(language, fact), **_forms(language, fact))
 
 
 def question(language: Language, fact: Fact) -> str:
     """ "Where is Anna?" """
-    return language.patterns[fact.kind].question.format(**_names(language, fact))
+    return language.patterns[fact.kind].question.format(**_forms(language, fact))
 
 
-def passage(language: Language, facts: tuple[Fact, ...]) -> str:
+def sum_question(language: Language, one: Fact, other: Fact) -> str:
+    """ "How many euros do Anna and Tom have together?" """
+    others = {f"other_{form}": text for form, text in _forms(language, other).items()}
+    return language.together.format(**_forms(language, one), **others)
+
+
+def passage(language: Language, facts: Sequence[Fact]) -> str:
     """The statements of some facts, in their order."""
     return language.space.join(statement(language, fact) for fact in facts)
 
 
-def documents(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Iterator[str]:
-    """The text of `lessons`."""
-    return (lesson.given + lesson.told for lesson in lessons(seed, weights))
+def total(facts: Sequence[Fact]) -> Fact:
+    """What people have together, as a fact of money whose answer can be said."""
+    return Fact("money", facts[0].person, str(sum(int(fact.value) for fact in facts)))
 
 
-def lessons(seed: int, weights: Mapping[str, float] = WEIGHTS) -> Iterator[Lesson]:
-    """Endless documents to pretrain on, the same for the same seed; each ends without a line break.
+def verdict(facts: Sequence[Fact], claim: Fact) -> int:
+    """What the facts say of a claim: TRUE, FALSE or UNKNOWN. Who likes cats may also like dogs; nobody is twice."""
+    if claim in facts:
+        return TRUE
+    told = any(fact.person == claim.person and fact.kind == claim.kind for fact in facts)
+    return FALSE if told and claim.kind in EXCLUSIVE else UNKNOWN
 
-    Args:
-        seed: any number.
-        weights: language -> its share of the documents; need not sum to 1. A document in two languages counts for
-            the first, and the second is drawn by the same weights.
 
-    Raises:
-        ValueError: an unknown language, a negative weight, or no positive one.
+def draw_facts(random: Random, count: int, kinds: int = 2) -> tuple[Fact, ...]:
+    """Facts about different people, no two of which say the same; count is from 2 to 6.
+
+    Of few kinds, so that the kind of a question seldom tells its answer: the person does.
     """
-    # Checked at the call and not at the first document: hence two functions.
-    for code, weight in weights.items():
-        find_language(code)
-        if weight < 0:
-            raise ValueError(f"the weight of language {code!r} is {weight}; expected 0 or more")
-    if not any(weights.values()):
-        raise ValueError("no language has a weight above 0; give at least one")
-    return _lessons(Random(f"documents {seed}"), {code: weight for code, weight in weights.items() if weight})
+    some: list[Kind] = random.sample(KINDS, kinds)
+    drawn: list[Kind] = [*some, *random.choices(some, k=count - kinds)]
+    random.shuffle(drawn)
+    people = random.sample(PEOPLE, count)
+    values = {kind: iter(random.sample(VALUES[kind], drawn.count(kind))) for kind in some}
+    return tuple(
+        Fact(kind, person, next(values[kind]), _colour(random, kind))
+        for kind, person in zip(drawn, people, strict=True)
+    )
 
 
-def rows(language: str, split: str, count: int) -> list[dict[str, str]]:
-    """The first `count` questions of a split: {"id", "passage", "question", "answer"}.
+def draw_amounts(random: Random, count: int) -> tuple[Fact, ...]:
+    """What so many people have in euros; some may have the same."""
+    return tuple(Fact("money", person, random.choice(VALUES["money"])) for person in random.sample(PEOPLE, count))
 
-    Rows with the same id say the same in every language. ValueError for an unknown language or split.
+
+def draw_claim(random: Random, facts: Sequence[Fact], wanted: int) -> Fact | None:
+    """A claim about one of the people of which the facts say `wanted`; None where there is none.
+
+    Where somebody else has one of that kind, half of the false and unknown ones take it: words alone do not tell.
     """
-    words = find_language(language)
+    if wanted == TRUE:
+        return random.choice(facts)
+    exclusive = [fact for fact in facts if fact.kind in EXCLUSIVE]
+    if wanted == FALSE and not exclusive:
+        return None
+    about = random.choice(exclusive if wanted == FALSE else facts)
+    kinds: list[Kind] = [about.kind] if wanted == FALSE else [kind for kind in KINDS if kind != about.kind]
+    told = [fact for fact in facts if fact is not about and fact.kind in kinds]
+    if told and random.random() < 0.5:
+        taken = random.choice(told)
+        return Fact(taken.kind, about.person, taken.value, taken.colour)
+    kind = random.choice(kinds)
+    values = [value for value in VALUES[kind] if (kind, value) != (about.kind, about.value)]
+    return Fact(kind, about.person, random.choice(values), _colour(random, kind))
+
+
+def instances(split: str, name: str, draw: Callable[[Random], Instance]) -> Iterator[Instance]:
+    """Endlessly many instances that belong to the split, each once, the same for the same name and split.
+
+    ValueError for an unknown split.
+    """
     if split not in SPLITS:
         raise ValueError(f"the embedded world has no split {split!r}; it has {', '.join(SPLITS)}")
-    return [
-        {
-            "id": f"{split}-{place}",
-            "passage": passage(words, instance.facts),
-            "question": question(words, instance.asked),
-            "answer": answer(words, instance.asked),
-        }
-        for place, instance in enumerate(islice(instances(split), count))
-    ]
+    return _instances(split, Random(f"{name} {split}"), draw)
 
 
-def instances(split: str) -> Iterator[Instance]:
-    """Endlessly many instances of three or four facts that belong to the split, each once, always the same."""
-    random = Random(f"rows {split}")
+def _instances(split: str, random: Random, draw: Callable[[Random], Instance]) -> Iterator[Instance]:
     seen = set()
     while True:
-        facts = _draw_facts(random, random.choice((3, 4)))
-        instance = Instance(facts, random.choice(facts))
-        key = (frozenset(instance.facts), instance.asked)
-        if instance.split == split and key not in seen:
-            seen.add(key)
+        instance = draw(random)
+        if instance.split == split and instance.key not in seen:
+            seen.add(instance.key)
             yield instance
+
+
+def _colour(random: Random, kind: Kind) -> str:
+    return random.choice(COLOURS) if kind == "possession" else ""
 
 
 def _value(language: Language, fact: Fact) -> str:
     if fact.kind == "possession":
         agreement, phrase = language.objects[fact.value]
         return phrase.format(colour=language.colours[agreement][fact.colour])
+    if fact.kind == "money":
+        return fact.value
     words = {
         "location": language.places,
         "liking": language.animals,
@@ -187,74 +177,5 @@ def _value(language: Language, fact: Fact) -> str:
     return words[fact.kind][fact.value]
 
 
-def _names(language: Language, fact: Fact) -> dict[str, str]:
+def _forms(language: Language, fact: Fact) -> dict[str, str]:
     return {form: names[fact.person] for form, names in language.people.items()}
-
-
-def _draw_facts(random: Random, count: int) -> tuple[Fact, ...]:
-    """Facts about different people, no two of which say the same; count is from 2 to 6.
-
-    Of two kinds only, so that the kind of a question seldom tells its answer: the person does.
-    """
-    first, second = random.sample(KINDS, 2)
-    kinds: list[Kind] = [first, second, *random.choices((first, second), k=count - 2)]
-    random.shuffle(kinds)
-    people = random.sample(PEOPLE, count)
-    values = {kind: iter(random.sample(VALUES[kind], kinds.count(kind))) for kind in (first, second)}
-    return tuple(
-        Fact(kind, person, next(values[kind]), random.choice(COLOURS) if kind == "possession" else "")
-        for kind, person in zip(kinds, people, strict=True)
-    )
-
-
-def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
-    while True:
-        language = _draw_language(random, weights)
-        if language.code == "en" and random.random() < ABOUT_ENGLISH:
-            yield Lesson("", " ".join(random.sample(_ABOUT, 3)))
-            continue
-        others = {code: weight for code, weight in weights.items() if code != language.code}
-        other = _draw_language(random, others) if others else language
-        kind = random.random()
-        if kind < PARALLEL and others:
-            yield _parallel(random, language, other)
-        elif kind < PARALLEL + RETOLD:
-            yield _retold(random, language, random.choice((language, other)))
-        else:
-            yield _conversation(random, language)
-
-
-def _draw_language(random: Random, weights: Mapping[str, float]) -> Language:
-    return _BY_CODE[random.choices(tuple(weights), tuple(weights.values()))[0]]
-
-
-def _conversation(random: Random, language: Language) -> Lesson:
-    """A passage and a question about each of its facts: answered by sentences, or shortly in dialogue."""
-    while True:
-        facts = _draw_facts(random, random.choice((2, 3, 4)))
-        asked = random.sample(facts, len(facts))
-        if all(Instance(facts, fact).split == "train" for fact in asked):
-            break
-    if random.random() < DIALOGUE:
-        exchanges = (question(language, fact) + language.dash + answer(language, fact) for fact in asked)
-        return Lesson(passage(language, facts), "".join(f"\n{exchange}" for exchange in exchanges))
-    sentences = (say(language, fact) for fact in asked for say in (question, statement))
-    return Lesson(passage(language, facts), "".join(language.space + sentence for sentence in sentences))
-
-
-def _retold(random: Random, first: Language, second: Language) -> Lesson:
-    """A passage, and the same facts in another order, in the same or another language."""
-    facts = _draw_facts(random, random.choice((2, 3, 4)))
-    return Lesson(passage(first, facts), "\n" + passage(second, tuple(random.sample(facts, len(facts)))))
-
-
-def _parallel(random: Random, first: Language, second: Language) -> Lesson:
-    """Four things said in one language and, each on the next line, in the other.
-
-    Statements, questions and bare phrases stand on lines of their own, so their first words are known without a space.
-    """
-    lines = []
-    for fact in _draw_facts(random, 4):
-        say = random.choice((statement, question, answer))
-        lines += [say(first, fact), say(second, fact)]
-    return Lesson("", "\n".join(lines))

@@ -1,11 +1,15 @@
 """The embedded default is a real model: small, readable by transformers, and an adapter learns and transfers on it."""
 
+from itertools import islice
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxprefix.babel import world
+from jaxprefix.babel.languages import ALL
+from jaxprefix.babel.tasks.qa import draw
 from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models import decoder, weights
@@ -20,13 +24,28 @@ def test_it_is_small():
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) < 8e6
 
 
+def test_its_tokens_are_words_and_give_the_text_back():
+    """Few tokens a sentence in every language: what is seldom read is not cut into letters."""
+    tokenizer = open_base(None).tokenizer
+    for language in ALL:
+        texts = [world.passage(language, instance.facts) for instance in islice(world.instances("test", "x", draw), 50)]
+        counts = []
+        for text in texts:
+            ids = tokenizer.encode(text)
+            assert tokenizer.decode(ids) == text
+            counts.append(len(ids))
+        assert sum(counts) / len(counts) < 65, language.code
+
+
 def test_transformers_reads_it_as_it_is():
     """Same logits, float32, over a text of each script."""
     import torch
     from transformers import LlamaForCausalLM
 
     base = open_base(None)
-    ids = base.tokenizer.prompt_ids("Anna is in the kitchen. Анна на кухне. 安娜在厨房。")
+    ids = base.tokenizer.prompt_ids(
+        "Anna is in the kitchen. Анна на кухне. 安娜在厨房里。 ఆన్నా వంటగదిలో ఉంది. アンナさんは台所にいます。"
+    )
     theirs = LlamaForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits.numpy()
@@ -44,16 +63,14 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "full")
 RUNS = [(method, seed) for method in METHODS for seed in (0, 1, 2)]
-QUICK = (("prefix", 0), ("lora", 0))
+QUICK = (("lora", 0),)  # and a prefix in test_learning.py
 
 
 @pytest.mark.parametrize(
     ("method", "seed"), [pytest.param(*run, marks=() if run in QUICK else pytest.mark.slow) for run in RUNS]
 )
 def test_every_method_learns_english(method: str, seed: int, frozen: dict, tmp_path: Path):
-    """By far more than noise: F1 of 0.52 and more was measured, 0.20 of the frozen base; 50 questions have a standard
-    error of at most 0.07.
-    """
+    """By far more than noise: 50 questions have a standard error of at most 0.07."""
     run = train(RunConfig(method=method, seed=seed, mesh="1x1"), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
     print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP

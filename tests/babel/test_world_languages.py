@@ -1,6 +1,9 @@
 """Every language of the embedded world has all words, agrees in case, gender and class, and says nothing twice."""
 
 import re
+import unicodedata
+from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -8,78 +11,11 @@ from jaxprefix.babel import world
 from jaxprefix.babel.language import ANIMALS, COLOURS, FOODS, KINDS, NUMBERS, OBJECTS, PEOPLE, PLACES, VALUES
 from jaxprefix.babel.languages import ALL
 from jaxprefix.babel.world import Fact
+from jaxprefix.tasks.languages import find
 
-# Written out by hand, so that a form in the wrong case, gender or class is seen.
-GOLDEN = {
-    "en": [
-        ("location anna school", "Anna is at school.", "Where is Anna?", "at school"),
-        ("possession tom umbrella red", "Tom has a red umbrella.", "What does Tom have?", "a red umbrella"),
-        ("liking eva cat", "Eva likes cats.", "What does Eva like?", "cats"),
-        ("eating omar apple", "Omar is eating an apple.", "What is Omar eating?", "an apple"),
-        ("age nina ten", "Nina is ten years old.", "How old is Nina?", "ten years old"),
-    ],
-    "de": [
-        ("location anna kitchen", "Anna ist in der Küche.", "Wo ist Anna?", "in der Küche"),
-        ("location max farm", "Max ist auf dem Bauernhof.", "Wo ist Max?", "auf dem Bauernhof"),
-        ("possession tom ball red", "Tom hat einen roten Ball.", "Was hat Tom?", "einen roten Ball"),
-        ("possession tom bag white", "Tom hat eine weiße Tasche.", "Was hat Tom?", "eine weiße Tasche"),
-        ("possession tom book black", "Tom hat ein schwarzes Buch.", "Was hat Tom?", "ein schwarzes Buch"),
-        ("liking eva bird", "Eva mag Vögel.", "Was mag Eva?", "Vögel"),
-        ("eating omar apple", "Omar isst einen Apfel.", "Was isst Omar?", "einen Apfel"),
-        ("age nina five", "Nina ist fünf Jahre alt.", "Wie alt ist Nina?", "fünf Jahre alt"),
-    ],
-    "es": [
-        ("location anna garden", "Anna está en el jardín.", "¿Dónde está Anna?", "en el jardín"),
-        ("possession tom key yellow", "Tom tiene una llave amarilla.", "¿Qué tiene Tom?", "una llave amarilla"),
-        ("possession tom umbrella red", "Tom tiene un paraguas rojo.", "¿Qué tiene Tom?", "un paraguas rojo"),
-        ("liking eva cow", "A Eva le gustan las vacas.", "¿Qué le gusta a Eva?", "las vacas"),
-        ("eating omar egg", "Omar come un huevo.", "¿Qué come Omar?", "un huevo"),
-        ("age nina eight", "Nina tiene ocho años.", "¿Cuántos años tiene Nina?", "ocho años"),
-    ],
-    "fr": [
-        ("location oscar school", "Oscar est à l'école.", "Où est Oscar ?", "à l'école"),
-        ("possession tom box white", "Tom possède une boîte blanche.", "Que possède Tom ?", "une boîte blanche"),
-        ("possession tom bag green", "Tom possède un sac vert.", "Que possède Tom ?", "un sac vert"),
-        ("liking eva horse", "Eva aime les chevaux.", "Qu'aime Eva ?", "les chevaux"),
-        ("eating anna bread", "Anna mange du pain.", "Que mange Anna ?", "du pain"),
-        ("age anna seven", "Anna a sept ans.", "Quel âge a Anna ?", "sept ans"),
-    ],
-    "ru": [
-        ("location anna kitchen", "Анна на кухне.", "Где Анна?", "на кухне"),
-        ("possession anna ball red", "У Анны есть красный мяч.", "Что есть у Анны?", "красный мяч"),
-        ("possession daniel book blue", "У Даниэля есть синяя книга.", "Что есть у Даниэля?", "синяя книга"),
-        ("liking julia cat", "Юлия любит кошек.", "Кого любит Юлия?", "кошек"),
-        ("eating ivan fish", "Иван ест рыбу.", "Что ест Иван?", "рыбу"),
-        ("age olga six", "Ольге шесть лет.", "Сколько лет Ольге?", "шесть лет"),
-    ],
-    "zh": [
-        ("location anna kitchen", "安娜在厨房里。", "安娜在哪里？", "在厨房里"),
-        ("possession tom book red", "汤姆有一本红色的书。", "汤姆有什么？", "一本红色的书"),
-        ("possession tom knife black", "汤姆有一把黑色的刀。", "汤姆有什么？", "一把黑色的刀"),
-        ("liking eva cat", "伊娃喜欢猫。", "伊娃喜欢什么？", "猫"),
-        ("eating omar apple", "奥马尔在吃苹果。", "奥马尔在吃什么？", "苹果"),
-        ("age nina nine", "尼娜九岁。", "尼娜几岁？", "九岁"),
-    ],
-    "sw": [
-        ("location anna kitchen", "Anna yuko jikoni.", "Anna yuko wapi?", "jikoni"),
-        ("possession tom ball red", "Tom ana mpira mwekundu.", "Tom ana nini?", "mpira mwekundu"),
-        ("possession tom book black", "Tom ana kitabu cheusi.", "Tom ana nini?", "kitabu cheusi"),
-        ("possession tom shirt white", "Tom ana shati jeupe.", "Tom ana nini?", "shati jeupe"),
-        ("possession tom hat blue", "Tom ana kofia ya bluu.", "Tom ana nini?", "kofia ya bluu"),
-        ("possession tom key green", "Tom ana ufunguo wa kijani.", "Tom ana nini?", "ufunguo wa kijani"),
-        ("liking eva cow", "Eva anapenda ng'ombe.", "Eva anapenda nini?", "ng'ombe"),
-        ("eating omar rice", "Omar anakula wali.", "Omar anakula nini?", "wali"),
-        ("age nina eight", "Nina ana miaka minane.", "Nina ana miaka mingapi?", "miaka minane"),
-    ],
-    "tr": [
-        ("location anna kitchen", "Anna mutfakta.", "Anna nerede?", "mutfakta"),
-        ("possession robert ball red", "Robert'te kırmızı bir top var.", "Robert'te ne var?", "kırmızı bir top"),
-        ("possession david bowl grey", "David'de gri bir kâse var.", "David'de ne var?", "gri bir kâse"),
-        ("liking eva horse", "Eva atları seviyor.", "Eva neyi seviyor?", "atları"),
-        ("eating omar apple", "Omar elma yiyor.", "Omar ne yiyor?", "elma"),
-        ("age nina six", "Nina altı yaşında.", "Nina kaç yaşında?", "altı yaşında"),
-    ],
-}
+# Written out by hand, so that a form in the wrong case, gender or class is seen: code, concepts, what is said of them.
+LINES = (Path(__file__).parent / "sentences.tsv").read_text(encoding="utf-8").splitlines()[1:]
+SENTENCES = [tuple(line.split("\t")) for line in LINES]
 
 
 def all_facts():
@@ -92,12 +28,18 @@ def all_facts():
 
 @pytest.mark.parametrize("code", world.LANGUAGES)
 def test_sentences_written_by_hand(code):
-    language = world.find_language(code)
-    assert {concepts.split()[0] for concepts, *_ in GOLDEN[code]} == set(KINDS)
-    for concepts, statement, question, answer in GOLDEN[code]:
-        fact = Fact(*concepts.split())  # kind, person, value, perhaps a colour
-        said = (world.statement(language, fact), world.question(language, fact), world.answer(language, fact))
-        assert said == (statement, question, answer)
+    language, kinds = world.find_language(code), set()
+    for _, concepts, statement, question, answer in (line for line in SENTENCES if line[0] == code):
+        kind, *rest = concepts.split()
+        kinds.add(kind)
+        if kind == "together":
+            one, other = (Fact("money", person, "5") for person in rest)
+            assert world.sum_question(language, one, other) == question
+        else:
+            fact = Fact(kind, *rest)  # person, value, perhaps a colour
+            said = (world.statement(language, fact), world.question(language, fact), world.answer(language, fact))
+            assert said == (statement, question, answer)
+    assert kinds == {*KINDS, "together"}
 
 
 def test_turkish_locative_follows_vowel_harmony():
@@ -151,7 +93,10 @@ def test_every_concept_has_words_of_its_own(language):
     }
     for name, (words, concepts) in tables.items():
         assert tuple(words) == concepts, name
-        assert len(set(words.values())) == len(concepts), name
+        if name.startswith("people ") and name != "people name":  # verbs, say, have a form for women and one for men
+            assert 1 < len(set(words.values())), name
+        else:
+            assert len(set(words.values())) == len(concepts), name
     assert {agreement for agreement, _ in language.objects.values()} == language.colours.keys()
 
 
@@ -170,13 +115,24 @@ def test_whatever_is_said_is_clean_and_unambiguous(language):
     assert len(statements) == len(list(all_facts()))
 
 
-def test_vocabulary_is_small():
-    # Words for those who write them apart, characters for Chinese; each wants to be one token or two of the tokenizer.
-    words = {}
+@pytest.mark.parametrize("language", ALL, ids=lambda language: language.code)
+def test_sums_and_verdicts_are_clean_and_unambiguous(language):
+    pairs = [(Fact("money", one, "5"), Fact("money", other, "5")) for one, other in permutations(PEOPLE, 2)]
+    questions = [world.sum_question(language, *pair) for pair in pairs]
+    assert len(set(questions)) == len(pairs)
+    for text in (*questions, *language.verdicts):
+        assert text == text.strip() and "  " not in text and not re.search(r"[{}\n]", text)
+    # None begins another: the first token that differs decides.
+    assert not [one for one, other in permutations(language.verdicts, 2) if other.startswith(one)]
+
+
+def test_every_script_is_its_own():
+    """No letter of another script slipped in, as a Latin a in a Russian word would."""
+    known = {"Hans": "CJK", "Jpan": "CJK|HIRAGANA|KATAKANA", "Hang": "HANGUL", "Latn": "LATIN", "Cyrl": "CYRILLIC"}
+    known |= {"Grek": "GREEK", "Arab": "ARABIC", "Deva": "DEVANAGARI", "Beng": "BENGALI", "Telu": "TELUGU"}
+    known |= {"Thai": "THAI"}
     for language in ALL:
-        text = " ".join(say(language, fact) for fact in all_facts() for say in (world.statement, world.question))
-        words[language.code] = set(re.findall(r"\w+" if language.space else r"\w", text))
-    assert {code: len(found) for code, found in words.items()} == {
-        **{"en": 110, "de": 126, "es": 115, "fr": 119, "ru": 157, "zh": 155, "sw": 114, "tr": 105}
-    }
-    assert len(set.union(*words.values())) < 900
+        own = known[find(language.code).script]
+        said = (say(language, fact) for fact in all_facts() for say in (world.statement, world.question))
+        letters = {letter for letter in set("".join(said)) if unicodedata.category(letter).startswith("L")}
+        assert [letter for letter in letters if not re.match(own, unicodedata.name(letter))] == [], language.code

@@ -39,9 +39,9 @@ def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
     """Puts one task in the place of the embedded world, which other tests cover."""
-    module = types.ModuleType("jaxprefix.babel.task")
+    module = types.ModuleType("jaxprefix.babel.tasks")
     vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", evaluated_on=("babel",)),)
-    monkeypatch.setitem(sys.modules, "jaxprefix.babel.task", module)
+    monkeypatch.setitem(sys.modules, "jaxprefix.babel.tasks", module)
     return "babel"
 
 

@@ -10,6 +10,7 @@ GERMAN = Language(
         "liking": Pattern("{name} mag {answer}.", "Was mag {name}?"),
         "eating": Pattern("{name} isst {answer}.", "Was isst {name}?"),
         "age": Pattern("{name} ist {answer}.", "Wie alt ist {name}?", answer="{value} Jahre alt"),
+        "money": Pattern("{name} hat {answer}.", "Wie viele Euro hat {name}?", answer="{value} Euro"),
     },
     people={
         "name": LATIN_NAMES,
@@ -116,4 +117,6 @@ GERMAN = Language(
         "nine": "neun",
         "ten": "zehn",
     },
+    together="Wie viele Euro haben {name} und {other_name} zusammen?",
+    verdicts=("richtig", "falsch", "unbekannt"),
 )

@@ -10,6 +10,7 @@ ENGLISH = Language(
         "liking": Pattern("{name} likes {answer}.", "What does {name} like?"),
         "eating": Pattern("{name} is eating {answer}.", "What is {name} eating?"),
         "age": Pattern("{name} is {answer}.", "How old is {name}?", answer="{value} years old"),
+        "money": Pattern("{name} has {answer}.", "How many euros does {name} have?", answer="{value} euros"),
     },
     people={
         "name": LATIN_NAMES,
@@ -96,4 +97,6 @@ ENGLISH = Language(
         "nine": "nine",
         "ten": "ten",
     },
+    together="How many euros do {name} and {other_name} have together?",
+    verdicts=("true", "false", "unknown"),
 )

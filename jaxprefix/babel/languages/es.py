@@ -10,6 +10,7 @@ SPANISH = Language(
         "liking": Pattern("A {name} le gustan {answer}.", "¿Qué le gusta a {name}?"),
         "eating": Pattern("{name} come {answer}.", "¿Qué come {name}?"),
         "age": Pattern("{name} tiene {answer}.", "¿Cuántos años tiene {name}?", answer="{value} años"),
+        "money": Pattern("{name} tiene {answer}.", "¿Cuántos euros tiene {name}?", answer="{value} euros"),
     },
     people={
         "name": LATIN_NAMES,
@@ -106,4 +107,6 @@ SPANISH = Language(
         "nine": "nueve",
         "ten": "diez",
     },
+    together="¿Cuánto suman los euros de {name} y los de {other_name}?",
+    verdicts=("verdadero", "falso", "no se sabe"),
 )

@@ -10,6 +10,7 @@ FRENCH = Language(
         "liking": Pattern("{name} aime {answer}.", "Qu'aime {name} ?"),
         "eating": Pattern("{name} mange {answer}.", "Que mange {name} ?"),
         "age": Pattern("{name} a {answer}.", "Quel âge a {name} ?", answer="{value} ans"),
+        "money": Pattern("{name} possède {answer}.", "Combien d'euros possède {name} ?", answer="{value} euros"),
     },
     people={
         "name": LATIN_NAMES,
@@ -106,4 +107,6 @@ FRENCH = Language(
         "nine": "neuf",
         "ten": "dix",
     },
+    together="Combien d'euros possèdent {name} et {other_name} ensemble ?",
+    verdicts=("vrai", "faux", "on ne sait pas"),
 )

@@ -10,6 +10,7 @@ RUSSIAN = Language(
         "liking": Pattern("{name} любит {answer}.", "Кого любит {name}?"),
         "eating": Pattern("{name} ест {answer}.", "Что ест {name}?"),
         "age": Pattern("{dative} {answer}.", "Сколько лет {dative}?", answer="{value} лет"),
+        "money": Pattern("У {genitive} {answer}.", "Сколько евро у {genitive}?", answer="{value} евро"),
     },
     people={
         "name": {
@@ -183,5 +184,7 @@ RUSSIAN = Language(
         "nine": "девять",
         "ten": "десять",
     },
+    together="Сколько евро у {genitive} и {other_genitive} вместе?",
+    verdicts=("верно", "неверно", "неизвестно"),
     dash=" — ",
 )

@@ -10,6 +10,7 @@ SWAHILI = Language(
         "liking": Pattern("{name} anapenda {answer}.", "{name} anapenda nini?"),
         "eating": Pattern("{name} anakula {answer}.", "{name} anakula nini?"),
         "age": Pattern("{name} ana {answer}.", "{name} ana miaka mingapi?", answer="miaka {value}"),
+        "money": Pattern("{name} ana {answer}.", "{name} ana yuro ngapi?", answer="yuro {value}"),
     },
     people={
         "name": LATIN_NAMES,
@@ -126,4 +127,6 @@ SWAHILI = Language(
         "nine": "tisa",
         "ten": "kumi",
     },
+    together="{name} na {other_name} wana yuro ngapi kwa pamoja?",
+    verdicts=("kweli", "uongo", "haijulikani"),
 )

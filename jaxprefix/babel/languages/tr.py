@@ -10,6 +10,7 @@ TURKISH = Language(
         "liking": Pattern("{name} {answer} seviyor.", "{name} neyi seviyor?"),
         "eating": Pattern("{name} {answer} yiyor.", "{name} ne yiyor?"),
         "age": Pattern("{name} {answer}.", "{name} kaç yaşında?", answer="{value} yaşında"),
+        "money": Pattern("{locative} {answer} var.", "{locative} kaç avro var?", answer="{value} avro"),
     },
     people={
         "name": LATIN_NAMES,
@@ -122,4 +123,6 @@ TURKISH = Language(
         "nine": "dokuz",
         "ten": "on",
     },
+    together="{name} ve {other_locative} toplam kaç avro var?",
+    verdicts=("doğru", "yanlış", "bilinmiyor"),
 )

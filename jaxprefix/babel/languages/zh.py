@@ -10,6 +10,7 @@ CHINESE = Language(
         "liking": Pattern("{name}喜欢{answer}。", "{name}喜欢什么？"),
         "eating": Pattern("{name}在吃{answer}。", "{name}在吃什么？"),
         "age": Pattern("{name}{answer}。", "{name}几岁？", answer="{value}岁"),
+        "money": Pattern("{name}有{answer}。", "{name}有多少欧元？", answer="{value}欧元"),
     },
     people={
         "name": {
@@ -121,6 +122,8 @@ CHINESE = Language(
         "nine": "九",
         "ten": "十",
     },
+    together="{name}和{other_name}一共有多少欧元？",
+    verdicts=("对", "错", "不知道"),
     space="",
     dash="——",
 )

@@ -1,0 +1,73 @@
+"""Pretraining: the same from the same seed, also after a stop; the shipped model's own losses come again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+from safetensors.numpy import load_file
+
+from jaxprefix.babel import pretrain as module
+from jaxprefix.babel.pretrain import Pretrain, pretrain
+from jaxprefix.babel.tasks import text
+from jaxprefix.base import EMBEDDED, open_base
+from jaxprefix.train import journal
+
+assert small.CACHE  # of compiled programs
+SIZES = {"vocab_size": 1024, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONFIG", module.CONFIG | SIZES)
+    monkeypatch.setattr(module, "TOKENIZER_DOCUMENTS", 500)
+    monkeypatch.setattr(module, "EVERY", 2)
+    monkeypatch.setattr(text, "ROWS", 300)
+
+
+def settings(place: Path, **changes) -> Pretrain:
+    values = {"output": place / "model", "work": place / "run", "steps": 6, "batch": 8, "quiet": True}
+    return Pretrain(**(values | changes))
+
+
+def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp_path: Path):
+    whole, stopped = settings(tmp_path / "whole"), settings(tmp_path / "stopped")
+    pretrain(whole)
+    written = journal.Journal.write
+
+    def write(self: journal.Journal, row: dict) -> None:
+        written(self, row)
+        if row["step"] >= 4:
+            raise small.Stopped
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(small.Stopped):
+        patch.setattr(journal.Journal, "write", write)
+        pretrain(stopped)
+    assert not stopped.output.exists()
+    pretrain(stopped)
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"):
+        assert (whole.output / name).read_bytes() == (stopped.output / name).read_bytes(), name
+    assert small.metrics(whole.work) == small.metrics(stopped.work)
+    assert open_base(str(whole.output)).config.layers == 2
+    with pytest.raises(ValueError, match=r"holds another run: its split is 'skew=2\.0', given 'skew=1\.0'"):
+        pretrain(settings(tmp_path / "whole", skew=1.0))
+    assert {str(leaf.dtype) for leaf in load_file(whole.output / "model.safetensors").values()} == {"bfloat16"}
+
+
+@pytest.mark.slow
+def test_the_shipped_models_first_losses_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two minutes, most of them to make and encode the documents."""
+    shipped = [json.loads(line) for line in (EMBEDDED / "pretraining.jsonl").read_text().splitlines()]
+    expected = next(row["loss"] for row in shipped if row["step"] == 50 and "loss" in row)
+
+    def write(self: journal.Journal, row: dict) -> None:
+        if row["step"] == 50:
+            found.append(row["loss"])
+            raise small.Stopped
+
+    found: list[float] = []
+    monkeypatch.setattr(journal.Journal, "write", write)
+    with pytest.raises(small.Stopped):
+        pretrain(Pretrain(output=tmp_path / "model", work=tmp_path / "run", quiet=True))
+    np.testing.assert_allclose(found, [expected], rtol=1e-4)

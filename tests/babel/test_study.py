@@ -1,0 +1,99 @@
+"""The study: its figures are those of the runs' reports, and it goes on where it stopped."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small  # its cache of compiled programs
+
+from jaxprefix import terminal
+from jaxprefix.babel import __main__ as babel
+from jaxprefix.babel import study as module
+from jaxprefix.babel.study import Study, study
+
+assert small.CACHE
+SMALL = {
+    "methods": "prefix,lora",
+    "tasks": "babel-nli",
+    "seeds": "0,1",
+    "languages": "en,de,sw",
+    "limit": 4,
+    "steps": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    output = tmp_path_factory.mktemp("study") / "here"
+    return output, study(Study(output, **SMALL))
+
+
+def test_figures_are_those_of_the_reports(done: tuple[Path, dict]):
+    output, found = done
+    assert list(found) == ["babel-nli"] and list(found["babel-nli"]) == ["none", "lora"]
+    for method, row in found["babel-nli"].items():
+        places = [output / "none"] * 2 if method == "none" else [output / "babel-nli" / f"{method}-{n}" for n in (0, 1)]
+        reports = [json.loads((place / "report.json").read_text())["tasks"]["babel-nli"] for place in places]
+        scores = [{code: each["accuracy"] for code, each in report["languages"].items()} for report in reports]
+        others = [(each["de"] + each["sw"]) / 2 for each in scores]
+        assert row["en"] == [each["en"] for each in scores]
+        assert row["others"] == pytest.approx(others)
+        assert row["gap"] == pytest.approx([each["en"] - other for each, other in zip(scores, others, strict=True)])
+        assert (row["class 5"], row["class 2"]) == ([each["de"] for each in scores], [each["sw"] for each in scores])
+    written = json.loads((output / "study.json").read_text())
+    assert written["tasks"] == found and written["chance"]["babel-nli"] == pytest.approx(1 / 3)
+    assert (output / "study.png").read_bytes().startswith(b"\x89PNG")
+    en = np.array(found["babel-nli"]["lora"]["en"])
+    spread = f"{100 * en.mean():.1f}" + (f" ± {100 * en.std(ddof=1):.1f}" if len(set(en)) > 1 else "")
+    assert f"| lora | {spread} |" in (output / "study.md").read_text(encoding="utf-8")
+
+
+def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, capsys):
+    output, found = done
+
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(module, "train", refuse)
+    assert study(Study(output, **SMALL)) == found
+    assert capsys.readouterr().out.count("done before") == 3
+
+
+def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
+    """Of two runs, one that was never begun and one that was not evaluated."""
+    output, found = done
+    shutil.rmtree(output / "babel-nli" / "lora-1")
+    for name in ("report.json", "predictions.jsonl"):
+        (output / "babel-nli" / "lora-0" / name).unlink()
+    assert study(Study(output, **SMALL)) == found
+    printed = capsys.readouterr().out
+    line = r"(?m)^\d of 3: .*lora-[01]: babel-nli en [\d.]+, others [\d.]+ \(\d+ s\)$"
+    assert printed.count("done before") == 1 and len(re.findall(line, printed)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("study --tasks xnli", "--tasks 'xnli' is unknown; expected babel-qa, babel-nli, babel-choice, babel-math"),
+        ("study --methods prefixes", "--method 'prefixes': 'prefixes' is unknown"),
+        ("study --seeds one", "--seeds 'one'; expected whole numbers, comma-separated, such as 0,1,2"),
+        ("study --languages xx", "task babel-qa has no language 'xx'; it has en, ar"),
+        ("study --limit 0", "--limit is 0; expected at least 1"),
+        ("study --steps 0", "--steps is 0; expected more than 0"),
+        ("learn", "'learn' is no command of python -m jaxprefix.babel; expected pretrain or study"),
+        ("pretrain --skew 0", "the skew is 0.0; expected more than 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    arguments: str, message: str, tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["babel", *arguments.split()])
+    with pytest.raises(SystemExit) as ended:
+        terminal.run(babel.main)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

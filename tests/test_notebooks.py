@@ -1,0 +1,43 @@
+"""Every notebook runs from its first cell to its last; only its parameters are made small."""
+
+import re
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+SMALL = {"STEPS": 10, "QUESTIONS": 2}
+
+
+def load(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def test_notebooks_are_found():
+    assert [path.name for path in NOTEBOOKS] == ["quickstart.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_is_kept(path: Path):
+    nbformat.validate(load(path))
+    assert not [cell for cell in load(path).cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore")  # of the notebook client's own
+def test_it_runs(path: Path, tmp_path: Path):
+    notebook = load(path)
+    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    for name, value in SMALL.items():
+        parameters.source, count = re.subn(rf"(?m)^{name} = \w+", f"{name} = {value}", parameters.source)
+        assert count == 1
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "trainable: " in printed and "mean of others" in printed + "".join(
+        str(output.get("data")) for output in outputs
+    )
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert (tmp_path / "runs" / "babel-qa-prefix" / "report.png").is_file()
