@@ -147,12 +147,12 @@ def test_the_embedded_default_there_and_back(
     assert Path(named).is_absolute() and Path(named).samefile(EMBEDDED)
     found = theirs.their_logits(peft.PeftModel.from_pretrained(model, str(tmp_path / "out")).eval(), ROWS)
     assert np.abs(ours - plain).max() > 0.1
-    np.testing.assert_allclose(found, ours, rtol=0, atol=2e-5)  # its logits go to 20
+    np.testing.assert_allclose(found, ours, rtol=0, atol=4e-5)  # its logits go to 20
     run(monkeypatch, "import", tmp_path / "out", tmp_path / "again", "--language", "de")
     again = read_saved(tmp_path / "again")
     assert again.config.prefix == PrefixTuning(6, "all", "kv") and again.described["source"] == "de"
     imported = theirs.our_logits(saved.base.config, frozen(saved.base), again.config.prefix, again.params, ROWS)
-    np.testing.assert_allclose(imported, ours, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(imported, ours, rtol=0, atol=4e-5)
     monkeypatch.setattr(sys, "argv", ["generate", str(tmp_path / "again"), "Who?", "--max-new-tokens", "4"])
     capsys.readouterr()
     generate.main()
