@@ -20,7 +20,7 @@ from jaxprefix.babel.tasks.text import BABEL_TEXT, split_of
 from jaxprefix.babel.world import LANGUAGES
 from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import check_writable
+from jaxprefix.directory import check_new
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
@@ -63,7 +63,7 @@ class Pretrain:
     """Pretrains the embedded default's model from nothing and writes it in Hugging Face layout."""
 
     output: Path = EMBEDDED
-    """Where the model goes; the one that is there is replaced at the end."""
+    """Where the model goes, a new directory; left out, the package's own model is replaced at the end."""
     work: Path = Path("runs/babel-pretrain")
     """The run directory of the pretraining; run again to go on after a stop."""
     skew: float = SKEW
@@ -77,7 +77,8 @@ class Pretrain:
 def pretrain(settings: Pretrain) -> None:
     """Trains the tokenizer and the model; the same settings give the same model."""
     shares(settings.skew)  # refuses what cannot be, before anything is written
-    check_writable(settings.output)
+    if settings.output != EMBEDDED:  # the package's own is there to be made anew
+        check_new(settings.output)
     start = settings.work.with_name(f"{settings.work.name}-start")
     if not start.exists():
         write_random(start)

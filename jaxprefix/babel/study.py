@@ -76,6 +76,7 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
     asked.check()
     RunConfig(steps=settings.steps).check()
     check_languages(BABEL_QA, names(settings.languages) if settings.languages else ())
+    _check_output(settings.output)
     with alone(settings.output):
         runs = [(BASE, "", 0), *((m, t, int(s)) for t in chosen for m in methods if m != BASE for s in seeds)]
         for number, run in enumerate(runs, start=1):
@@ -89,6 +90,12 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
         }
         _write(settings.output, found, len(seeds))
     return found
+
+
+def _check_output(output: Path) -> None:
+    """ValueError where the study's files would stand among, or in the place of, somebody's."""
+    if output.is_dir() and any(output.iterdir()) and not (output / BASE / RUN_FILE).is_file():
+        raise ValueError(f"--output {output} holds other files and no study; give a new directory")
 
 
 def _place(output: Path, method: str, task: str, seed: int) -> Path:

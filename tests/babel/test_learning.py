@@ -1,6 +1,6 @@
 """The whole training path learns on the embedded model: rows, batches, masks, positions, gradients, steps, answers.
 
-Half a minute in all; a fault anywhere in that path turns one of these red.
+A minute in all; it is there that a fault anywhere in that path shows.
 """
 
 import json

@@ -16,7 +16,7 @@ from jaxprefix.babel.study import Study, study
 
 assert small.CACHE
 SMALL = {
-    "methods": "prefix,lora",
+    "methods": "lora",
     "tasks": "babel-nli",
     "seeds": "0,1",
     "languages": "en,de,sw",
@@ -72,6 +72,17 @@ def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     printed = capsys.readouterr().out
     line = r"(?m)^\d of 3: .*lora-[01]: babel-nli en [\d.]+, others [\d.]+ \(\d+ s\)$"
     assert printed.count("done before") == 1 and len(re.findall(line, printed)) == 2
+
+
+@pytest.mark.parametrize("command", ["study", "pretrain"])
+def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "study.md").write_text("mine")
+    monkeypatch.setattr("sys.argv", ["babel", command, "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        terminal.run(babel.main)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and f"{tmp_path} holds " in error and error.count("\n") == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
