@@ -21,7 +21,15 @@ ENGLISH = 2.0
 """How much more text English has than the other languages of its class."""
 
 KINDS_OF_DOCUMENTS: Mapping[str, float] = MappingProxyType(
-    {"parallel": 0.11, "retold": 0.14, "conversation": 0.23, "verdicts": 0.22, "choices": 0.18, "sums": 0.12}
+    {
+        "parallel": 0.06,
+        "recited": 0.16,
+        "table": 0.16,
+        "retold": 0.12,
+        "conversation": 0.24,
+        "verdicts": 0.18,
+        "sums": 0.08,
+    }
 )
 """The share of each; see the functions of these names."""
 ABOUT_ENGLISH = 0.1
@@ -31,11 +39,8 @@ PREFACED = 0.1
 FOREIGN = 0.25
 """The share of documents about a passage that ask in another language than the passage's."""
 
-SEPARATORS = ("\n", ": ", " → ", " … ", " = ")
+SEPARATORS = ("\n", "\n", ": ", " → ", " = ")
 """What may stand between a question and its answer, beside the language's own dash."""
-LABELS = ("1234", "5678", "abcd", "wxyz", "EFGH", "PQRS", "2468", "KLMN")
-"""What options are called; never A to D, as the tasks call them."""
-LISTED = ("{label}. {item}", "{label}) {item}", "({label}) {item}", "{label} – {item}", "{item} ({label})")
 
 # The words of the tasks' prompts in other sentences: the model knows them, but has never seen an answer follow them.
 ABOUT = (
@@ -51,12 +56,12 @@ ABOUT = (
     "Question: what is the passage about?",
     "Answer: the last of the three.",
     "Passage, question and answer are words.",
-    "The letter of the answer is A, B, C or D.",
-    "A, B, C and D are letters.",
-    "Answer the question with a letter.",
-    "Does the premise say it? Answer yes, no or maybe.",
-    "Yes, no and maybe are words.",
-    "The answer is yes. The answer is no. The answer is maybe.",
+    "Read the passage and choose.",
+    "Choose the answer to the question.",
+    "Choose an answer from the passage.",
+    "Does the premise say it? It is true, false or unknown.",
+    "Answer true, false or unknown.",
+    "True, false and unknown are words.",
     "A premise and a hypothesis are short.",
     "Premise: the hypothesis is about it.",
     "Hypothesis: the premise is about it.",
@@ -123,12 +128,11 @@ def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
             continue
         second = _draw_language(random, others[first.code]) if others[first.code] else first
         kind = random.choices(names, likely)[0]
-        if kind == "parallel":
-            yield parallel(random, first, second)
+        if kind in OF_WORDS:
+            yield OF_WORDS[kind](random, first, second)
             continue
         asks = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
-        about = {"retold": retold, "conversation": conversation, "verdicts": verdicts, "choices": choices, "sums": sums}
-        lesson = about[kind](random, first, asks)
+        lesson = ABOUT_PASSAGES[kind](random, first, asks)
         preface = f"{random.choice(ABOUT)}\n" if random.random() < PREFACED else ""
         yield Lesson(preface + lesson.given, lesson.told)
 
@@ -149,18 +153,43 @@ def parallel(random: Random, first: Language, second: Language) -> Lesson:
     return Lesson("", "\n".join(lines))
 
 
+def recited(random: Random, language: Language, _: Language) -> Lesson:
+    """Names and answers in no order, and the same once more.
+
+    Every word of the second time stands after the same word as the first time: that is the first thing that a model
+    learns to look up (induction heads, Olsson et al. 2022, arXiv:2209.11895), and all other looking up builds on it.
+    """
+    said = [_name(language, person) for person in random.sample(world.PEOPLE, min(12, len(world.PEOPLE)))]
+    said += [answer(language, fact) for fact in world.draw_facts(random, 4)]
+    line = " ".join(random.sample(said, random.randint(len(said) // 2, len(said))))
+    return Lesson(line, f"\n{line}")
+
+
+def table(random: Random, language: Language, _: Language) -> Lesson:
+    """Who has what, a name and an answer a line, three times and each time in another order."""
+    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), kinds=1))
+    separator = random.choice((" ", " ", language.space, ": ", language.dash))
+    lines = [f"{_name(language, fact.person)}{separator}{answer(language, fact)}" for fact in facts]
+    first, second, third = ("\n".join(random.sample(lines, len(lines))) for _ in range(3))
+    return Lesson(first, f"\n{second}\n{third}")
+
+
+def _name(language: Language, person: str) -> str:
+    return language.people["name"][person]
+
+
 def retold(random: Random, tells: Language, again: Language) -> Lesson:
     """A passage, and the same facts in another order, in the same or another language.
 
     Whoever is named the second time can be looked up, and looking up is what a model this small is slowest to learn.
     """
-    facts = world.draw_facts(random, random.choice((2, 3, 4)))
+    facts = world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 2)))
     return Lesson(passage(tells, facts), "\n" + passage(again, random.sample(facts, len(facts))))
 
 
 def conversation(random: Random, tells: Language, asks: Language) -> Lesson:
     """A passage and a question about each of its facts, all answered shortly or all by whole sentences."""
-    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4))))
+    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 1, 2))))
     asked = random.sample(facts, len(facts))
     if random.random() < 0.25:
         sentences = (say(asks, fact) for fact in asked for say in (question, statement))
@@ -173,7 +202,8 @@ def conversation(random: Random, tells: Language, asks: Language) -> Lesson:
 def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
     """A passage and what it says of a few claims."""
     while True:
-        facts = world.draw_facts(random, random.choice((2, 3)))
+        count = random.choice((1, 2, 2, 3))
+        facts = world.draw_facts(random, count, kinds=min(count, 2))
         drawn = [world.draw_claim(random, facts, random.randrange(3)) for _ in range(4)]
         claims = list(dict.fromkeys(claim for claim in drawn if claim))
         if claims and all(_is_taught(facts, claim) for claim in claims):
@@ -181,32 +211,6 @@ def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
     separator = _separator(random, asks)
     lines = [f"{statement(asks, claim)}{separator}{asks.verdicts[world.verdict(facts, claim)]}" for claim in claims]
     return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
-
-
-def choices(random: Random, tells: Language, asks: Language) -> Lesson:
-    """A passage, its answers as a list of options in another order, and questions answered by the options' labels.
-
-    The list stands before all questions, or after each: as the task has it, with other labels.
-    """
-    facts = _asked_one_by_one(lambda: world.draw_facts(random, 4, kinds=1))
-    labels, listed, between = random.choice(LABELS), random.choice(LISTED), random.choice(("\n", "\n", " "))
-    separator, reply = _separator(random, asks), random.choice(("{label}", "{label}", "{item}", "{label} {item}"))
-
-    def options() -> tuple[str, dict[Fact, str]]:
-        """The list, and what answers the question for each fact."""
-        named = dict(zip(random.sample(facts, len(facts)), labels, strict=True))
-        texts = {fact: {"label": label, "item": answer(asks, fact)} for fact, label in named.items()}
-        listing = between.join(listed.format(**text) for text in texts.values())
-        return listing, {fact: reply.format(**text) for fact, text in texts.items()}
-
-    asked, (listing, replies) = random.sample(facts, len(facts)), options()
-    if random.random() < 0.5:
-        lines = [f"{question(asks, fact)}{separator}{replies[fact]}" for fact in asked[:3]]
-        return Lesson(f"{passage(tells, facts)}\n{listing}", "\n" + "\n".join(lines))
-    first, second = asked[:2]
-    given, told = f"{passage(tells, facts)}\n{question(asks, first)}\n{listing}", f"\n– {replies[first]}\n"
-    listing, replies = options()
-    return Lesson(given, told + f"{question(asks, second)}\n{listing}\n– {replies[second]}")
 
 
 def sums(random: Random, tells: Language, asks: Language) -> Lesson:
@@ -226,6 +230,10 @@ def sums(random: Random, tells: Language, asks: Language) -> Lesson:
         told = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(asks, total))
         lines.append(f"{world.sum_question(asks, one, other)}{separator}{told}")
     return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+
+
+OF_WORDS = {"parallel": parallel, "recited": recited, "table": table}
+ABOUT_PASSAGES = {"retold": retold, "conversation": conversation, "verdicts": verdicts, "sums": sums}
 
 
 def _is_taught(facts: Sequence[Fact], *asked: Fact) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ CONFIG = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "tie_word_embeddings": True,
-    "initializer_range": 0.02,
+    "initializer_range": 0.05,
     "bos_token_id": 0,
     "eos_token_id": 1,
     "torch_dtype": "bfloat16",
@@ -68,9 +69,9 @@ class Pretrain:
     """The run directory of the pretraining; run again to go on after a stop."""
     skew: float = SKEW
     """How much more text a language has than one of the resource class below it; 1 treats all alike but English."""
-    steps: int = 4600
+    steps: int = 4000
     batch: int = 64
-    lr: float = 3e-3
+    lr: float = 1.5e-3
     quiet: bool = False
 
 
@@ -121,7 +122,13 @@ def write_random(directory: Path) -> None:
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
     config = DecoderConfig.read(directory)
-    weights.save(decoder.init(jax.random.key(0), config), config, directory)
+    weights.save(jax.tree.map_with_path(_widened, decoder.init(jax.random.key(0), config)), config, directory)
+
+
+def _widened(path: Any, leaf: jax.Array) -> jax.Array:
+    """As wide as the configuration says, where the decoder draws all matrices with 0.02: so narrow a model would be
+    thousands of steps late to look anything up."""
+    return leaf if "norm" in jax.tree_util.keystr(path) else leaf * (CONFIG["initializer_range"] / 0.02)
 
 
 def train_tokenizer() -> Tokenizer:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from jaxprefix.babel.study_picture import draw
 from jaxprefix.babel.tasks import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA
+from jaxprefix.babel.tasks.choice import OPTIONS
 from jaxprefix.babel.tasks.nli import LABELS
 from jaxprefix.directory import RUN_FILE, alone, read_run
 from jaxprefix.evaluation.evaluate import evaluate
@@ -26,12 +27,11 @@ from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.run import RunConfig, parse_method
-from jaxprefix.tasks.prompts import LETTERS
 from jaxprefix.tasks.task import check_languages
 from jaxprefix.train.loop import train
 
 TASKS = {task.name: task for task in (BABEL_QA, BABEL_NLI, BABEL_CHOICE, BABEL_MATH)}
-CHANCE = {BABEL_NLI.name: 1 / len(LABELS), BABEL_CHOICE.name: 1 / len(LETTERS)}
+CHANCE = {BABEL_NLI.name: 1 / len(LABELS), BABEL_CHOICE.name: 1 / len(OPTIONS)}
 """What a guess scores; 0 where the answer is generated."""
 BASE = "none"
 

@@ -98,7 +98,7 @@ def verdict(facts: Sequence[Fact], claim: Fact) -> int:
 
 
 def draw_facts(random: Random, count: int, kinds: int = 2) -> tuple[Fact, ...]:
-    """Facts about different people, no two of which say the same; count is from 2 to 6.
+    """Facts about different people, no two of which say the same; count is from `kinds` to 6.
 
     Of few kinds, so that the kind of a question seldom tells its answer: the person does.
     """

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxprefix.babel.tasks import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA, TASKS
+from jaxprefix.babel.tasks.choice import OPTIONS
 from jaxprefix.babel.world import LANGUAGES
 
 FOUR = (BABEL_QA, BABEL_NLI, BABEL_CHOICE, BABEL_MATH)
@@ -12,8 +13,7 @@ PROMPTS = {
     "Passage: {passage}\nQuestion: {question}\nAnswer:\n",
     "babel-nli": "Does the premise say it? Answer true, false or unknown.\n"
     "Premise: {premise}\nHypothesis: {hypothesis}\nAnswer:\n",
-    "babel-choice": "Answer the question with a letter.\nPassage: {passage}\nQuestion: {question}\n"
-    "A: {option_A}\nB: {option_B}\nC: {option_C}\nD: {option_D}\nAnswer:\n",
+    "babel-choice": "Read the passage and choose.\nPassage: {passage}\nQuestion: {question}\nAnswer:\n",
     "babel-math": "Solve the problem and end with the answer.\nProblem: {problem}\nSolution:\n",
 }
 
@@ -29,6 +29,10 @@ def test_rows_and_prompts(task):
         assert (example.id, example.language) == (row["id"], "de")
 
 
+def place_of_the_answer(row):
+    return [row[name] for name in OPTIONS].index(row["answer"])
+
+
 @EACH
 def test_rows_of_one_id_say_the_same_in_every_language(task):
     """What does not depend on the language is equal, and the right answers of choices are at the same place."""
@@ -36,8 +40,10 @@ def test_rows_of_one_id_say_the_same_in_every_language(task):
     for code in LANGUAGES:
         rows = task.load(code, "test", None)
         assert [row["id"] for row in rows] == [row["id"] for row in english]
-        for name in ("label", "letter", "solution", "number"):
+        for name in ("label", "solution", "number"):
             assert [row.get(name) for row in rows] == [row.get(name) for row in english]
+        if task is BABEL_CHOICE:
+            assert [place_of_the_answer(row) for row in rows] == [place_of_the_answer(row) for row in english]
         if code != "en":
             assert not {task.example(row, code).prompt for row in rows} & {
                 task.example(row, "en").prompt for row in english

@@ -1,4 +1,4 @@
-"""babel-choice: a question about a passage with four answers; the likeliest of their letters, as in Belebele."""
+"""babel-choice: a question about a passage, and the likeliest of four answers that all stand in it; as in Belebele."""
 
 from random import Random
 
@@ -7,8 +7,9 @@ from jaxprefix.babel.tasks.shared import LEAKS, NOTE, loader
 from jaxprefix.babel.world import LANGUAGES, Instance, answer, draw_facts, passage, question
 from jaxprefix.tasks.fields import text_of
 from jaxprefix.tasks.metrics import score_choice
-from jaxprefix.tasks.prompts import LETTERS
 from jaxprefix.tasks.task import Example, Row, Task
+
+OPTIONS = ("option_1", "option_2", "option_3", "option_4")
 
 
 def draw(random: Random) -> Instance:
@@ -18,29 +19,27 @@ def draw(random: Random) -> Instance:
 
 
 def say(language: Language, instance: Instance) -> dict[str, str]:
-    """The row {"passage", "question", "option_A" to "option_D", "letter"}; the options' order is the instance's own."""
+    """The row {"passage", "question", "option_1" to "option_4", "answer"}; the options' order is the instance's own."""
     (asked,) = instance.asked
     ordered = Random(repr(instance)).sample(instance.facts, 4)
-    options = {f"option_{letter}": answer(language, fact) for letter, fact in zip(LETTERS, ordered, strict=True)}
     return {
         "passage": passage(language, instance.facts),
         "question": question(language, asked),
-        **options,
-        "letter": LETTERS[ordered.index(asked)],
+        **{name: answer(language, fact) for name, fact in zip(OPTIONS, ordered, strict=True)},
+        "answer": answer(language, asked),
     }
 
 
 def example(row: Row, language: str) -> Example:
-    """The letters are scored."""
-    options = "\n".join(f"{letter}: {text_of(row, f'option_{letter}')}" for letter in LETTERS)
+    """The options are no part of the prompt: each is scored as the answer."""
     return Example(
         id=text_of(row, "id"),
         language=language,
-        before="Answer the question with a letter.\nPassage: ",
+        before="Read the passage and choose.\nPassage: ",
         context=text_of(row, "passage"),
-        after=f"\nQuestion: {text_of(row, 'question')}\n{options}\nAnswer:\n",
-        response=text_of(row, "letter"),
-        choices=LETTERS,
+        after=f"\nQuestion: {text_of(row, 'question')}\nAnswer:\n",
+        response=text_of(row, "answer"),
+        choices=tuple(text_of(row, name) for name in OPTIONS),
     )
 
 
