@@ -51,7 +51,7 @@ def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp
     assert small.metrics(whole.work) == small.metrics(stopped.work)
     assert open_base(str(whole.output)).config.layers == 2
     with pytest.raises(ValueError, match=r"holds another run: its split is 'skew=2\.0', given 'skew=1\.0'"):
-        pretrain(settings(tmp_path / "whole", skew=1.0))
+        pretrain(settings(tmp_path / "whole", skew=1.0, output=tmp_path / "other"))
     assert {str(leaf.dtype) for leaf in load_file(whole.output / "model.safetensors").values()} == {"bfloat16"}
 
 
