@@ -19,9 +19,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from jaxprefix.babel.documents import SKEW, lessons, shares
 from jaxprefix.babel.tasks.text import BABEL_TEXT, split_of
 from jaxprefix.babel.world import LANGUAGES
-from jaxprefix.base import EMBEDDED, open_base
+from jaxprefix.base import open_base
 from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import check_new
+from jaxprefix.directory import check_new, new_directory
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
@@ -63,8 +63,8 @@ CONFIG = {
 class Pretrain:
     """Pretrains the embedded default's model from nothing and writes it in Hugging Face layout."""
 
-    output: Path = EMBEDDED
-    """Where the model goes, a new directory; left out, the package's own model is replaced at the end."""
+    output: Path = Path("runs/babel-model")
+    """Where the model goes, a new directory; jaxprefix/babel/model is such a one."""
     work: Path = Path("runs/babel-pretrain")
     """The run directory of the pretraining; run again to go on after a stop."""
     skew: float = SKEW
@@ -78,8 +78,7 @@ class Pretrain:
 def pretrain(settings: Pretrain) -> None:
     """Trains the tokenizer and the model; the same settings give the same model."""
     shares(settings.skew)  # refuses what cannot be, before anything is written
-    if settings.output != EMBEDDED:  # the package's own is there to be made anew
-        check_new(settings.output)
+    check_new(settings.output)
     start = settings.work.with_name(f"{settings.work.name}-start")
     if not start.exists():
         write_random(start)
@@ -100,12 +99,12 @@ def pretrain(settings: Pretrain) -> None:
     run = train(config, settings.work, settings.quiet)
     base = open_base(str(start))
     learnt = Checkpoints(run).restore_adapter(jax.eval_shape(lambda: decoder.init(jax.random.key(0), base.config)))
-    settings.output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(start / name, settings.output / name)
-    weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), learnt), base.config, settings.output)
-    curve = [json.dumps(row) + "\n" for row in read(run) if row["step"] % 50 == 0]
-    (settings.output / "pretraining.jsonl").write_text("".join(curve), encoding="utf-8")
+    with new_directory(settings.output) as place:
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(start / name, place / name)
+        weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), learnt), base.config, place)
+        curve = [json.dumps(row) + "\n" for row in read(run) if row["step"] % 50 == 0]
+        (place / "pretraining.jsonl").write_text("".join(curve), encoding="utf-8")
     print(f"model: {settings.output}")
 
 

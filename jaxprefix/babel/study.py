@@ -17,7 +17,8 @@ from jaxprefix.babel.study_picture import draw
 from jaxprefix.babel.tasks import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA
 from jaxprefix.babel.tasks.choice import OPTIONS
 from jaxprefix.babel.tasks.nli import LABELS
-from jaxprefix.directory import RUN_FILE, alone, read_run
+from jaxprefix.base import open_base
+from jaxprefix.directory import RUN_FILE, alone, open_directory, read_run
 from jaxprefix.evaluation.evaluate import evaluate
 from jaxprefix.evaluation.report.cells import Cells
 from jaxprefix.evaluation.report.files import json_text, read_report, write_whole
@@ -34,6 +35,7 @@ TASKS = {task.name: task for task in (BABEL_QA, BABEL_NLI, BABEL_CHOICE, BABEL_M
 CHANCE = {BABEL_NLI.name: 1 / len(LABELS), BABEL_CHOICE.name: 1 / len(OPTIONS)}
 """What a guess scores; 0 where the answer is generated."""
 BASE = "none"
+LOG = "log.txt"  # what each run said
 
 Figures = dict[str, list[float]]
 """Column -> the score of each seed, in 0..1: "en", "others", "gap", and "class 5" to "class 1"."""
@@ -62,7 +64,7 @@ class Study:
 def study(settings: Study) -> dict[str, dict[str, Figures]]:
     """Prints a line a run and a table a task, writes study.json, .md and .png, and returns task -> method -> figures.
 
-    ValueError, in one line, for names that are unknown.
+    ValueError, in one line, for names that are unknown, and for runs of another model or with other settings.
     """
     methods, chosen, seeds = names(settings.methods), names(settings.tasks), names(settings.seeds)
     for name in chosen:
@@ -94,7 +96,8 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
 
 def _check_output(output: Path) -> None:
     """ValueError where the study's files would stand among, or in the place of, somebody's."""
-    if output.is_dir() and any(output.iterdir()) and not (output / BASE / RUN_FILE).is_file():
+    beside = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if not (output / BASE / RUN_FILE).is_file() and beside - {BASE, LOG}:
         raise ValueError(f"--output {output} holds other files and no study; give a new directory")
 
 
@@ -112,9 +115,10 @@ def _run(settings: Study, asked: Evaluation, method: str, task: str, seed: int) 
     wanted = task or asked.task
     evaluation = Evaluation(task=wanted, languages=asked.languages, limit=asked.limit, mesh=asked.mesh)
     config = RunConfig(method=method, task=task or BABEL_QA.name, seed=seed, steps=settings.steps, mesh="1x1")
+    open_directory(directory, config, "", open_base(None).fingerprint)  # refuses a run of another model
     if _is_done(directory, config, evaluation):
         return f"{directory}: done before"
-    with open(settings.output / "log.txt", "a", encoding="utf-8") as log, redirect_stdout(log):
+    with open(settings.output / LOG, "a", encoding="utf-8") as log, redirect_stdout(log):
         train(config, directory, quiet=True)
         report = evaluate(directory, evaluation, quiet=True)
     scores = []

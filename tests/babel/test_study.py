@@ -74,6 +74,20 @@ def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     assert printed.count("done before") == 1 and len(re.findall(line, printed)) == 2
 
 
+def test_one_that_stopped_in_its_first_run_goes_on(tmp_path: Path):
+    (tmp_path / "log.txt").write_text("")
+    (tmp_path / "none").mkdir()
+    assert list(study(Study(tmp_path, **SMALL | {"methods": "none", "languages": "de", "limit": 1}))) == ["babel-nli"]
+
+
+def test_runs_of_another_model_are_not_mixed(done: tuple[Path, dict], tmp_path: Path):
+    output = Path(shutil.copytree(done[0], tmp_path / "study"))
+    for path in output.glob("**/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base": "0" * 16}))
+    with pytest.raises(ValueError, match=r"holds another run: its base model has the hash 0{16}, given"):
+        study(Study(output, **SMALL))
+
+
 @pytest.mark.parametrize("command", ["study", "pretrain"])
 def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "study.md").write_text("mine")
