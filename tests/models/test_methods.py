@@ -90,7 +90,8 @@ def shapes(adapter: Adapter) -> Any:
 
 def test_shapes_of_parameters():
     assert shapes(NoAdapter()) == {}
-    assert shapes(PrefixTuning()) == {"hidden": (2, 10, 16)}  # all but the lowest two of 4 layers
+    assert shapes(PrefixTuning()) == {"hidden": (4, 10, 16)}  # of so few layers all
+    assert shapes(PrefixTuning(layers="top:2")) == {"hidden": (2, 10, 16)}
     assert shapes(PrefixTuning(length=3, layers="1:4", source="kv")) == {"keys": (3, 3, 2, 6), "values": (3, 3, 2, 6)}
     assert shapes(LoRA(rank=5, targets="q,k,v,o,gate,up,down")) == {
         "q_proj": {"a": (4, 5, 16), "b": (4, 4, 6, 5)},
@@ -105,7 +106,7 @@ def test_shapes_of_parameters():
     assert slots["slots"] == (3, 16) and slots["inner"] == (16, 7) and slots["inner_bias"] == (7,)
     assert slots["keys_map"] == slots["values_map"] == (2, 7, 2, 6)
     assert slots["keys_bias"] == slots["values_bias"] == (2, 2, 6)
-    assert shapes(LlamaAdapter(3)) == {"hidden": (2, 3, 16), "gate": (2, 4)}
+    assert shapes(LlamaAdapter(3)) == {"hidden": (4, 3, 16), "gate": (4, 4)}
     assert shapes(LlamaAdapter(3, "1:4", "layer")) == {"hidden": (3, 3, 16), "gate": (3,)}
     assert shapes(every.SOFT) == {"prompt": (3, 16)}
     block = {"down": (4, 5, 16), "up": (4, 16, 5)}

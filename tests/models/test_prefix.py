@@ -14,7 +14,7 @@ import tiny
 from jaxprefix.models.adapters import PrefixTuning
 
 CONFIG, FROZEN, KEY = tiny.CONFIG, tiny.FROZEN, jax.random.key(0)
-RANGES = {"all": (0, 4), "top": (2, 4), "top:3": (1, 4), "1:3": (1, 3)}
+RANGES = {"top": (0, 4), "top:2": (2, 4), "top:3": (1, 4), "1:3": (1, 3)}
 
 
 def extras(softmax: str, pair: tuple[np.ndarray, np.ndarray]) -> naive.Extras:

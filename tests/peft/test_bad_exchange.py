@@ -49,7 +49,7 @@ EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
         Sum((("prefix", PrefixTuning(layers="all")), ("lora", LoRA()))),
         CONFIG,
     ),
-    "prefix layers 'top' leave some of the 3 layers without a prefix": (PrefixTuning(), CONFIG),
+    "prefix layers 'top:2' leave some of the 3 layers without a prefix": (PrefixTuning(layers="top:2"), CONFIG),
     "prefix source is 'kv' with softmax 'split': PEFT has no keys and values with a softmax of their own": (
         PrefixTuning(source="kv", softmax="split"),
         CONFIG,
@@ -250,7 +250,7 @@ COMMANDS = {
     "export model new": "model is not a run",
     "export lora files": "files holds files already; give a new directory",
     "export lora file": "file is a file; give a new directory",
-    "export prefix new": "prefix layers 'top' leave some of the 3 layers without a prefix",
+    "export prefix new": "prefix layers 'top:2' leave some of the 3 layers without a prefix",
     "export llama-adapter new": "llama-adapter gate is 'head'",
     "export bottleneck new": "method bottleneck: PEFT has no bottleneck adapters",
     "export prefix new --merge": "--merge: method prefix does more than change weights; only lora and full can",
@@ -275,7 +275,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     for name, adapter in {
         "lora": LoRA(3, 6.0, "q,down"),
-        "prefix": PrefixTuning(),
+        "prefix": PrefixTuning(layers="top:2"),
         "llama-adapter": LlamaAdapter(),
         "bottleneck": BottleneckAdapter(),
     }.items():

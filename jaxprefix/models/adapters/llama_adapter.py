@@ -30,7 +30,7 @@ class LlamaAdapter:
     learning_rate: ClassVar[float] = 3e-3
 
     length: int = 10  # slots a layer
-    layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest two
+    layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
     gate: Literal["head", "layer"] = "head"  # one a query head, or one a layer
     activation: Literal["tanh", "identity"] = "tanh"  # of the gate; PEFT's has none
     start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS

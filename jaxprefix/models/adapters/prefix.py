@@ -38,7 +38,7 @@ class PrefixTuning:
     learning_rate: ClassVar[float] = 3e-3
 
     length: int = 10  # slots a layer
-    layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest two
+    layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
     source: Literal["hidden", "kv"] = "hidden"  # what is learnt: vectors to project, or keys and values
     softmax: Literal["joint", "split"] = "joint"  # one with the text, or one of the prefix's own
     start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS
