@@ -22,12 +22,12 @@ ENGLISH = 2.0
 
 KINDS_OF_DOCUMENTS: Mapping[str, float] = MappingProxyType(
     {
-        "parallel": 0.06,
-        "recited": 0.16,
-        "table": 0.16,
-        "retold": 0.12,
-        "conversation": 0.24,
-        "verdicts": 0.18,
+        "parallel": 0.04,
+        "recited": 0.14,
+        "table": 0.14,
+        "retold": 0.08,
+        "conversation": 0.20,
+        "verdicts": 0.32,
         "sums": 0.08,
     }
 )

@@ -69,7 +69,7 @@ class Pretrain:
     """The run directory of the pretraining; run again to go on after a stop."""
     skew: float = SKEW
     """How much more text a language has than one of the resource class below it; 1 treats all alike but English."""
-    steps: int = 4000
+    steps: int = 5400
     batch: int = 64
     lr: float = 1.5e-3
     quiet: bool = False

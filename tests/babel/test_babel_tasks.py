@@ -21,7 +21,7 @@ PROMPTS = {
 @EACH
 def test_rows_and_prompts(task):
     assert {split: len(task.load("de", split, None)) for split in ("train", "validation", "test")} == {
-        **{"train": 2000, "validation": 200, "test": 100}
+        **{"train": 4000, "validation": 200, "test": 100}
     }
     for row in task.load("de", "test", None)[:10]:
         example = task.example(row, "de")

@@ -35,7 +35,7 @@ def test_documents_repeat_and_differ_by_seed():
     assert texts(200) == SAMPLE[:200]
     assert len(set(SAMPLE[:200]) & set(texts(200, seed=1))) < 20  # the few about passages repeat
     # The very text, so that no release of Python and no change here alters what the shipped model has read unnoticed.
-    assert hashlib.sha256("\n\n".join(SAMPLE[:100]).encode()).hexdigest()[:16] == "d7b0e33158a11c71"
+    assert hashlib.sha256("\n\n".join(SAMPLE[:100]).encode()).hexdigest()[:16] == "5a3115803893ec11"
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_documents_come_in_every_kind():
     assert found(r"\nWhere is \w+\? – (in|at|on) ")
     assert found(r"(\w+)在哪里？\1在\w+。")
     assert found(r"\n\w+在哪里？——在")
-    assert found(r"(\w+) has a .+\.\n\1 hat ein")
+    assert found(r"(?m)^(\w+) hat eine?n? .+\.\n\1 has an? ")
     assert found(r"^((?:Tom|Anna) .+ (?:at|in|has|years) .+)\n\1$")
     assert found(r"^(\w+: (?:in|at|on) .+)\n(?s:.*\n)?\1\n(?s:.*\n)?\1")
     assert found(r"\n\w+ .*\. – (true|false|unknown)")

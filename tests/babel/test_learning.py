@@ -23,7 +23,7 @@ from jaxprefix.train.data import buckets, steps_from
 from jaxprefix.train.loop import train
 
 assert small.CACHE  # of compiled programs
-STEPS = 120
+STEPS = 90
 CONFIG = RunConfig(method="prefix", steps=STEPS, mesh="1x1", log_every=1, eval_every=STEPS, save_every=STEPS)
 ENGLISH = Evaluation(languages="en", limit=60, mesh="1x1")
 
@@ -70,20 +70,20 @@ def test_the_first_loss_is_that_of_a_decoder_written_again(run: Path):
 
 
 def test_every_slot_of_every_layer_moves_and_none_runs_away(run: Path):
-    """By 6.7 to 10.8 it was, of a size of 7 at first."""
+    """By 7.1 to 13.2 it was, of a size of 7 at first."""
     moved = np.linalg.norm(read_saved(run).params["hidden"] - np.asarray(fresh()["hidden"]), axis=-1)
-    assert moved.min() > 2 and moved.max() < 25, moved
+    assert moved.min() > 2 and moved.max() < 30, moved
 
 
 def test_the_held_out_loss_falls_but_not_to_nothing(run: Path):
-    """From 6.58 to 0.80 it did; one that saw the answers would foretell them."""
+    """From 5.12 to 0.21 it did; one that saw the answers would foretell them."""
     (found,) = (row["held_out_loss"] for row in metrics(run) if "held_out_loss" in row)
-    assert 0.5 < found < 0.95
+    assert 0.1 < found < 0.4
 
 
 def test_english_is_answered(run: Path, tmp_path: Path):
-    """F1 0.43 it was, 0.03 of the frozen base; 60 questions have a standard error of 0.05."""
+    """F1 0.86 it was, 0.10 of the frozen base; 60 questions have a standard error of 0.04."""
     base = evaluate(train(RunConfig(method="none", mesh="1x1"), tmp_path, quiet=True), ENGLISH, quiet=True)
     found = evaluate(run, ENGLISH, quiet=True)
     before, after = (report["tasks"]["babel-qa"]["source"]["f1"] for report in (base, found))
-    assert after > before + 0.2
+    assert after > before + 0.5

@@ -11,7 +11,7 @@ from jaxprefix.babel.language import Language
 from jaxprefix.babel.world import LANGUAGES, SPLITS, Instance, find_language, instances
 from jaxprefix.tasks.task import Row
 
-ROWS = {"train": 2000, "validation": 200, "test": 100}
+ROWS = {"train": 4000, "validation": 200, "test": 100}
 """Rows a language in each split; ids agree across languages."""
 LEAKS = {"test": "it is what evaluation asks, and its rows say the same in every language"}
 NOTE = (
