@@ -73,7 +73,7 @@ def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path
     assert lines[:3] == [
         "mesh 2x2: emulated by 4 CPU devices, which is slower than 1x1; it is for trying and testing",
         "run: runs/mine-prefix-1",
-        "trainable: 320 of 60,960 (0.5249%)",
+        "trainable: 960 of 61,600 (1.5584%)",
     ]
     assert "data: 22 rows to learn, 2 held out" in lines and "compiled the training step 1 times" in lines
     assert lines.count("run: runs/mine-prefix-1") == 2  # first and last

@@ -16,7 +16,6 @@ from jaxprefix.models import decoder, weights
 from jaxprefix.run import RunConfig
 from jaxprefix.train.loop import train
 
-TRANSFERRING = ("prefix", "lora", "full")  # with the default settings, in this toy world
 ENGLISH_AND_OTHERS = Evaluation(languages="en,de,es,ru,zh", limit=50, mesh="1x1")
 
 
@@ -69,11 +68,10 @@ QUICK = (("lora", 0),)  # and a prefix in test_learning.py
 @pytest.mark.parametrize(
     ("method", "seed"), [pytest.param(*run, marks=() if run in QUICK else pytest.mark.slow) for run in RUNS]
 )
-def test_every_method_learns_english(method: str, seed: int, frozen: dict, tmp_path: Path):
-    """By far more than noise: 50 questions have a standard error of at most 0.07."""
+def test_every_method_learns_english_and_transfers_it(method: str, seed: int, frozen: dict, tmp_path: Path):
+    """And transfers it, by far more than noise: 50 questions have a standard error of at most 0.07."""
     run = train(RunConfig(method=method, seed=seed, mesh="1x1"), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
     print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP
-    assert found["source"]["f1"] > frozen["source"]["f1"] + 0.25
-    if method in TRANSFERRING:
-        assert found["mean_others"]["f1"] > frozen["mean_others"]["f1"] + 0.1
+    assert found["source"]["f1"] > frozen["source"]["f1"] + 0.5
+    assert found["mean_others"]["f1"] > frozen["mean_others"]["f1"] + 0.25

@@ -247,5 +247,5 @@ def test_a_damaged_checkpoint_is_said_in_a_line(whole: Path, tmp_path: Path, dam
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and f"checkpoints/{STEPS} is damaged, or its run.json was changed" in line
-    # Behind a shape that does not fit, Orbax's own thread still complains that its loop is closed.
-    assert damage == "rank" or "Traceback" not in done.stderr
+    # Behind data that it cannot read, Orbax's own thread may still complain that its loop is closed.
+    assert damage != "item" or "Traceback" not in done.stderr
