@@ -20,8 +20,8 @@ from jaxprefix.models.adapters import (
 )
 
 # The methods' learning rates are for models of billions; the embedded one of 3.6M learns best at so many times as much
-# (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at 10, 90% at 5; bottleneck
-# 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
+# (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at 10, 90% at 5;
+# bottleneck 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
 EMBEDDED_FACTORS = {"prefix": 20, "llama-adapter": 20, "soft-prompt": 20, "lora": 3, "bottleneck": 3, "full": 10}
 
 ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every steps epochs limit lr".split())

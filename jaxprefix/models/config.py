@@ -113,8 +113,8 @@ class DecoderConfig:
 def layer_range(text: str, layers: int) -> tuple[int, int]:
     """The layers `first` to `last - 1`, of `layers`, that `text` names: "all", "top:30", "2:32", or "top".
 
-    "top" is all but the lowest sixteenth: the top 30 of 32, the study's choice (arXiv:2510.24619), and all of fewer than
-    16, where two layers are a large part of what the model does.
+    "top" is all but the lowest sixteenth: the top 30 of 32, the study's choice (arXiv:2510.24619), and all of fewer
+    than 16, where two layers are a large part of what the model does.
     """
     if text == "all":
         return 0, layers
