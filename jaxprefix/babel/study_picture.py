@@ -56,6 +56,6 @@ def draw(
         for method, style in styles.items()
     ]
     keys.append(Line2D([], [], label="a guess", color="#333333", linewidth=0.8, linestyle=":"))
-    title = "Trained in English: percent in English, and in languages that the model has read ever less of"
+    title = "Trained in English: percent there, and where the model has read ever less"
     canvas.legend(figure, title, keys)
     canvas.save(figure, path)
