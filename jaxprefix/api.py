@@ -77,7 +77,7 @@ class LanguageModel:
 
         places = meshes.shardings(self.mesh, start.abstract(adapter, self.base.config))
         self.config = replace(self.config.with_adapter(adapter), seed=seed)
-        self._put(adapter, jax.jit(make, out_shardings=places)(self.frozen))
+        self._put(adapter, jax.jit(meshes.traced(self.mesh, make), out_shardings=places)(self.frozen))
         print(line)
 
     def train(

@@ -1,39 +1,28 @@
 """The mesh of devices, data × model, and where every weight lies on it: names to PartitionSpec, with no catch-all.
 
-A weight is sharded over both axes: its output (heads, feed-forward, vocabulary) over `model`, its input over `data`.
-Batches are sharded over `data`; the small adapter is whole on every device.
+A weight is sharded over both axes, its output (heads, feed-forward, vocabulary) over `model` and its input over `data`, as
+models/places.py says. Batches are sharded over `data`; a small adapter is whole on every device.
 """
 
+import math
 import os
 import re
+from functools import wraps
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# Dimensions of every leaf of decoder.init. Where the model axis does not divide the heads, their input ("data") is
-# sharded over both axes: half a head on a device would be turned by RoPE in two places.
-DIMS = {
-    "embed_tokens": ("model", "data"),
-    "lm_head": ("model", "data"),
-    "norm": (None,),
-    "input_layernorm": (None, None),
-    "post_attention_layernorm": (None, None),
-    "q_proj": (None, "heads", None, "data"),
-    "k_proj": (None, "heads", None, "data"),
-    "v_proj": (None, "heads", None, "data"),
-    "o_proj": (None, "data", "heads", None),
-    "gate_proj": (None, "model", "data"),
-    "up_proj": (None, "model", "data"),
-    "down_proj": (None, "data", "model"),
-}
+from jaxprefix.models import places
 
-# Leaves of adapters: small, and whole on every device.
-WHOLE = frozenset(
+# Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's) they
+# are shared by all devices, as a LoRA of rank 64 on a model of 8B is.
+ADAPTERS = frozenset(
     "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
     "values_map values_bias".split()
 )
+LARGE = 2**22
 
 
 def parse(text: str) -> tuple[int, int]:
@@ -99,28 +88,40 @@ def shardings(mesh: Mesh, shapes: Any) -> Any:
 def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     """Where the leaf at `path` lies."""
     name = path[-1].key
-    if name in WHOLE:
-        return P()
-    if name not in DIMS:
+    if name in ADAPTERS:
+        return _large(mesh, shape)
+    if name not in places.DIMS:
         raise ValueError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
-    dims = DIMS[name]
-    whole = "heads" not in dims or shape[dims.index("heads")] % mesh.shape["model"] == 0
-    axes = {
-        "heads": "model" if whole else None,
-        "data": "data" if whole else ("data", "model"),
-        "model": "model",
-        None: None,
-    }
-    for dim, size in zip(dims, shape, strict=True):
-        axis = axes[dim]
-        parts = mesh.size if isinstance(axis, tuple) else mesh.shape[axis] if axis else 1
-        if size % parts:
+    layers = [()] * (len(shape) - len(places.DIMS[name]))  # their stack is whole
+    axes = (*layers, *places.axes(name, shape[len(layers) :], mesh.shape))
+    for shared, size in zip(axes, shape, strict=True):
+        if size % (parts := places.parts(shared, mesh.shape)):
             given = "x".join(str(size) for size in mesh.shape.values())
             raise ValueError(
-                f"--mesh {given}: {name} {list(shape)} cannot be divided by {parts} ({axis}) at its {size}; "
-                "choose a divisor"
+                f"--mesh {given}: {name} {list(shape)} cannot be divided by {parts} ({' and '.join(shared)}) at its "
+                f"{size}; choose a divisor"
             )
-    return P(*(axes[dim] for dim in dims))
+    return places.spec(axes)
+
+
+def _large(mesh: Mesh, shape: tuple[int, ...]) -> P:
+    """Shares an adapter's large leaf at the widest dimension that goes round; never at its layers, which are picked."""
+    fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
+    if math.prod(shape) < LARGE or not fitting:
+        return P()
+    widest = max(fitting, key=lambda place: shape[place])
+    return P(*[None] * widest, ("data", "model"))
+
+
+def traced(mesh: Mesh, function: Any) -> Any:
+    """`function` for jit: traced for the mesh, so that the decoder can ask where things shall lie (places.py)."""
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return run
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -72,7 +72,7 @@ def test_places_of_the_weights():
     heads, columns = P(None, "model", None, "data"), P(None, "model", "data")
     assert specs("4x2") == {
         "embed_tokens": P("model", "data"),
-        "lm_head": P("model", "data"),
+        "lm_head": P(("model", "data"), None),
         "norm": P(None),
         "layers": {
             "input_layernorm": P(None, None),
@@ -96,6 +96,18 @@ def test_heads_that_do_not_go_round_are_divided_within():
     assert layers["o_proj"] == P(None, "data", "model", None)
 
 
+def test_a_vocabulary_that_does_not_go_round():
+    """It is shared by `model` alone, or whole, and the input by the axes that are left."""
+    assert specs("4x2", leaf("embed_tokens", 66, 32) | leaf("lm_head", 66, 32)) == {
+        "embed_tokens": P("model", "data"),
+        "lm_head": P("model", "data"),
+    }
+    assert specs("4x2", leaf("embed_tokens", 65, 32) | leaf("lm_head", 65, 32)) == {
+        "embed_tokens": P(None, ("data", "model")),
+        "lm_head": P(None, ("data", "model")),
+    }
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
     shapes = decoder.shapes(replace(CONFIG, tied=tied))
@@ -117,6 +129,12 @@ def test_small_adapters_are_whole_everywhere(adapter: Any):
     assert set(jax.tree.leaves(specs("4x2", start.abstract(adapter, CONFIG)))) == {P()}
 
 
+def test_a_large_adapter_is_shared_by_all_devices():
+    """Rank 64 on 64 layers of width 4,096: at its input, never at its layers."""
+    assert specs("4x2", leaf("a", 64, 64, 4096)) == {"a": P(None, None, ("data", "model"))}
+    assert specs("3x1", leaf("a", 63, 64, 4096)) == {"a": P()}
+
+
 def test_full_fine_tuning_lies_as_the_weights_do():
     params = jax.eval_shape(lambda frozen: FullFineTuning().init(jax.random.key(0), CONFIG, frozen), SHAPES)
     assert specs("4x2", params) == specs("4x2")
@@ -131,10 +149,9 @@ def test_no_catch_all():
 @pytest.mark.parametrize(
     ("mesh", "shapes", "named"),
     [
-        ("1x2", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "by 2 (model) at its 65")),
         ("3x1", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "by 3 (data) at its 32")),
         ("1x5", leaf("up_proj", 3, 48, 32), ("--mesh 1x5", "up_proj [3, 48, 32]", "by 5 (model) at its 48")),
-        ("1x8", leaf("k_proj", 3, 2, 4, 36), ("k_proj [3, 2, 4, 36]", "by 8 (('data', 'model')) at its 36")),
+        ("1x8", leaf("k_proj", 3, 2, 4, 36), ("k_proj [3, 2, 4, 36]", "by 8 (data and model) at its 36")),
         ("5x1", leaf("down_proj", 3, 32, 48), ("down_proj [3, 32, 48]", "by 5 (data) at its 32")),
     ],
 )

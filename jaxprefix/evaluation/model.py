@@ -40,6 +40,7 @@ class Model:
         """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
 
         @partial(jax.jit, static_argnums=4)
+        @partial(meshes.traced, self.mesh)
         def run(params: Any, frozen: Any, prompts: Prompts, entering: Any, length: int) -> Answers:
             weights, hooks = self.adapter.bind(params, frozen, rows=entering)
             return self._pinned(decode.empty(self.base.config, weights, prompts, hooks, length))
@@ -54,6 +55,7 @@ class Model:
         config, ends = self.base.config, self.base.tokenizer.eos
 
         @partial(jax.jit, static_argnums=6, donate_argnums=2)
+        @partial(meshes.traced, self.mesh)
         def run(
             params: Any,
             frozen: Any,
@@ -82,6 +84,7 @@ class Model:
         """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
 
         @jax.jit
+        @partial(meshes.traced, self.mesh)
         def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
             weights, hooks = self.adapter.bind(params, frozen, rows=rows)
             return score.choices(self.base.config, weights, batch, hooks, choices, lengths)

@@ -19,6 +19,7 @@ from flax import struct
 from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
+from jaxprefix.models import places
 from jaxprefix.models.attention import attention, rotate, rotation
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix, visible
@@ -93,15 +94,17 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     if delta.keys is not None:
         keep = jax.random.bernoulli(delta.keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    inner = project(inputs, delta.a.astype(inputs.dtype), dims)
-    return outputs + delta.scale * project(inner, delta.b.astype(inputs.dtype), 1)
+    a, b = places.everywhere((delta.a, delta.b))
+    inner = project(inputs, a.astype(inputs.dtype), dims)
+    return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
 
 
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     if hook is None:
         return stream
-    down, up = hook.down.astype(stream.dtype), hook.up.astype(stream.dtype)
-    return stream + project(nn.silu(project(stream, down, 1)), up, 1)
+    down, up = places.everywhere((hook.down, hook.up))
+    inner = nn.silu(project(stream, down.astype(stream.dtype), 1))
+    return stream + project(inner, up.astype(stream.dtype), 1)
 
 
 def attend_with(query: Array, keys: Array, values: Array, positions: Array, window: int | None, hooks: Hooks) -> Array:
@@ -153,7 +156,8 @@ def shapes(config: DecoderConfig) -> Frozen:
 
 def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
     """The residual stream `[B, P+T, D]` that enters layer 0, and its positions; a prompt takes positions 0..P-1."""
-    stream, positions = frozen["embed_tokens"][batch.tokens], batch.positions
+    table, positions = frozen["embed_tokens"], batch.positions
+    stream = places.looked_up(table, table[batch.tokens])
     if hooks.prompt is None:
         return stream, positions
     rows, length = stream.shape[0], hooks.prompt.shape[-2]
@@ -199,7 +203,10 @@ def loop(
     """
 
     def weights(index: Array) -> Frozen:
-        return jax.tree.map(lambda stack: jax.lax.dynamic_index_in_dim(stack, index, keepdims=False), layers)
+        return {
+            name: places.gathered(name, jax.lax.dynamic_index_in_dim(stack, index, keepdims=False))
+            for name, stack in layers.items()
+        }
 
     def below(stream: Array, index: Array) -> tuple[Array, Any]:
         return step(stream, weights(index), Hooks())
@@ -237,8 +244,9 @@ def checkpointed(body: Callable, remat: str) -> Callable:
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """float32 scores of the next token; for tests and for a few positions at a time."""
-    head = frozen.get("lm_head", frozen["embed_tokens"])
-    return jnp.einsum("...d,vd->...v", states, head, preferred_element_type=jnp.float32)
+    head = places.head(frozen.get("lm_head", frozen["embed_tokens"]))
+    scores = jnp.einsum("...d,vd->...v", places.everywhere(states), head, preferred_element_type=jnp.float32)
+    return places.scored(head, scores)
 
 
 def token_logprobs(

@@ -118,8 +118,8 @@ class Trainer:
         step = train_step(base.config, config.adapter, self.optimizer, config.remat, jax.random.key(config.seed))
         # Outputs lie where the inputs lay: otherwise the second step would be another program.
         places = (jax.tree.map(lambda leaf: leaf.sharding, self.state), meshes.replicated(mesh))
-        self.step = PerShape(jax.jit(step, donate_argnums=0, out_shardings=places))
-        self.score = PerShape(jax.jit(held_out_loss(base.config, config.adapter)))
+        self.step = PerShape(jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=places))
+        self.score = PerShape(jax.jit(meshes.traced(mesh, held_out_loss(base.config, config.adapter))))
 
     def resume(self, directory: Path) -> None:
         """Takes the state of the last checkpoint, if there is one."""
@@ -229,7 +229,7 @@ def initial_state(
     moments = optax.tree.map_params(
         optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
     )
-    return jax.jit(make, out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
+    return jax.jit(meshes.traced(mesh, make), out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
 
 
 def check_batch(config: RunConfig, mesh: Mesh) -> None:

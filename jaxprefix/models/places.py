@@ -1,0 +1,110 @@
+"""Where weights lie, and where the decoder asks what it computes to lie, on the mesh that it is traced for, if any.
+
+Rows of activations lie over `data`. A layer's weights lie over both axes and are gathered over `data` when the layer is
+reached, and no earlier: left to itself, the partitioner would rather give every device all rows. Vocabularies are never
+gathered: the few states that the head reads go to every device instead.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+Axes = tuple[str, ...]
+
+# Dimensions of every leaf of decoder.init, the stack of layers apart.
+DIMS = {
+    "embed_tokens": ("vocabulary", "input"),
+    "lm_head": ("scores", "input"),
+    "norm": (None,),
+    "input_layernorm": (None,),
+    "post_attention_layernorm": (None,),
+    "q_proj": ("heads", None, "input"),
+    "k_proj": ("heads", None, "input"),
+    "v_proj": ("heads", None, "input"),
+    "o_proj": ("input", "heads", None),
+    "gate_proj": ("features", "input"),
+    "up_proj": ("features", "input"),
+    "down_proj": ("input", "features"),
+}
+
+# What a dimension is shared by: the first of these that divide it; the input is shared by the axes that are left. Heads
+# that `model` does not divide are whole: half a head on a device would be turned by RoPE in two places.
+CHOICES: Mapping[str, tuple[Axes, ...]] = {
+    "vocabulary": (("model",), ()),
+    "scores": (("model", "data"), ("model",), ()),
+    "heads": (("model",), ()),
+    "features": (("model",),),
+}
+
+
+def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[Axes, ...]:
+    """The axes of a mesh of these `sizes` that share each dimension of the weight (of one layer).
+
+    They may not divide its features or its input; a weight that cannot be placed is the caller's to refuse.
+    """
+    taken: Axes = ()
+    for dim, size in zip(DIMS[name], shape, strict=True):
+        if dim in CHOICES:
+            choices = CHOICES[dim]
+            taken = next((choice for choice in choices if size % parts(choice, sizes) == 0), choices[-1])
+    left = tuple(axis for axis in ("data", "model") if axis not in taken)
+    return tuple(taken if dim in CHOICES else left if dim == "input" else () for dim in DIMS[name])
+
+
+def parts(axes: Axes, sizes: Mapping[str, int]) -> int:
+    """How many parts a dimension has that these axes share."""
+    return math.prod(sizes[axis] for axis in axes)
+
+
+def spec(axes: tuple[Axes, ...]) -> P:
+    return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
+
+
+def rows(leaf: Array) -> Array:
+    """Its first dimension over `data`."""
+    sizes = _sizes()
+    return leaf if not sizes or leaf.shape[0] % sizes["data"] else _at(leaf, ("data",))
+
+
+def looked_up(table: Array, stream: Array) -> Array:
+    """Embeddings `[B, T, D]` by rows; on their way each device has the part of D that it has of the table."""
+    if not (sizes := _sizes()):
+        return stream
+    return rows(_at(stream, (), (), axes("embed_tokens", table.shape, sizes)[1]))
+
+
+def gathered(name: str, leaf: Array) -> Array:
+    """The weight of one layer, its input whole."""
+    if not (sizes := _sizes()):
+        return leaf
+    shared = zip(DIMS[name], axes(name, leaf.shape, sizes), strict=True)
+    return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
+
+
+def everywhere(tree: Any) -> Any:
+    """Whole on every device."""
+    return jax.lax.with_sharding_constraint(tree, P()) if _sizes() else tree
+
+
+def head(table: Array) -> Array:
+    """The table `[V, D]` that gives scores, by tokens: an embedding that is its own head is not placed so."""
+    return _at(table, *axes("lm_head", table.shape, sizes)) if (sizes := _sizes()) else table
+
+
+def scored(table: Array, scores: Array) -> Array:
+    """Scores `[..., V]` as the head's tokens lie."""
+    if not (sizes := _sizes()):
+        return scores
+    return _at(scores, *[()] * (scores.ndim - 1), axes("lm_head", table.shape, sizes)[0])
+
+
+def _sizes() -> Mapping[str, int]:
+    return jax.sharding.get_abstract_mesh().shape
+
+
+def _at(leaf: Array, *axes: Axes) -> Any:
+    return jax.lax.with_sharding_constraint(leaf, spec(axes))
