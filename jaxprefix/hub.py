@@ -1,5 +1,6 @@
 """Models and rows from the Hugging Face hub, a local mirror of it, or a file: found, or refused in one line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
@@ -33,8 +34,9 @@ PROBE_SECONDS = 5.0
 UNREACHABLE = (httpx.TransportError, OfflineModeIsEnabled)
 
 
-def model_directory(name: str) -> Path:
-    """The directory of a model: `name` itself, or the snapshot of a hub id `org/name[@revision]`, fetched or cached.
+def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
+    """The directory of a model: `name` itself, or the snapshot of a hub id `org/name[@revision]`, of which `files`
+    are fetched, or are there already.
 
     Raises:
         ValueError: no such directory, a directory without config.json, or a hub model that is gated, unknown,
@@ -56,7 +58,7 @@ def model_directory(name: str) -> Path:
         snapshot = snapshot_download(
             repository,
             revision=revision or None,
-            allow_patterns=list(MODEL_FILES),
+            allow_patterns=list(files),
             ignore_patterns=list(NOT_MODEL_FILES),
             local_files_only=problem is not None,  # what was fetched before serves without the hub
         )

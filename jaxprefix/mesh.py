@@ -1,7 +1,7 @@
 """The mesh of devices, data × model, and where every weight lies on it: names to PartitionSpec, with no catch-all.
 
-A weight is sharded over both axes, its output (heads, feed-forward, vocabulary) over `model` and its input over `data`, as
-models/places.py says. Batches are sharded over `data`; a small adapter is whole on every device.
+A weight is sharded over both axes, its output (heads, feed-forward, vocabulary) over `model` and its input over
+`data`, as models/places.py says. Batches are sharded over `data`; a small adapter is whole on every device.
 """
 
 import math
@@ -16,8 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxprefix.models import places
 
-# Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's) they
-# are shared by all devices, as a LoRA of rank 64 on a model of 8B is.
+# Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's)
+# they are shared by all devices, as a LoRA of rank 64 on a model of 8B is.
 ADAPTERS = frozenset(
     "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
     "values_map values_bias".split()

@@ -10,6 +10,8 @@ import tyro
 from jaxprefix import mesh, run, terminal
 from jaxprefix.directory import read_run
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.train.chips import Name
+from jaxprefix.train.dry_run import dry_run
 from jaxprefix.train.loop import train
 
 
@@ -25,6 +27,10 @@ class Command:
     """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
     quiet: bool = False
     """No progress."""
+    dry_run: bool = False
+    """Only compile the step, from the model's config.json alone, and tell what it asks of each device."""
+    chip: Name | None = None
+    """With --dry-run: the chip to plan for; a TPU's own compiler is asked where the extra `tpu` is installed."""
 
 
 def main() -> None:
@@ -32,6 +38,12 @@ def main() -> None:
     command = tyro.cli(Command, args=arguments, default=Command(default), prog="python -m jaxprefix.train")
     command.config.check()
     run.refuse_foreign_flags(arguments, command.config.method)
+    if command.dry_run:
+        mesh.prepare(command.config.mesh, "cpu")
+        dry_run(command.config, command.chip, command.output)
+        return
+    if command.chip:
+        raise ValueError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
     emulated = mesh.prepare(command.config.mesh, command.config.platform)
     if emulated:
         print(emulated)

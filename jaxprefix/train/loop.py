@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from jaxprefix import directory as directories
@@ -18,17 +17,16 @@ from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
-from jaxprefix.models import start
-from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
 from jaxprefix.terminal import progress
-from jaxprefix.train import optimizer as optimizers
+from jaxprefix.train import placed
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, steps_from
 from jaxprefix.train.journal import Journal
-from jaxprefix.train.step import State, held_out_loss, train_step
+from jaxprefix.train.step import State, held_out_loss
 
 Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
 
@@ -44,9 +42,7 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     mesh = meshes.make(config.mesh)
     check_batch(config, mesh)
     directory = directories.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    if config.max_length > base.config.max_positions:
-        positions = base.config.max_positions
-        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
+    check_length(config, base.config)
     about: dict[str, Any] = {
         "source": ",".join(training_rows.languages(config, task)),
         "rows": None,
@@ -107,18 +103,14 @@ class Trainer:
     def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan, params: Any = None) -> None:
         """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
-        rates = config.learning_rates
-        peak = max(rates.values())
-        self.rate = optimizers.schedule(peak, plan.steps, config.warmup)
-        shares = {name: rate / peak for name, rate in rates.items()} if len(rates) > 1 else None
-        self.optimizer = optimizers.make(self.rate, config.weight_decay, config.clip, shares)
-        self.state = initial_state(config.adapter, self.optimizer, base, mesh, frozen, config.seed)
+        self.optimizer, self.rate = placed.optimizer_of(config, plan.steps)
+        tokens = start_tokens(base.tokenizer, config.seed)
+        self.state = placed.initial_state(
+            config.adapter, self.optimizer, base.config, mesh, frozen, tokens, config.seed
+        )
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
-        step = train_step(base.config, config.adapter, self.optimizer, config.remat, jax.random.key(config.seed))
-        # Outputs lie where the inputs lay: otherwise the second step would be another program.
-        places = (jax.tree.map(lambda leaf: leaf.sharding, self.state), meshes.replicated(mesh))
-        self.step = PerShape(jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=places))
+        self.step = PerShape(placed.jitted(config, base.config, self.optimizer, mesh, self.state))
         self.score = PerShape(jax.jit(meshes.traced(mesh, held_out_loss(base.config, config.adapter))))
 
     def resume(self, directory: Path) -> None:
@@ -160,7 +152,7 @@ class Trainer:
         config, last, began, waiting = self.config, self.plan.steps, time.monotonic(), []
         for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
             read = int((batch.positions != NEVER).sum())
-            self.state, metrics = self.step(self.state, self.frozen, self._place(batch))
+            self.state, metrics = self.step(self.state, self.frozen, placed.place(self.mesh, batch))
             waiting.append((step, read, metrics))
             saves, scores = step % config.save_every == 0 or step == last, step % config.eval_every == 0 or step == last
             if step % config.log_every == 0 or saves or scores:
@@ -183,13 +175,10 @@ class Trainer:
         shapes = buckets(rows)
         total = count = 0.0
         for bucket, chosen in sorted(epoch(rows, shapes, size, 0, 0), key=lambda each: each[1]):
-            batch = self._place(collate([rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad))
-            loss, learnt = self.score(self.state.params, self.frozen, batch)
+            batch = collate([rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad)
+            loss, learnt = self.score(self.state.params, self.frozen, placed.place(self.mesh, batch))
             total, count = total + float(loss), count + float(learnt)
         return total / count
-
-    def _place(self, batch: TrainBatch) -> TrainBatch:
-        return jax.device_put(batch, meshes.over_data(self.mesh, dim=1))
 
     def _scalar(self, value: int) -> jax.Array:
         return jax.device_put(jnp.int32(value), meshes.replicated(self.mesh))
@@ -212,26 +201,6 @@ class PerShape:
         return self.programs[shape](*arguments)
 
 
-def initial_state(
-    adapter: Adapter, optimizer: optax.GradientTransformation, base: Base, mesh: Mesh, frozen: Any, seed: int
-) -> State:
-    """Fresh parameters and optimizer state, each made where it will lie."""
-
-    tokens = start_tokens(base.tokenizer, seed)
-
-    def make(frozen: Any) -> State:
-        params = start.fresh(adapter, jax.random.key(seed), base.config, frozen, tokens)
-        return State(params, optimizer.init(params), jnp.int32(0))
-
-    shapes = jax.eval_shape(make, frozen)
-    whole = meshes.replicated(mesh)
-    places = meshes.shardings(mesh, shapes.params)
-    moments = optax.tree.map_params(
-        optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
-    )
-    return jax.jit(meshes.traced(mesh, make), out_shardings=State(places, moments, whole))(frozen)  # type: ignore[arg-type]
-
-
 def check_batch(config: RunConfig, mesh: Mesh) -> None:
     """ValueError where the rows of a micro-batch cannot be divided among the mesh's data devices."""
     rows, data = config.batch // config.accumulate, mesh.shape["data"]
@@ -240,6 +209,13 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
             f"{rows} rows a micro-batch cannot be divided among {data} data devices; "
             f"choose --batch a multiple of {data * config.accumulate}"
         )
+
+
+def check_length(config: RunConfig, sizes: DecoderConfig) -> None:
+    """ValueError where rows are longer than the model has positions."""
+    if config.max_length > sizes.max_positions:
+        positions = sizes.max_positions
+        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
 
 
 def _flush(waiting: list, write: Write, rate: Callable, seconds: float) -> float:

@@ -1,0 +1,144 @@
+"""--dry-run: the run's own step compiled for a mesh that need not be there, and what it asks of each device.
+
+Only config.json is read. Memory is what the compiler for CPUs estimates or, for a TPU where libtpu is installed (`pip
+install 'jaxprefix[tpu]'`), what its own compiler says. Products and collectives are counted in the program as it is
+partitioned, before anything is done to it that a CPU needs.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxprefix import mesh as meshes
+from jaxprefix.base import EMBEDDED
+from jaxprefix.directory import check_new_file
+from jaxprefix.hub import model_directory
+from jaxprefix.models import decoder
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.run import RunConfig
+from jaxprefix.train import placed
+from jaxprefix.train.chips import CHIPS, topology_mesh
+from jaxprefix.train.data import TrainBatch
+from jaxprefix.train.loop import check_batch, check_length
+from jaxprefix.train.needs import Bytes, Growth, Needs
+from jaxprefix.train.program import Program
+
+FILE = "plan.json"
+# XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
+NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
+    """Compiles and prints; writes plan.json into `output`, if given. Loads no weight and needs no accelerator.
+
+    Raises:
+        ValueError: settings, a model's config.json or a mesh that cannot be; a plan.json that is there already.
+    """
+    began = time.monotonic()
+    if config.method == "none":
+        raise ValueError("--dry-run --method none trains nothing; choose a method")
+    if output:
+        check_new_file(output / FILE)
+    dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as an accelerator would take it
+    config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
+    directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
+    sizes = DecoderConfig.read(directory)
+    mesh = meshes.make(config.mesh)
+    check_batch(config, mesh)
+    check_length(config, sizes)
+    needs = _needs(config, sizes, mesh, chip, began)
+    print(needs)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / FILE).write_text(json.dumps(needs.as_json(), indent=2) + "\n", encoding="utf-8")
+    return needs
+
+
+def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Needs:
+    with _uncached():
+        step, program, held = _compiled(config, sizes, mesh)
+        rows_twice, _, _ = _compiled(replace(config, batch=2 * config.batch), sizes, mesh)
+        length_twice, _, _ = _compiled(replace(config, max_length=2 * config.max_length), sizes, mesh)
+    tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
+    growth = Growth.of(tokens, config.max_length, step, rows_twice, length_twice)
+    topology = topology_mesh(CHIPS[chip], config.mesh or "1x1") if chip else None
+    if topology:
+        real = _temporary(_lowered(config, sizes, topology)[0].compile())
+        growth, step = growth.times(real / step), real
+    return Needs(
+        config=config,
+        sizes=sizes,
+        bytes=Bytes(*held, step),
+        growth=growth,
+        flops=program.flops(),
+        collectives=program.collective_bytes(mesh.size),
+        topology=CHIPS[chip].topology(mesh.size) if chip and topology else None,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
+    """The step of abstract arrays, and the bytes that a device holds of weights, adapter and optimizer state."""
+    shapes = decoder.shapes(sizes)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.dtype)), shapes)
+    frozen = placed.abstract(shapes, meshes.shardings(mesh, shapes))
+    optimizer, _ = placed.optimizer_of(config, steps=1000)
+
+    def tokens(_: str, length: int) -> list[int]:
+        return [0] * length
+
+    state = placed.initial_state(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
+    lowered = placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, _batch(config, mesh))
+    return lowered, (_held(frozen), _held(state.params), _held(state.optimizer))
+
+
+def _batch(config: RunConfig, mesh: Mesh) -> TrainBatch:
+    """As if every token were learnt."""
+    shape = (config.accumulate, config.batch // config.accumulate, config.max_length)
+    rows = meshes.over_data(mesh, dim=1)
+    leaves: Any = [jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows) for _ in range(4)]
+    return TrainBatch(*leaves, weights=jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows))  # type: ignore[arg-type]
+
+
+def _held(tree: Any) -> int:
+    """Bytes of one device."""
+    return sum(
+        leaf.dtype.itemsize * int(jnp.prod(jnp.array(leaf.sharding.shard_shape(leaf.shape))))
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, Program, tuple[int, int, int]]:
+    """Temporary bytes of a device, the partitioned program, and the bytes held."""
+    lowered, held = _lowered(config, sizes, mesh)
+    if mesh.size == 1:  # nothing is partitioned
+        return _temporary(lowered.compile(NOT_ON_CPU)), Program.parse(lowered.as_text("hlo")), held
+    with tempfile.TemporaryDirectory() as place:
+        compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": place, "xla_dump_hlo_pass_re": "spmd-partitioning"})
+        text = next(Path(place).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
+    return _temporary(compiled), Program.parse(text), held
+
+
+def _temporary(compiled: Any) -> int:
+    found = compiled.memory_analysis()
+    return found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """A program out of the cache tells nothing of how it was partitioned."""
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)

@@ -1,0 +1,153 @@
+"""What a partitioned program does, read from its text (HLO): products and collectives, with how often each is run.
+
+Loops carry `lax.scan`'s form: a condition that compares a counter with a constant.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+_COMPUTATION = re.compile(r"(?:ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .* \{$")
+_INSTRUCTION = re.compile(
+    r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>\(.*?\)|\S+) (?P<kind>[\w\-]+)\((?P<rest>.*)$"
+)
+_ARRAY = re.compile(r"(?P<type>[a-z]+\d*)\[(?P<dims>[\d,]*)\]")
+_CALLED = re.compile(r"(?:condition|body|to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of one device."""
+
+    type: str
+    dims: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.dims)
+
+    @property
+    def nbytes(self) -> int:
+        bits = re.search(r"\d+", self.type)  # pred has none
+        return self.size * (int(bits[0]) if bits else 8) // 8
+
+
+@dataclass(frozen=True)
+class Instruction:
+    name: str
+    kind: str
+    arrays: tuple[Array, ...]  # what it gives
+    rest: str  # its operands and attributes
+
+    @property
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.\-]+)", self.rest.partition("), ")[0])
+
+
+@dataclass
+class Program:
+    """The computations of a module by name, and which one is the entry."""
+
+    entry: str
+    computations: dict[str, list[Instruction]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "Program":
+        program, name = cls(""), ""
+        for line in text.splitlines():
+            if found := _COMPUTATION.match(line):
+                name = found["name"]
+                program.computations[name] = []
+                if line.startswith("ENTRY"):
+                    program.entry = name
+            elif name and (found := _INSTRUCTION.match(line)):
+                program.computations[name].append(
+                    Instruction(found["name"], found["kind"], _arrays(found["shape"]), found["rest"])
+                )
+        return program
+
+    @property
+    def times(self) -> Counter[str]:
+        """How often each computation is run."""
+        counted: Counter[str] = Counter()
+
+        def run(name: str, times: int) -> None:
+            counted[name] += times
+            for instruction in self.computations[name]:
+                trips = self._trips(instruction) if instruction.kind == "while" else 1
+                for called in _called(instruction.rest):
+                    run(called, times * trips)
+
+        run(self.entry, 1)
+        return counted
+
+    def _trips(self, loop: Instruction) -> int:
+        if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
+        assert condition, loop
+        ends = [each.rest for each in self.computations[condition[1]] if each.kind == "constant"]
+        assert len(ends) == 1, f"not a scan: {condition[1]}"
+        return int(ends[0].partition(")")[0])
+
+    def instructions(self) -> Iterator[tuple[Instruction, int]]:
+        """Every instruction and how often it is run."""
+        times = self.times
+        for name, instructions in self.computations.items():
+            for instruction in instructions:
+                yield instruction, times[name]
+
+    def flops(self) -> int:
+        """Of the matrix products of one device, two a multiplication and addition."""
+        total = 0
+        for name, times in self.times.items():
+            shapes = {each.name: each.arrays for each in self.computations[name]}
+            for each in self.computations[name]:
+                if each.kind == "dot":
+                    left = shapes[each.operands[0]][0].dims
+                    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", each.rest)
+                    assert contracted, each
+                    inner = math.prod(left[int(dim)] for dim in contracted[1].split(",") if dim)
+                    total += 2 * inner * each.arrays[0].size * times
+        return total
+
+    def collective_bytes(self, devices: int) -> dict[str, int]:
+        """Bytes that one device takes in, by the kind of collective, each as a ring, which moves the least."""
+        total = dict.fromkeys(KINDS, 0)
+        for each, times in self.instructions():
+            if each.kind in KINDS:
+                group = _group(each.rest, devices)
+                moved = sum(array.nbytes for array in each.arrays)
+                share = {"all-reduce": 2 * (group - 1) / group, "collective-permute": 1, "reduce-scatter": group - 1}
+                total[each.kind] += round(moved * share.get(each.kind, (group - 1) / group)) * times
+        return total
+
+
+def _arrays(shape: str) -> tuple[Array, ...]:
+    return tuple(
+        Array(found["type"], tuple(int(dim) for dim in found["dims"].split(",") if dim))
+        for found in _ARRAY.finditer(shape)
+    )
+
+
+def _called(rest: str) -> list[str]:
+    branches = _BRANCHES.search(rest)
+    names = [name.strip().lstrip("%") for name in branches[1].split(",")] if branches else []
+    return _CALLED.findall(rest) + names
+
+
+def _group(rest: str, devices: int) -> int:
+    """How many devices share a collective, from any of the three ways to write its groups."""
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return listed[1].count(",") + 1
+    if product := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(product[1])
+    if named := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
+    return devices
