@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jaxprefix.models import decoder
+from jaxprefix.models import decoder, places
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks, Prefix
@@ -70,7 +70,26 @@ def _cache(memory: Prefix, trained: Prefix | None, room: int) -> Prefix:
         return jnp.concatenate([front, text, end], axis=2)
 
     keys, values, slots = (None, None, None) if trained is None else (trained.keys, trained.values, trained.positions)
-    return Prefix(join(keys, memory.keys, 0), join(values, memory.values, 0), join(slots, memory.positions, NEVER))
+    return _shared(
+        Prefix(join(keys, memory.keys, 0), join(values, memory.values, 0), join(slots, memory.positions, NEVER))
+    )
+
+
+def _shared(cache: Prefix) -> Prefix:
+    """The cache as a mesh shares it."""
+    return Prefix(places.cache(cache.keys), places.cache(cache.values), places.rows(cache.positions, dim=1))
+
+
+def _pinned(answers: Answers) -> Answers:
+    """Where the answers lie between two turns.
+
+    Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
+    """
+    rows = {
+        name: places.rows(getattr(answers, name)) for name in ("last", "position", "tokens", "counts", "seeds", "done")
+    }
+    slot = places.everywhere(answers.slot)
+    return answers.replace(cache=_shared(answers.cache), slot=slot, **rows)  # type: ignore[attr-defined]
 
 
 def extend(
@@ -92,15 +111,17 @@ def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks,
         return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
 
     zeros = jnp.zeros(rows, jnp.int32)
-    return Answers(
-        cache=Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER)),
-        slot=jnp.int32(0),
-        last=zeros,
-        position=zeros,
-        tokens=jnp.zeros((rows, length), jnp.int32),
-        counts=zeros,
-        seeds=zeros.astype(jnp.uint32),
-        done=jnp.ones(rows, bool),
+    return _pinned(
+        Answers(
+            cache=Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER)),
+            slot=jnp.int32(0),
+            last=zeros,
+            position=zeros,
+            tokens=jnp.zeros((rows, length), jnp.int32),
+            counts=zeros,
+            seeds=zeros.astype(jnp.uint32),
+            done=jnp.ones(rows, bool),
+        )
     )
 
 
@@ -124,8 +145,12 @@ def enter(
         fresh = jnp.take(new, jnp.maximum(prompts.source, 0), axis=dim)
         return jnp.where(taken.reshape(-1, *[1] * (old.ndim - dim - 1)), fresh, old)
 
+    def put_layers(new: Array, old: Array) -> Array:
+        # On a mesh the rows change devices, and each gathers what it picks from: a layer at a time, or it were all.
+        return jax.lax.map(lambda pair: places.rows(put(*pair)), (new, old)) if places.known() else put(new, old, 1)
+
     answers = answers.replace(  # type: ignore[attr-defined]
-        cache=jax.tree.map(lambda new, old: put(new, old, 1), cache, answers.cache),
+        cache=jax.tree.map(put_layers, cache, answers.cache),
         position=put(position - 1, answers.position),  # `_write` counts on
         tokens=put(jnp.full((len(zeros), length), ends[0]), answers.tokens),
         counts=put(zeros, answers.counts),
@@ -180,10 +205,10 @@ def advance(
         )
         answers = answers.replace(cache=cache, slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
         token = choose(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
-        return number + 1, _write(answers, token, live, ends)
+        return number + 1, _pinned(_write(answers, token, live, ends))
 
     if not ring:  # answers of one token, which `enter` has given
-        return answers
+        return _pinned(answers)
     return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]
 
 

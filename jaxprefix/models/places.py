@@ -64,10 +64,23 @@ def spec(axes: tuple[Axes, ...]) -> P:
     return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
 
 
-def rows(leaf: Array) -> Array:
-    """Its first dimension over `data`."""
+def known() -> bool:
+    """Whether this is traced for a mesh."""
+    return bool(_sizes())
+
+
+def rows(leaf: Array, dim: int = 0) -> Array:
+    """Its dimension `dim` over `data`."""
     sizes = _sizes()
-    return leaf if not sizes or leaf.shape[0] % sizes["data"] else _at(leaf, ("data",))
+    return leaf if not sizes or leaf.shape[dim] % sizes["data"] else _at(leaf, *[()] * dim, ("data",))
+
+
+def cache(leaf: Array) -> Array:
+    """Keys or values `[L, B, S, K, H]`: rows over `data`, and heads over `model` if they go round."""
+    sizes = _sizes()
+    if not sizes or leaf.shape[1] % sizes["data"]:
+        return leaf
+    return _at(leaf, (), ("data",), (), () if leaf.shape[3] % sizes["model"] else ("model",))
 
 
 def looked_up(table: Array, stream: Array) -> Array:
@@ -103,7 +116,8 @@ def scored(table: Array, scores: Array) -> Array:
 
 
 def _sizes() -> Mapping[str, int]:
-    return jax.sharding.get_abstract_mesh().shape
+    mesh = jax.sharding.get_abstract_mesh()
+    return {} if mesh.empty or mesh.size == 1 else mesh.shape
 
 
 def _at(leaf: Array, *axes: Axes) -> Any:

@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -13,43 +14,53 @@ from jaxprefix import mesh as meshes
 GIB = 2**30
 Name = Literal["v4", "v5e", "v5p", "v6e", "A100-40", "A100-80", "H100", "H200"]
 
+FLAT = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+CUBES = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8"}
+
 
 @dataclass(frozen=True)
 class Chip:
-    """One device. `memory` is what the maker states, in bytes."""
+    """One device. `memory` is what the maker states, in bytes; `slices` are what its TPU topologies are called."""
 
     name: str
     memory: int
-    torus: int = 0  # dimensions in which a TPU's slices grow; 0 is a GPU
+    share: float = 0.97  # of the memory that a program may have: a TPU keeps some for itself
+    slices: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> int:
-        """What a program may have: JAX takes a share of a GPU's memory, and a TPU keeps some for itself."""
-        share = 0.97 if self.torus else float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"))
-        return int(self.memory * share)
+        return int(self.memory * self.share)
 
     def topology(self, devices: int) -> str | None:
-        """The slice of this many chips, such as v5e:2x4; None where there is none."""
-        shapes = {
-            2: {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"},
-            3: {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8"},
-        }
-        shape = shapes.get(self.torus, {}).get(devices)
-        return f"{self.name}:{shape}" if shape else None
+        """The slice of so many chips, such as v5e:2x4; None where there is none to compile for."""
+        return f"{self.name}:{self.slices[devices]}" if devices in self.slices else None
+
+
+def _gpu(name: str, memory: int) -> Chip:
+    """JAX takes three quarters of a GPU's memory, or what the user tells it to."""
+    return Chip(name, memory, float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")))
 
 
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * GIB, 3),
-        Chip("v5e", 16 * GIB, 2),
-        Chip("v5p", 95 * GIB, 3),
-        Chip("v6e", 32 * GIB, 2),
-        Chip("A100-40", 40 * GIB),
-        Chip("A100-80", 80 * GIB),
-        Chip("H100", 80 * GIB),
-        Chip("H200", 140 * GIB),
+        Chip("v4", 32 * GIB),  # libtpu describes its two cores as two devices, which JAX on a v4 does not
+        Chip("v5e", 16 * GIB, slices=FLAT),
+        Chip("v5p", 95 * GIB, slices=CUBES),
+        Chip("v6e", 32 * GIB, slices=FLAT),
+        _gpu("A100-40", 40 * GIB),
+        _gpu("A100-80", 80 * GIB),
+        _gpu("H100", 80 * GIB),
+        _gpu("H200", 140 * GIB),
     )
+}
+
+# libtpu would ask Google's cloud what machine this is, and want to be alone with the chips that it does not need here.
+COMPILE_ONLY = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 
@@ -61,6 +72,7 @@ def topology_mesh(chip: Chip, text: str) -> Mesh | None:
         return None
     from jax.experimental import topologies
 
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # it would ask Google's cloud what machine this is
+    for variable, value in COMPILE_ONLY.items():
+        os.environ.setdefault(variable, value)
     devices = np.array(topologies.get_topology_desc(name, "tpu").devices).reshape(data, model)
     return Mesh(devices, ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))

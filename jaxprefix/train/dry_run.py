@@ -6,6 +6,7 @@ partitioned, before anything is done to it that a CPU needs.
 """
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -64,10 +65,9 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
 
 
 def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Needs:
-    with _uncached():
-        step, program, held = _compiled(config, sizes, mesh)
-        rows_twice, _, _ = _compiled(replace(config, batch=2 * config.batch), sizes, mesh)
-        length_twice, _, _ = _compiled(replace(config, max_length=2 * config.max_length), sizes, mesh)
+    step, program, held = _compiled(config, sizes, mesh)
+    rows_twice, _, _ = _compiled(replace(config, batch=2 * config.batch), sizes, mesh)
+    length_twice, _, _ = _compiled(replace(config, max_length=2 * config.max_length), sizes, mesh)
     tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
     growth = Growth.of(tokens, config.max_length, step, rows_twice, length_twice)
     topology = topology_mesh(CHIPS[chip], config.mesh or "1x1") if chip else None
@@ -97,35 +97,42 @@ def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, 
         return [0] * length
 
     state = placed.initial_state(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
-    lowered = placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, _batch(config, mesh))
+    lowered = placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, abstract_batch(config, mesh))
     return lowered, (_held(frozen), _held(state.params), _held(state.optimizer))
 
 
-def _batch(config: RunConfig, mesh: Mesh) -> TrainBatch:
+def abstract_batch(config: RunConfig, mesh: Mesh) -> TrainBatch:
     """As if every token were learnt."""
     shape = (config.accumulate, config.batch // config.accumulate, config.max_length)
-    rows = meshes.over_data(mesh, dim=1)
-    leaves: Any = [jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows) for _ in range(4)]
-    return TrainBatch(*leaves, weights=jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows))  # type: ignore[arg-type]
+
+    def make() -> TrainBatch:
+        ids = jnp.zeros(shape, jnp.int32)
+        return TrainBatch(ids, ids, ids, ids, weights=jnp.zeros(shape))
+
+    batch = jax.eval_shape(make)
+    return placed.abstract(batch, jax.tree.map(lambda _: meshes.over_data(mesh, dim=1), batch))
 
 
 def _held(tree: Any) -> int:
     """Bytes of one device."""
-    return sum(
-        leaf.dtype.itemsize * int(jnp.prod(jnp.array(leaf.sharding.shard_shape(leaf.shape))))
-        for leaf in jax.tree.leaves(tree)
-    )
+    return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, Program, tuple[int, int, int]]:
     """Temporary bytes of a device, the partitioned program, and the bytes held."""
     lowered, held = _lowered(config, sizes, mesh)
-    if mesh.size == 1:  # nothing is partitioned
-        return _temporary(lowered.compile(NOT_ON_CPU)), Program.parse(lowered.as_text("hlo")), held
-    with tempfile.TemporaryDirectory() as place:
+    compiled, program = partitioned(lowered, mesh)
+    return _temporary(compiled), program, held
+
+
+def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, Program]:
+    """The program compiled for CPUs, and as it is behind the partitioner."""
+    if mesh.size == 1:
+        return lowered.compile(NOT_ON_CPU), Program.parse(lowered.as_text("hlo"))
+    with _uncached(), tempfile.TemporaryDirectory() as place:
         compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": place, "xla_dump_hlo_pass_re": "spmd-partitioning"})
         text = next(Path(place).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
-    return _temporary(compiled), Program.parse(text), held
+    return compiled, Program.parse(text)
 
 
 def _temporary(compiled: Any) -> int:

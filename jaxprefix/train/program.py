@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
-_COMPUTATION = re.compile(r"(?:ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .* \{$")
+_COMPUTATION = re.compile(r"(?:ENTRY )?%?(?P<name>[\w.\-]+) (?:\(.*\) -> .* )?\{$")
 _INSTRUCTION = re.compile(
     r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>\(.*?\)|\S+) (?P<kind>[\w\-]+)\((?P<rest>.*)$"
 )
@@ -46,7 +46,7 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
-        return re.findall(r"%([\w.\-]+)", self.rest.partition("), ")[0])
+        return re.findall(r"[\w.\-]+", self.rest.partition("), ")[0])
 
 
 @dataclass

@@ -1,0 +1,144 @@
+"""--dry-run: what it counts against what can be reckoned by hand, and against the arrays of a real run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+import small
+from jax.sharding import PartitionSpec as P
+
+from jaxprefix import mesh as meshes
+from jaxprefix.base import load_weights, open_base
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.run import RunConfig
+from jaxprefix.train.chips import CHIPS
+from jaxprefix.train.dry_run import dry_run, partitioned
+from jaxprefix.train.needs import Growth
+from jaxprefix.train.program import Program
+
+SETTINGS: dict[str, Any] = {"batch": 8, "max_length": 32, "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nothing but a config.json."""
+    found = tmp_path_factory.mktemp("model")
+    (found / "config.json").write_text(json.dumps(small.SIZES))
+    return found
+
+
+def program(mesh: str, function: Any, *arguments: tuple[tuple[int, ...], P]) -> Program:
+    made = meshes.make(mesh)
+    placed = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
+        for shape, spec in arguments
+    ]
+    return partitioned(jax.jit(meshes.traced(made, function)).lower(*placed), made)[1]
+
+
+def chain(stream: Any, weights: Any) -> Any:
+    """Seven products [64, 32] x [32, 32]."""
+    return jax.lax.scan(lambda state, weight: (state @ weight, None), stream, weights)[0]
+
+
+def test_products_are_counted_as_often_as_they_are_made():
+    stream, weights = ((64, 32), P("data")), ((7, 32, 32), P())
+    assert program("1x1", chain, stream, weights).flops() == 7 * 2 * 64 * 32 * 32
+    assert program("4x1", chain, stream, weights).flops() == 7 * 2 * 64 * 32 * 32 // 4
+
+
+@pytest.mark.parametrize(
+    ("collective", "kind", "moved"),
+    [
+        (lambda x: jax.lax.psum(x, "data"), "all-reduce", 2 * 3 / 4 * 4 * 64),
+        (lambda x: jax.lax.all_gather(x, "data"), "all-gather", 3 * 4 * 64),
+        (lambda x: jax.lax.psum_scatter(x, "data", tiled=True), "reduce-scatter", 3 / 4 * 4 * 64),
+        (lambda x: jax.lax.all_to_all(x, "data", 0, 0, tiled=True), "all-to-all", 3 / 4 * 4 * 64),
+        (lambda x: jax.lax.ppermute(x, "data", [(i, (i + 1) % 4) for i in range(4)]), "collective-permute", 4 * 64),
+    ],
+)
+def test_bytes_that_a_device_takes_in(collective: Any, kind: str, moved: float):
+    """Of 64 floats on each of four devices, in a loop of three."""
+
+    def run(leaf: Any) -> Any:
+        def looped(leaf: Any) -> Any:
+            return jax.lax.scan(lambda total, _: (total + jnp.sum(collective(leaf + total)), None), 0.0, None, 3)[0]
+
+        return jax.shard_map(lambda leaf: looped(leaf)[None], in_specs=P("data"), out_specs=P("data"), check_vma=False)(
+            leaf
+        )
+
+    found = program("4x2", run, ((256,), P("data"))).collective_bytes(8)
+    assert found[kind] == 3 * moved
+    assert sum(found.values()) == found[kind]
+
+
+@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.CaptureFixture[str]):
+    """Its bytes are those of a real run's arrays, its products those reckoned by hand."""
+    output = tmp_path / "plan"
+    needs = dry_run(RunConfig(model=str(directory), task="squad", mesh=mesh, **SETTINGS), None, output)
+    found = json.loads((output / "plan.json").read_text())
+    devices, sizes = (8 if mesh == "4x2" else 1), DecoderConfig.read(directory)
+    real = load_weights(open_base(str(small.write_model(tmp_path / "model"))), meshes.make(mesh), "float32")
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real))
+    assert found["per_device_bytes"]["weights"] == held
+    assert held <= 1.03 * sum(leaf.nbytes for leaf in jax.tree.leaves(real)) / devices
+    assert found["per_device_bytes"]["adapter"] == 4 * found["trainable_parameters"]
+    assert found["per_device_bytes"]["optimizer"] > 2 * found["per_device_bytes"]["adapter"]
+    assert found["basis"] == "cpu-estimate" and found["fits"] == dict.fromkeys(CHIPS, True)
+    assert (sum(found["collective_bytes"].values()) > 0) == (devices > 1)
+    assert found["trainable_parameters"] == needs.as_json()["trainable_parameters"]
+    assert found["flops_per_token"] == pytest.approx(by_hand(sizes), rel=1e-4)
+    assert f"trainable: {found['trainable_parameters']:,} of" in capsys.readouterr().out
+
+
+def by_hand(sizes: DecoderConfig) -> float:
+    """Of one of 8 × 32 tokens: each weight forward and for the gradient of its input; scores and their mix forward,
+    the scores again, and two gradients each; the head a third time; and the projections of ten slots a layer."""
+    width, keys, inner = sizes.hidden_size, sizes.kv_heads * sizes.head_size, sizes.heads * sizes.head_size
+    layer = 2 * width * inner + 2 * width * keys + 3 * width * sizes.intermediate_size
+    attention = (2 + 1 + 4) * inner * (32 + 10)
+    slots = 2 * 10 * 2 * width * keys / (8 * 32)
+    return 2 * (sizes.layers * (2 * layer + attention + slots) + 3 * width * sizes.vocabulary_size)
+
+
+def test_what_grows():
+    """Rows and lengths of which the bytes are known: 100 + 3 a token + 2 a token and length."""
+
+    def needed(tokens: int, length: int) -> int:
+        return 100 + 3 * tokens + 2 * tokens * length
+
+    growth = Growth.of(64, 16, needed(64, 16), needed(128, 16), needed(128, 32))
+    assert (growth.rest, growth.token, growth.square) == (100, 3, 2)
+    assert growth.rows(needed(5 * 8, 8), 8) == 5 and growth.rows(needed(5 * 8, 8) - 1, 8) == 4
+    assert growth.rows(99, 8) == 0
+
+
+def test_a_chip_that_is_too_small(tmp_path: Path):
+    """A model of 70 layers of 8B's width does not fit on one v5e, and two plans are never one file."""
+    sizes = small.SIZES | {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 70}
+    (tmp_path / "config.json").write_text(json.dumps(sizes | {"num_attention_heads": 32, "num_key_value_heads": 8}))
+    config = RunConfig(model=str(tmp_path), task="squad", method="soft-prompt", batch=2, max_length=32)
+    needs = dry_run(config, "v5e", tmp_path)
+    assert not needs.fits(CHIPS["v5e"]) and needs.rows(CHIPS["v5e"], 512) == 0
+    assert needs.fits(CHIPS["v5p"]) and needs.rows(CHIPS["v5p"], 512) > 0
+    with pytest.raises(ValueError, match=r"plan\.json is there already; give a new file"):
+        dry_run(config, "v5e", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "none"}, "--dry-run --method none trains nothing; choose a method"),
+        ({"mesh": "3x1"}, "8 rows a micro-batch cannot be divided among 3 data devices"),
+        ({"max_length": 4096}, "--max-length 4096 is beyond the model's 1024 positions"),
+    ],
+)
+def test_refused(directory: Path, changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError) as raised:
+        dry_run(RunConfig(**({"model": str(directory), "task": "squad"} | SETTINGS | changes)), None, None)
+    assert message in str(raised.value)

@@ -1,0 +1,129 @@
+"""What stands on one device: read from the compiled programs themselves, of training, scoring and generation."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxprefix import mesh as meshes
+from jaxprefix.models import decode, decoder, score
+from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
+from jaxprefix.models.config import DecoderConfig, Rope
+from jaxprefix.run import RunConfig
+from jaxprefix.train import placed
+from jaxprefix.train.dry_run import abstract_batch
+from jaxprefix.train.program import Program
+
+# Twelve layers, so that a stack's own eighth is larger than one layer gathered; no two sizes are alike.
+SIZES = DecoderConfig(
+    vocabulary_size=1536,
+    hidden_size=128,
+    intermediate_size=320,
+    layers=12,
+    heads=8,
+    kv_heads=8,
+    head_size=24,
+    norm_epsilon=1e-5,
+    rope=Rope(1e4),
+    max_positions=64,
+)
+ROWS, LENGTH = 8, 4  # few tokens: activations are small beside a layer's weights
+MESHES = ("8x1", "1x8", "4x2", "2x4")
+METHODS: list[Adapter] = [
+    PrefixTuning(length=5),
+    LlamaAdapter(length=5),
+    LoRA(targets="q,k,v,o,gate,up,down"),
+    BottleneckAdapter(size=8),
+    FullFineTuning(),
+]
+
+
+def abstract(mesh: Any, sizes: DecoderConfig = SIZES) -> Any:
+    shapes = decoder.shapes(sizes)
+    return placed.abstract(shapes, meshes.shardings(mesh, shapes))
+
+
+def tokens(mesh: Any, *shape: int, dim: int = 0) -> Any:
+    return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=meshes.over_data(mesh, dim))
+
+
+def prompts(mesh: Any) -> tuple[Any, Any]:
+    """Ids and positions."""
+    return tokens(mesh, ROWS, LENGTH), tokens(mesh, ROWS, LENGTH)
+
+
+def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
+    config = replace(RunConfig(batch=ROWS).with_adapter(adapter), remat="dots")
+    frozen, (optimizer, _) = abstract(mesh, sizes), placed.optimizer_of(config, 10)
+    state = placed.initial_state(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
+    batch = abstract_batch(replace(config, max_length=LENGTH), mesh)
+    return placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, batch).compile()
+
+
+def scoring(mesh: Any, adapter: Adapter) -> Any:
+    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), SIZES, frozen), abstract(mesh))
+    params = placed.abstract(params, meshes.shardings(mesh, params))
+
+    def run(params: Any, frozen: Any, ids: Any, places: Any, choices: Any, lengths: Any) -> Any:
+        weights, hooks = adapter.bind(params, frozen)
+        return score.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
+
+    asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
+    return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *asked).compile()
+
+
+def generation(mesh: Any, adapter: Adapter) -> Any:
+    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), SIZES, frozen), abstract(mesh))
+    params = placed.abstract(params, meshes.shardings(mesh, params))
+
+    def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:
+        weights, hooks = adapter.bind(params, frozen)
+        return decode.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
+
+    return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *prompts(mesh)).compile()
+
+
+def assert_shared(compiled: Any, mesh: Any) -> None:
+    """No array is larger than a device's share of the largest stack, or than one layer's weight that was gathered."""
+    shapes = decoder.shapes(SIZES)
+    wholes = [leaf.size for leaf in jax.tree.leaves(shapes) if leaf.size > SIZES.layers * SIZES.hidden_size]
+    shares = [
+        int(np.prod(place.shard_shape(leaf.shape)))
+        for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(meshes.shardings(mesh, shapes)), strict=True)
+    ]
+    layer = SIZES.intermediate_size * SIZES.hidden_size // mesh.shape["model"]
+    limit = max(*shares, layer)
+    assert limit < min(wholes) / 3
+    program = Program.parse(compiled.as_text())
+    instructions = [each for computation in program.computations.values() for each in computation]
+    found = [(array.size, each) for each in instructions for array in each.arrays]
+    assert len(found) > 1000
+    assert max(found, key=lambda pair: pair[0])[0] <= limit, max(found, key=lambda pair: pair[0])
+
+
+QUICK = {("PrefixTuning", "4x2"), ("PrefixTuning", "8x1"), ("FullFineTuning", "4x2")}
+CASES = [
+    pytest.param(mesh, adapter, marks=[] if (name, mesh) in QUICK else pytest.mark.slow, id=f"{name}-{mesh}")
+    for adapter in METHODS
+    for mesh in MESHES
+    for name in [type(adapter).__name__]
+]
+
+
+@pytest.mark.parametrize(("mesh", "adapter"), CASES)
+def test_training_never_holds_a_whole_weight(mesh: str, adapter: Adapter):
+    made = meshes.make(mesh)
+    assert_shared(training(made, adapter), made)
+
+
+SLOW = [pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("8x1", "1x8", "2x4")]
+
+
+@pytest.mark.parametrize("mesh", ["4x2", *SLOW])
+@pytest.mark.parametrize("work", [scoring, generation])
+def test_answering_never_holds_a_whole_weight(mesh: str, work: Any):
+    made = meshes.make(mesh)
+    assert_shared(work(made, PrefixTuning(length=5)), made)
