@@ -11,6 +11,7 @@ from jaxprefix import mesh, run, terminal
 from jaxprefix.directory import read_run
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.train.loop import train
+from jaxprefix.train.stopping import stoppable
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ def main() -> None:
     emulated = mesh.prepare(command.config.mesh, command.config.platform)
     if emulated:
         print(emulated)
-    directory = train(command.config, command.output, command.quiet)
+    with stoppable() as stop:
+        directory = train(command.config, command.output, command.quiet, stop)
+        if stop.asked:
+            raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.config.model or command.config.task or command.config.train_file:
         own = command.config.eval_file or command.config.train_file
         print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {own}" if own else ""))
