@@ -141,7 +141,7 @@ class Checkpoints:
         _quiet_tracebacks()
         try:
             # Compared first: of arrays that differ in shape Orbax's threads complain in many lines of their own.
-            shapes, wanted = _shapes(ocp.StandardCheckpointHandler().metadata(place / "adapter").tree), _shapes(adapter)
+            shapes, wanted = _shapes(_described(place / "adapter")), _shapes(adapter)
             if shapes == wanted:
                 items["adapter"] = ocp.args.StandardRestore(_abstract(adapter))
                 with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
@@ -216,6 +216,11 @@ def _short(error: Exception) -> str:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _described(item: Any) -> Any:
+    """A saved tree with what is known of its leaves without reading them."""
+    return ocp.StandardCheckpointHandler().metadata(item).tree
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
