@@ -7,8 +7,9 @@ read. Reading changes nothing in the directory, but that training sets damaged c
 import logging
 import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from orbax.checkpoint.path import atomicity
 from jaxprefix import hashes
 from jaxprefix.directory import FOLDER
 
+REMOVED = "removed-"  # begins the name of a checkpoint that is being removed
 # Orbax's own notes of when it began and ended; nothing that is read again depends on them.
 NOTES = frozenset({"_CHECKPOINT_METADATA", "commit_success.txt"})
 
@@ -30,8 +32,9 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
         self.place = (directory / FOLDER).resolve()
-        self.policy = _Kept(keep)
+        self.keep = keep
         self.saved: int | None = None
+        self.best: int | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -49,33 +52,44 @@ class Checkpoints:
         """What saves; it also removes what a process that was killed left unfinished."""
         _quiet_tracebacks()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self.policy,
             temporary_path_class=_Hashed,
             cleanup_tmp_directories=True,
             lightweight_initialize=True,  # Orbax's notes in the steps, which may be damaged, are not read
         )
+        for path in self.place.glob(f"{REMOVED}*"):
+            shutil.rmtree(path)
         return ocp.CheckpointManager(self.place, options=options)
 
     def save(self, step: int, adapter: Any, optimizer: Any, position: dict[str, Any], best: int | None = None) -> None:
-        """Saves in the background and keeps the step `best` besides; a step that is there already is left as it is.
+        """Saves in the background, and keeps the step `best` besides; what is there already is left as it is.
 
         Raises ValueError where this, or the save before it, cannot be written.
         """
         if step in (self.saved, self.latest):
             return
-        self.policy.best = best
         items = {"adapter": ocp.args.StandardSave(adapter), "optimizer": ocp.args.StandardSave(optimizer)}
-        self._save(step, ocp.args.Composite(**items, position=ocp.args.JsonSave(position)))
+        self._save(step, ocp.args.Composite(**items, position=ocp.args.JsonSave(position)), best)
 
     def save_adapter(self, step: int, adapter: Any) -> None:
         """Saves an adapter alone: it can be used, and not trained on."""
         self._save(step, ocp.args.Composite(adapter=ocp.args.StandardSave(adapter)))
 
-    def _save(self, step: int, items: ocp.args.Composite) -> None:
+    def _save(self, step: int, items: ocp.args.Composite, best: int | None = None) -> None:
         with self._told():
+            self.manager.wait_until_finished()
+            self._remove_old()
+            self.best = best
             # Forced: a save that is due waits for the one before it, where Orbax would leave it out.
             self.manager.save(step, args=items, force=True)
         self.saved = step
+
+    def _remove_old(self) -> None:
+        """Called when the last save is on the disk. What Orbax itself removes is half there after a kill."""
+        steps = self.steps
+        for step in set(steps[: -self.keep]) - {self.best}:
+            aside = self.place / f"{REMOVED}{step}"
+            (self.place / str(step)).rename(aside)
+            shutil.rmtree(aside)
 
     def restore_adapter(self, like: Any) -> Any:
         """The last adapter that is whole, in the shapes, types and places of `like` (arrays or abstract ones)."""
@@ -107,7 +121,7 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(_abstract(optimizer)),
             position=ocp.args.JsonRestore(),
         )
-        self.saved = step
+        self.saved, self.best = step, (found.position.get("best") or {}).get("step")
         return found.adapter, found.optimizer, found.position
 
     def _whole(self) -> tuple[int, dict[int, str]]:
@@ -116,10 +130,13 @@ class Checkpoints:
         # Listed anew each time: a run that is still training may have removed one, and saved another.
         while left := [step for step in self.steps if step not in damaged]:
             place = self.place / str(left[-1])
-            if not hashes.is_listed(place):
-                _say(f"{place} has no {hashes.FILE} (an earlier version's?): it is read unchecked")
-                return left[-1], damaged
-            if (why := hashes.problem(place)) is None:
+            listed = hashes.is_listed(place)
+            why = hashes.problem(place) if listed else None
+            if not place.is_dir():
+                continue
+            if why is None:
+                if not listed:
+                    _say(f"{place} has no {hashes.FILE} (an earlier version's?): it is read unchecked")
                 return left[-1], damaged
             damaged[left[-1]] = why
         if not damaged:
@@ -159,6 +176,8 @@ class Checkpoints:
         """Waits for saves that are under way. Raises ValueError where one cannot be written."""
         if "manager" in self.__dict__:
             with self._told():
+                self.manager.wait_until_finished()
+                self._remove_old()
                 self.manager.close()
 
     @contextmanager
@@ -180,18 +199,6 @@ class _Hashed(atomicity.AtomicRenameTemporaryPath):
         if self.get_final().name.isdecimal():  # a step; its items are such directories too
             hashes.write(Path(self.get()), besides=NOTES)
         await super().finalize()
-
-
-class _Kept:
-    """Orbax's question which checkpoints stay: the last few, and the best."""
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        self.best: int | None = None
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        last = sorted(each.step for each in checkpoints)[-self.last :]
-        return [each.step in last or each.step == self.best for each in checkpoints]
 
 
 class _Tracebacks(logging.Filter):
