@@ -26,7 +26,8 @@ from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair, shown
-from jaxprefix.train.loop import Plan, Trainer, check_batch
+from jaxprefix.train.loop import Trainer
+from jaxprefix.train.plan import Plan, check_batch
 
 
 def load_model(

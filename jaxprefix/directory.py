@@ -13,8 +13,10 @@ from typing import Any
 from jaxprefix.run import RunConfig
 
 RUN_FILE = "run.json"
+FOLDER = "checkpoints"  # of the run directory, where Orbax saves
+UNFINISHED = ".new"  # ends the name of a file that is being written
 # A run may go on with these changed; anything else would make it another run.
-MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
+MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -48,22 +50,17 @@ def run_directories(text: str) -> list[Path]:
 def write_run(directory: Path, values: dict[str, Any]) -> None:
     """Writes run.json whole or not at all."""
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f"{RUN_FILE}.new"
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, directory / RUN_FILE)
+    write_whole(directory / RUN_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def open_directory(output: Path | None, config: RunConfig, name: str, base: str) -> Path:
-    """The run directory: a new one, or one that holds this very run to go on with.
+def open_directory(output: Path, config: RunConfig, base: str) -> None:
+    """ValueError where `output` is neither new nor a directory that holds this very run, to go on with.
 
-    Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished, else the next number.
     Nothing of another run, or of anyone's files, is written over.
     """
-    if output is None:
-        return _numbered(config, name, base)
     check_writable(output)
-    if not output.exists() or not any(output.iterdir()):
-        return output
+    if _is_new(output):
+        return
     if not (output / RUN_FILE).is_file():
         raise ValueError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
     found = read_run(output)
@@ -71,24 +68,28 @@ def open_directory(output: Path | None, config: RunConfig, name: str, base: str)
         raise ValueError(
             f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
         )
-    return output
+
+
+def suits(directory: Path, config: RunConfig, base: str) -> bool:
+    """Whether the directory is new, or holds this very run unfinished."""
+    if not (directory / RUN_FILE).is_file():
+        return _is_new(directory)
+    found = read_run(directory)
+    return not found.get("finished") and not _difference(found, config, base)
+
+
+def _is_new(directory: Path) -> bool:
+    """Whether nothing is there, or only what a run leaves that ended before its run.json was written."""
+    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    if FOLDER in names and any((directory / FOLDER).iterdir()):
+        return False
+    return names <= {FOLDER, f"{RUN_FILE}{UNFINISHED}"}
 
 
 def same_rows(directory: Path, fingerprint: str) -> None:
     """ValueError where a run is there and learnt other rows: its place in the data would mean other ones."""
     if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
         raise ValueError(f"the training rows have changed since {directory} began; choose a new --output")
-
-
-def _numbered(config: RunConfig, name: str, base: str) -> Path:
-    number = 1
-    while (directory := Path("runs") / f"{name}-{number}").exists():
-        if (directory / RUN_FILE).is_file():
-            found = read_run(directory)
-            if not found.get("finished") and not _difference(found, config, base):
-                return directory
-        number += 1
-    return directory
 
 
 def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:
@@ -143,20 +144,59 @@ def check_new_file(path: Path) -> None:
     check_writable(path.parent)
 
 
+class Busy(ValueError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Makes the directory, and refuses with a ValueError to share it with another process that asked so and still runs.
+    """Makes the directory; a ValueError where another process that asked so still runs."""
+    check_writable(directory)
+    with locked(directory, f"another process writes to {directory}; wait for its end, or give --output"):
+        yield
+
+
+@contextmanager
+def locked(directory: Path, refusal: str) -> Iterator[None]:
+    """Makes the directory and holds its lock; raises Busy with these words where another process has it.
 
     The lock is the operating system's on the directory itself: it leaves no file, and ends with its process.
     """
-    check_writable(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError:  # who had it has just removed it
+        raise Busy(refusal) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process writes to {directory}; wait for its end, or give --output") from None
+            raise Busy(refusal) from None
+        # Who had it may have removed it before it was locked here: the lock would be on nothing.
+        if not directory.is_dir() or not os.path.samestat(os.fstat(handle), directory.stat()):
+            raise Busy(refusal)
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """A disk that is full or gone while a run's files are written, as a ValueError."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{directory} cannot be written to ({error.strerror or error}); what was saved before is kept: make room "
+            "there, and the same command goes on"
+        ) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, also where the machine stops."""
+    temporary = path.with_name(f"{path.name}{UNFINISHED}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -24,7 +24,7 @@ from jaxprefix.models.adapters import (
 # bottleneck 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
 EMBEDDED_FACTORS = {"prefix": 20, "llama-adapter": 20, "soft-prompt": 20, "lora": 3, "bottleneck": 3, "full": 10}
 
-ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every steps epochs limit lr".split())
+ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every keep steps epochs limit lr".split())
 NOT_NEGATIVE = ("held_out", "clip", "weight_decay", "warmup", "seed")
 FRACTIONS = ("epochs", "lr", "clip", "weight_decay", "warmup")
 
@@ -91,6 +91,10 @@ class RunConfig:
     """Steps between scores of the held-out rows."""
     save_every: int = 50
     """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept: the last so many, and the best by held-out loss besides."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """Where a step's loss or gradient is not finite: stop with what was learnt before, or skip the step and go on."""
     tensorboard: bool = False
     """Also write TensorBoard events (pip install 'jaxprefix[tensorboard]')."""
     wandb: str | None = None

@@ -68,7 +68,7 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     )
     checkpoints = Checkpoints(directory)
     try:
-        params, step = checkpoints.restore_adapter(like), checkpoints.latest or 0
+        params, step = checkpoints.restore_adapter_and_step(like)
     finally:
         checkpoints.close()
     return Saved(config, base, jax.device_get(params) if mesh is None else params, step, described)

@@ -11,6 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 PACKAGE = Path(__file__).parent
 
 
+class Stopped(Exception):
+    """The end of a run that a signal asked for, in a line."""
+
+    def __init__(self, line: str, asked: int) -> None:
+        super().__init__(line)
+        self.code = 128 + asked  # as shells say it
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a command: a ValueError that this package raised is the user's to mend, one line on stderr and exit code 2.
 
@@ -23,6 +31,9 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.code)
     except KeyboardInterrupt:
         print("stopped; what was saved is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)

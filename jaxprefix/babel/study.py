@@ -115,7 +115,7 @@ def _run(settings: Study, asked: Evaluation, method: str, task: str, seed: int) 
     wanted = task or asked.task
     evaluation = Evaluation(task=wanted, languages=asked.languages, limit=asked.limit, mesh=asked.mesh)
     config = RunConfig(method=method, task=task or BABEL_QA.name, seed=seed, steps=settings.steps, mesh="1x1")
-    open_directory(directory, config, "", open_base(None).fingerprint)  # refuses a run of another model
+    open_directory(directory, config, open_base(None).fingerprint)  # refuses a run of another model
     if _is_done(directory, config, evaluation):
         return f"{directory}: done before"
     with open(settings.output / LOG, "a", encoding="utf-8") as log, redirect_stdout(log):

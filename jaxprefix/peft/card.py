@@ -74,7 +74,7 @@ def _table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 def _held_out_loss(path: Path) -> float | None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a crash can cut the last one short
-    losses = [row["held_out_loss"] for row in rows if "held_out_loss" in row]
+    losses = [row["held_out_loss"] for row in rows if row.get("held_out_loss") is not None]
     return losses[-1] if losses else None
 
 

@@ -13,6 +13,7 @@ from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.train.chips import Name
 from jaxprefix.train.dry_run import dry_run
 from jaxprefix.train.loop import train
+from jaxprefix.train.stopping import stoppable
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ def main() -> None:
     emulated = mesh.prepare(command.config.mesh, command.config.platform)
     if emulated:
         print(emulated)
-    directory = train(command.config, command.output, command.quiet)
+    with stoppable() as stop:
+        directory = train(command.config, command.output, command.quiet, stop)
+        if stop.asked:
+            raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.config.model or command.config.task or command.config.train_file:
         own = command.config.eval_file or command.config.train_file
         print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {own}" if own else ""))

@@ -29,8 +29,8 @@ from jaxprefix.run import RunConfig
 from jaxprefix.train import placed
 from jaxprefix.train.chips import CHIPS, topology_mesh
 from jaxprefix.train.data import TrainBatch
-from jaxprefix.train.loop import check_batch, check_length
 from jaxprefix.train.needs import Bytes, Growth, Needs
+from jaxprefix.train.plan import check_batch, check_length
 from jaxprefix.train.program import Program
 
 FILE = "plan.json"

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.directory import write_whole
 from jaxprefix.run import RunConfig
 
 FILE = "metrics.jsonl"
@@ -17,21 +18,22 @@ class Journal:
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
         kept = [row for row in read(directory) if row["step"] <= step]
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self.file = self.path.open("a", encoding="utf-8")
         self.events = _tensorboard(directory, step) if config.tensorboard else None
         self.project = _wandb(directory, config) if config.wandb else None
 
     def write(self, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps(row) + "\n")
+        """JSON has no number that is not finite: it is null in the file, and not in the copies."""
+        found = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        self.file.write(json.dumps(found) + "\n")
         self.file.flush()
-        for name, value in row.items():
+        finite = {name: value for name, value in found.items() if value is not None}
+        for name, value in finite.items():
             if self.events and name != "step":
                 self.events.add_scalar(name, value, row["step"])
         if self.project:
-            self.project.log(row, step=row["step"])
+            self.project.log(finite, step=row["step"])
 
     def close(self) -> None:
         self.file.close()

@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,40 @@ from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
-from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
-from jaxprefix.terminal import progress
+from jaxprefix.tasks.task import Task
+from jaxprefix.terminal import Stopped, progress
 from jaxprefix.train import placed
 from jaxprefix.train import rows as training_rows
-from jaxprefix.train.data import Bucket, TrainBatch, buckets, collate, epoch, steps_from
+from jaxprefix.train.claim import claim
+from jaxprefix.train.data import buckets, collate, epoch
+from jaxprefix.train.finite import Figures, NotFinite, Write, keep_batch
 from jaxprefix.train.journal import Journal
+from jaxprefix.train.plan import Plan, check_batch, check_length
 from jaxprefix.train.step import State, held_out_loss
+from jaxprefix.train.stopping import Stop
 
-Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
 
-
-def train(config: RunConfig, output: Path | None = None, quiet: bool = False) -> Path:
+def train(config: RunConfig, output: Path | None = None, quiet: bool = False, stop: Stop | None = None) -> Path:
     """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
 
-    Raises ValueError for anything that the user can mend; nothing is written before everything has been read.
+    The directory is this call's alone meanwhile. Raises ValueError for anything that the user can mend, and where the
+    disk is full; nothing is written before everything has been read. Raises Stopped, saved, once `stop` is asked.
     """
     config.check()
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = meshes.make(config.mesh)
     check_batch(config, mesh)
-    directory = directories.open_directory(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    check_length(config, base.config)
+    with claim(output, config, f"{task.name}-{config.method}", base.fingerprint) as directory:
+        check_length(config, base.config)
+        _train(directory, config, task, base, mesh, quiet, stop or Stop())
+    return directory
+
+
+def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mesh, quiet: bool, stop: Stop) -> None:
     about: dict[str, Any] = {
         "source": ",".join(training_rows.languages(config, task)),
         "rows": None,
@@ -57,44 +64,23 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False) ->
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
-        describe(directory, config, base, about | {"steps": 0, "finished": True})
-        return directory
+        with directories.writing(directory):
+            describe(directory, config, base, about | {"steps": 0, "finished": True})
+        return
     print(rows)
     frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
     trainer = Trainer(config, base, mesh, frozen, plan)
+    trainer.stop = stop
     trainer.resume(directory)
-    describe(directory, config, base, about | {"steps": plan.steps, "finished": False})
-    trainer.run(directory, rows.held_out, quiet)
-    describe(directory, config, base, about | {"steps": plan.steps, "finished": True})
+    with directories.writing(directory):
+        # Before anything else is: a directory without it would be refused.
+        describe(directory, config, base, about | {"steps": plan.steps, "finished": False, "best": trainer.best})
+        trainer.run(directory, rows.held_out, quiet)
+        describe(directory, config, base, about | {"steps": plan.steps, "finished": True, "best": trainer.best})
+    if trainer.figures.skipped:
+        print(f"skipped {trainer.figures.skipped} of {plan.steps} steps: their loss or gradient was not finite")
     print(f"run: {directory}")
-    return directory
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which rows each step takes, and how many steps there are."""
-
-    config: RunConfig
-    rows: Sequence[Encoded]
-
-    @cached_property
-    def shapes(self) -> list[Bucket]:
-        return buckets(self.rows)
-
-    @cached_property
-    def steps(self) -> int:
-        if self.config.steps:
-            return self.config.steps
-        a_pass = len(epoch(self.rows, self.shapes, self.config.batch, self.config.seed, 0))
-        return math.ceil((self.config.epochs or 2) * a_pass)
-
-    def batches(self, start: int, pad: int) -> Iterator[TrainBatch]:
-        """The batches of steps `start`, `start + 1`, ... up to the last."""
-        config = self.config
-        steps = steps_from(self.rows, self.shapes, config.batch, config.seed, start)
-        for _, (bucket, chosen) in zip(range(start, self.steps), steps, strict=False):
-            yield collate([self.rows[row] for row in chosen], bucket, config.batch, pad, config.accumulate)
 
 
 class Trainer:
@@ -104,6 +90,9 @@ class Trainer:
         """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
         self.optimizer, self.rate = placed.optimizer_of(config, plan.steps)
+        self.figures = Figures(self.rate, config.on_nan)
+        self.best: dict[str, Any] | None = None  # of the checkpoints: {"step", "held_out_loss"}
+        self.stop = Stop()
         tokens = start_tokens(base.tokenizer, config.seed)
         self.state = placed.initial_state(
             config.adapter, self.optimizer, base.config, mesh, frozen, tokens, config.seed
@@ -114,8 +103,8 @@ class Trainer:
         self.score = PerShape(jax.jit(meshes.traced(mesh, held_out_loss(base.config, config.adapter))))
 
     def resume(self, directory: Path) -> None:
-        """Takes the state of the last checkpoint, if there is one."""
-        self.checkpoints = Checkpoints(directory)
+        """Takes the state of the last checkpoint that is whole, if there is one."""
+        self.checkpoints = Checkpoints(directory, self.config.keep)
         if self.checkpoints.latest is None:
             return
         if self.checkpoints.latest > self.plan.steps:
@@ -124,18 +113,21 @@ class Trainer:
                 "choose a new --output to train less"
             )
         params, moments, position = self.checkpoints.restore(self.state.params, self.state.optimizer)
-        self.state = State(params, moments, self._scalar(position["step"]))
+        self.state = State(params, moments, self._scalar(jnp.int32(position["step"])), self._scalar(jnp.bool_(False)))
+        self.figures.skipped, self.best = position.get("skipped", 0), position.get("best")
         print(f"resumed at step {position['step']} of {self.plan.steps}")
 
     def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool) -> None:
         """Trains from where the state is to the last step."""
-        journal = Journal(directory, self.config, int(self.state.step))
-        try:
-            self.learn(held_out, journal.write, self._save, quiet)
-        finally:
-            journal.close()
-            self.checkpoints.close()
+        start = int(self.state.step)
+        with closing(self.checkpoints), closing(Journal(directory, self.config, start)) as journal:
+            try:
+                self.learn(held_out, journal.write, self._save, quiet)
+            except NotFinite as error:
+                raise ValueError(self._keep(directory, error)) from None
         print(f"compiled the training step {self.step.compilations} times")
+        if self.best:
+            print(f"best held-out loss of the checkpoints: {self.best['held_out_loss']:.4f}, step {self.best['step']}")
 
     def learn(self, held_out: Sequence[Encoded], write: Write, save: Callable[[int], None], quiet: bool) -> None:
         """The steps themselves: `write` takes a row of metrics, `save` is called where a checkpoint is due."""
@@ -144,30 +136,54 @@ class Trainer:
             self._steps(start, held_out, write, save, _advance(bar, start, self.plan.steps))
 
     def _save(self, step: int) -> None:
-        self.checkpoints.save(step, self.state.params, self.state.optimizer, {"step": step})
+        position = {"step": step, "skipped": self.figures.skipped, "best": self.best}
+        best = self.best["step"] if self.best else None
+        self.checkpoints.save(step, self.state.params, self.state.optimizer, position, best)
+
+    def _keep(self, directory: Path, error: NotFinite) -> str:
+        """Saves the state before the step, and its batch; what happened and what to do, in a line."""
+        before = int(self.state.step)
+        assert before == error.step - 1, "later steps change nothing"
+        if before:
+            self._save(before)
+        path = keep_batch(directory, error.step, next(self.plan.batches(before, self.base.tokenizer.pad)))
+        return (
+            f"{error.what}; step {before} is saved and the batch is in {path}: choose a smaller --lr and a new "
+            "--output, or the same command with --on-nan skip"
+        )
 
     def _steps(
         self, start: int, held_out: Sequence[Encoded], write: Write, save: Callable[[int], None], advance: Callable
     ) -> None:
-        config, last, began, waiting = self.config, self.plan.steps, time.monotonic(), []
+        config, last, began, figures = self.config, self.plan.steps, time.monotonic(), self.figures
         for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
             read = int((batch.positions != NEVER).sum())
             self.state, metrics = self.step(self.state, self.frozen, placed.place(self.mesh, batch))
-            waiting.append((step, read, metrics))
-            saves, scores = step % config.save_every == 0 or step == last, step % config.eval_every == 0 or step == last
+            figures.add(step, read, metrics)
+            self.stop.working = True
+            ends = self.stop.asked
+            saves = step % config.save_every == 0 or step == last or ends is not None
+            scores = step % config.eval_every == 0 or step == last
             if step % config.log_every == 0 or saves or scores:
                 jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
-                speed = _flush(waiting, write, self.rate, time.monotonic() - began)
+                speed = figures.write(write, time.monotonic() - began)
                 advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
-                waiting = []
             if scores and held_out:
-                loss = self.held_out_loss(held_out)
-                write({"step": step, "held_out_loss": loss})
-                print(f"step {step}: held-out loss {loss:.4f}")
+                self._score(step, held_out, write, saves)
             if saves:
                 save(step)
-            if not waiting:
+            if ends and step < last:
+                line = f"stopped by {ends.name} at step {step} of {last}; it is saved, and the same command goes on"
+                raise Stopped(line, ends)
+            if not figures.waiting:
                 began = time.monotonic()
+
+    def _score(self, step: int, held_out: Sequence[Encoded], write: Write, saves: bool) -> None:
+        loss = self.held_out_loss(held_out)
+        write({"step": step, "held_out_loss": loss})
+        print(f"step {step}: held-out loss {loss:.4f}")
+        if saves and math.isfinite(loss) and (self.best is None or loss < self.best["held_out_loss"]):
+            self.best = {"step": step, "held_out_loss": loss}
 
     def held_out_loss(self, rows: Sequence[Encoded]) -> float:
         """Mean -log p of the rows' learnt tokens."""
@@ -180,8 +196,8 @@ class Trainer:
             total, count = total + float(loss), count + float(learnt)
         return total / count
 
-    def _scalar(self, value: int) -> jax.Array:
-        return jax.device_put(jnp.int32(value), meshes.replicated(self.mesh))
+    def _scalar(self, value: jax.Array) -> jax.Array:
+        return jax.device_put(value, meshes.replicated(self.mesh))
 
 
 class PerShape:
@@ -199,38 +215,6 @@ class PerShape:
         if shape not in self.programs:
             self.programs[shape] = self.function.lower(*arguments).compile()
         return self.programs[shape](*arguments)
-
-
-def check_batch(config: RunConfig, mesh: Mesh) -> None:
-    """ValueError where the rows of a micro-batch cannot be divided among the mesh's data devices."""
-    rows, data = config.batch // config.accumulate, mesh.shape["data"]
-    if rows % data:
-        raise ValueError(
-            f"{rows} rows a micro-batch cannot be divided among {data} data devices; "
-            f"choose --batch a multiple of {data * config.accumulate}"
-        )
-
-
-def check_length(config: RunConfig, sizes: DecoderConfig) -> None:
-    """ValueError where rows are longer than the model has positions."""
-    if config.max_length > sizes.max_positions:
-        positions = sizes.max_positions
-        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
-
-
-def _flush(waiting: list, write: Write, rate: Callable, seconds: float) -> float:
-    """Writes a row a step; returns tokens per second. A loss that is not finite ends the run here."""
-    speed = sum(read for _, read, _ in waiting) / max(seconds, 1e-9)
-    for step, _, metrics in waiting:
-        row = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(row["loss"] + row["gradient_norm"]):
-            raise ValueError(
-                f"the loss is {row['loss']} and its gradient {row['gradient_norm']} at step {step}, "
-                f"learning rate {float(rate(step - 1)):g}; "
-                "choose a smaller --lr and a new --output"
-            )
-        write({"step": step} | row | {"learning_rate": float(rate(step - 1)), "tokens_per_second": round(speed, 1)})
-    return speed
 
 
 def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:

@@ -40,7 +40,7 @@ def initial_state(
 
     def make(frozen: Any) -> State:
         params = start.fresh(adapter, jax.random.key(seed), config, frozen, tokens)
-        return State(params, optimizer.init(params), jnp.int32(0))
+        return State(params, optimizer.init(params), jnp.int32(0), jnp.bool_(False))
 
     shapes = jax.eval_shape(make, frozen)
     whole = meshes.replicated(mesh)
@@ -48,7 +48,7 @@ def initial_state(
     moments = optax.tree.map_params(
         optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
     )
-    placed = State(places, moments, whole)  # type: ignore[arg-type]
+    placed = State(places, moments, whole, whole)  # type: ignore[arg-type]
     if isinstance(jax.tree.leaves(frozen)[0], jax.ShapeDtypeStruct):
         return abstract(shapes, placed)
     return jax.jit(meshes.traced(mesh, make), out_shardings=placed)(frozen)
@@ -65,7 +65,8 @@ def jitted(
     config: RunConfig, sizes: DecoderConfig, optimizer: optax.GradientTransformation, mesh: Mesh, state: State
 ) -> Any:
     """(state, frozen, batch) -> (state, metrics), where the state is given away."""
-    step = train_step(sizes, config.adapter, optimizer, config.remat, jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    step = train_step(sizes, config.adapter, optimizer, config.remat, key, config.on_nan)
     # Outputs lie where the inputs lay: otherwise the second step would be another program.
     places = (jax.tree.map(lambda leaf: leaf.sharding, state), meshes.replicated(mesh))
     return jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=places)

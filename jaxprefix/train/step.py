@@ -1,6 +1,7 @@
 """The training step: gradients of the adapter alone, the mean loss over all learnt tokens of the step, one update."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ class State:
     params: Any
     optimizer: Any
     step: Array  # steps done, int32
+    halted: Array | bool = False  # a step was not finite and nothing may change any more
 
 
 def summed_loss(
@@ -35,11 +37,18 @@ def summed_loss(
 
 
 def train_step(
-    config: DecoderConfig, adapter: Adapter, optimizer: optax.GradientTransformation, remat: str, key: Array
+    config: DecoderConfig,
+    adapter: Adapter,
+    optimizer: optax.GradientTransformation,
+    remat: str,
+    key: Array,
+    on_nan: str = "stop",
 ) -> Callable[[State, Any, TrainBatch], tuple[State, dict[str, Array]]]:
     """The step as a pure function: (state, frozen, batch) -> (state, {"loss", "gradient_norm", "tokens"}).
 
     The loss is the mean over the learnt tokens of the whole step, whatever the micro-batches' and devices' shares.
+    A step whose loss or gradient is not finite leaves parameters and moments as they were. With `on_nan` "stop" it does
+    not count as a step either and all later ones change nothing: they may be under way when the caller reads of it.
     """
 
     def step(state: State, frozen: Any, batch: TrainBatch) -> tuple[State, dict[str, Array]]:
@@ -58,9 +67,15 @@ def train_step(
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (mean, gradients), _ = jax.lax.scan(add, zero, (batch, jnp.arange(batch.tokens.shape[0])))
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": mean, "gradient_norm": optax.tree.norm(gradients), "tokens": jnp.sum(batch.weights)}
-        return State(params, moments, state.step + 1), metrics
+        changed = (optax.apply_updates(state.params, updates), moments)
+        norm = optax.tree.norm(gradients)
+        finite = jnp.isfinite(mean) & jnp.isfinite(norm)
+        good = finite & jnp.logical_not(state.halted)
+        params, moments = jax.tree.map(partial(jnp.where, good), changed, (state.params, state.optimizer))
+        metrics = {"loss": mean, "gradient_norm": norm, "tokens": jnp.sum(batch.weights)}
+        if on_nan == "skip":
+            return State(params, moments, state.step + 1, state.halted), metrics
+        return State(params, moments, state.step + good, jnp.logical_not(finite) | state.halted), metrics
 
     return step
 

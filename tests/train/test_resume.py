@@ -228,24 +228,14 @@ def test_changed_rows_are_refused(config: RunConfig, tmp_path: Path):
         train(replace(settings, steps=2), tmp_path / "run", quiet=True)
 
 
-@pytest.mark.parametrize("damage", ["item", "data", "rank"])
-def test_a_damaged_checkpoint_is_said_in_a_line(whole: Path, tmp_path: Path, damage: str):
-    """What Orbax and its readers raise is many lines of their own."""
+def test_a_changed_run_json_is_said_in_a_line(whole: Path, tmp_path: Path):
+    """The checkpoint is whole, and of other shapes than run.json says; what Orbax raises is many lines of its own."""
     run = shutil.copytree(whole, tmp_path / "run")
-    place = run / "checkpoints" / str(STEPS) / "adapter"
-    if damage == "item":
-        shutil.rmtree(place)
-    elif damage == "data":
-        for path in place.rglob("*"):
-            if path.is_file() and "METADATA" not in path.name.upper():
-                path.write_bytes(b"")
-    else:
-        text = (run / "run.json").read_text()
-        (run / "run.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(text.replace('"rank": 4', '"rank": 8'))
     # In a process of its own: what Orbax leaves behind would end in warnings of other tests.
     command = [sys.executable, "-m", "jaxprefix.generate", str(run), "a prompt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 2 and f"checkpoints/{STEPS} is damaged, or its run.json was changed" in line
-    # Behind data that it cannot read, Orbax's own thread may still complain that its loop is closed.
-    assert damage != "item" or "Traceback" not in done.stderr
+    assert f"checkpoints/{STEPS} is not of the run that its run.json describes (['lora']" in line

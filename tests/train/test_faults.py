@@ -1,0 +1,135 @@
+"""What machines do to a run: killed at any moment, a disk without room. It ends as if nothing had happened."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from jaxprefix.directory import read_run
+from jaxprefix.run import RunConfig
+from jaxprefix.saved import read_saved
+from jaxprefix.train.loop import train
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    small.write_model(folder / "model", scale=5)
+    small.write_rows(folder / "rows.jsonl", small.rows(40, longest=2))
+    return folder
+
+
+def script(folder: Path, name: str, *arguments: object) -> str:
+    """What a script beside this file prints."""
+    places = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)])
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name, "PYTHONPATH": places}
+    command = [sys.executable, "-W", "ignore", HERE / name, folder / "model", folder / "rows.jsonl", *arguments]
+    done = subprocess.run([str(each) for each in command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.slow)])
+def test_kills_at_any_moment_change_nothing(folder: Path, tmp_path: Path, kills: int):
+    """Each followed by the same run again: the adapter, the optimizer and the metrics of every step, bit for bit."""
+    found = json.loads(script(folder, "kills.py", tmp_path, kills, 0))
+    assert found["kills"] == kills and found["identical"] == found["runs"] > 0
+    assert found["unreadable"] == found["failed"] == 0 and found["resumes"] > 0 and found["in_a_save"] > 0
+
+
+@pytest.mark.slow
+def test_a_long_run_stays_as_it_began(folder: Path, tmp_path: Path):
+    """20,000 steps: neither memory nor the time of a step grows."""
+    found = {
+        row["step"]: row for row in map(json.loads, script(folder, "soak.py", tmp_path / "run", 20000).splitlines())
+    }
+    assert found[20000]["megabytes"] < found[2000]["megabytes"] * 1.05 + 10
+    assert found[20000]["threads"] < 20 and found[20000]["programs"] == found[2000]["programs"]
+    assert found[20000]["seconds"] < 5 * found[2000]["seconds"]  # of the last 1,000; other work shares the machine
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> RunConfig:
+    return small.configuration(folder / "model", folder / "rows.jsonl", steps=20, save_every=2, eval_every=100)
+
+
+@pytest.fixture(scope="module")
+def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(config, tmp_path_factory.mktemp("runs") / "whole", quiet=True)
+
+
+def command(config: RunConfig, output: Path) -> list[str]:
+    found = [sys.executable, "-W", "ignore", "-m", "jaxprefix.train", "--output", str(output), "--platform", "cpu"]
+    for name in "model train_file batch max_length mesh held_out lr log_every save_every eval_every steps".split():
+        found += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    return found
+
+
+def assert_goes_on(config: RunConfig, run: Path, whole: Path) -> None:
+    train(config, run, quiet=True)
+    assert small.metrics(run) == small.metrics(whole)
+    np.testing.assert_array_equal(read_saved(run).params["hidden"], read_saved(whole).params["hidden"])
+
+
+def assert_one_line(done: "subprocess.CompletedProcess[str]", why: str) -> str:
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if "CheckpointManager" not in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and why in errors[0], done.stderr
+    assert "the same command goes on" in errors[0]
+    return errors[0]
+
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(("limit", "said"), [(2_500, "a checkpoint cannot"), (600, "run cannot"), (40, "run cannot")])
+def test_a_file_that_cannot_grow(config: RunConfig, whole: Path, tmp_path: Path, limit: int, said: str):
+    """The kernel refuses to write beyond a size: in a checkpoint, or earlier in run.json."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    limited = [sys.executable, "-c", LIMITED, str(limit), *command(config, tmp_path / "run")]
+    done = subprocess.run(limited, env=environment, capture_output=True, text=True)
+    assert_one_line(done, f"{said} be written to")
+    assert "File too large" in done.stderr
+    assert_goes_on(config, tmp_path / "run", whole)
+
+
+MOUNT = ["unshare", "-Urm", "sh", "-c"]
+
+
+def can_mount() -> bool:
+    try:
+        return not subprocess.run([*MOUNT, "mount -t tmpfs tmpfs /mnt"], capture_output=True).returncode
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_mount(), reason="no small disk can be had here: unshare and mount are refused")
+@pytest.mark.parametrize("size", [100, 400])
+def test_a_disk_that_fills_up(config: RunConfig, whole: Path, tmp_path: Path, size: int):
+    """Before and after the first checkpoint; copied out as it is then, what was saved is whole, and the run goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    train_there = shlex.join(command(config, disk / "run"))
+    line = f"mount -t tmpfs -o size={size}k tmpfs {disk} && {{ {train_there}; code=$?; "
+    done = subprocess.run(
+        [*MOUNT, line + f"cp -r {disk}/run {tmp_path}; exit $code; }}"], capture_output=True, text=True
+    )
+    assert_one_line(done, "No space left on device")
+    assert not read_run(tmp_path / "run")["finished"]
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdecimal()]
+    assert bool(names) == (size == 400)
+    if names:
+        assert read_saved(tmp_path / "run").step == max(int(name) for name in names) < 20
+    assert_goes_on(config, tmp_path / "run", whole)

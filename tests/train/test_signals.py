@@ -1,0 +1,152 @@
+"""SIGTERM and Ctrl-C: a run ends at a step's end, saved; where there is nothing to lose, or asked twice, at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from jaxprefix.checkpoint import Checkpoints
+from jaxprefix.run import RunConfig
+from jaxprefix.saved import read_saved
+from jaxprefix.terminal import Stopped
+from jaxprefix.train.journal import Journal
+from jaxprefix.train.loop import train
+from jaxprefix.train.stopping import Stop, stoppable
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("data")
+    rows = small.write_rows(folder / "rows.jsonl", small.rows(24, longest=1))
+    model = small.write_model(folder / "model", scale=5)
+    config = small.configuration(model, rows, method="lora", steps=12, save_every=100, eval_every=100)
+    return replace(config, lora=replace(config.lora, dropout=0.2))
+
+
+@pytest.mark.parametrize("log_every", [1, 5])
+def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
+    config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
+):
+    """And ends as the run that nobody asked, bit for bit."""
+    config = replace(config, log_every=log_every)
+    train(config, tmp_path / "whole", quiet=True)
+    stop, written = Stop(), Journal.write
+
+    def write(self: Journal, row: dict) -> None:
+        written(self, row)
+        if row["step"] == 5:
+            stop.asked = signal.SIGTERM
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped) as ended:
+        patch.setattr(Journal, "write", write)
+        train(config, tmp_path / "run", quiet=True, stop=stop)
+    assert str(ended.value) == "stopped by SIGTERM at step 6 of 12; it is saved, and the same command goes on"
+    assert ended.value.code == 143 and Checkpoints(tmp_path / "run").steps == [6]
+    train(config, tmp_path / "run", quiet=True)
+    assert small.metrics(tmp_path / "run") == small.metrics(tmp_path / "whole")
+    one, other = read_saved(tmp_path / "run").params, read_saved(tmp_path / "whole").params
+    for name in one:
+        np.testing.assert_array_equal(one[name]["a"], other[name]["a"])
+        np.testing.assert_array_equal(one[name]["b"], other[name]["b"])
+
+
+@contextmanager
+def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, on a run of hours."""
+    arguments = [sys.executable, "-m", "jaxprefix.train", "--output", str(output), "--platform", "cpu"]
+    for name in ("model", "train_file", "method", "batch", "max_length", "mesh", "held_out", "lr", "save_every"):
+        arguments += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    arguments += ["--steps", "1000000", "--log-every", "1"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name}
+    with subprocess.Popen(arguments, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() or not path.stat().st_size:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number: signal.Signals, code: int):
+    with command(replace(config, save_every=10**6), tmp_path / "run") as process:
+        wait_for(tmp_path / "run" / "metrics.jsonl", process)
+        process.send_signal(number)
+        asked = time.monotonic()
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == code and time.monotonic() - asked < 20, error
+    first, last = error.splitlines()
+    assert first == f"{number.name}: saving at the end of this step; Ctrl-C stops at once"
+    (step,) = Checkpoints(tmp_path / "run").steps
+    assert last == f"stopped by {number.name} at step {step} of 1000000; it is saved, and the same command goes on"
+    assert small.metrics(tmp_path / "run")[-1]["step"] == step and read_saved(tmp_path / "run").step == step
+
+
+SCRIPT = """
+import hashlib, sys
+from jaxprefix.train.stopping import stoppable
+with stoppable() as stop:
+    stop.working = sys.argv[1] == "working"
+    print("ready", flush=True)
+    while not (stop.asked and sys.argv[2] == "obeys"):  # as a compiler does, it holds the main thread for long
+        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 100_000 if sys.argv[2] == "obeys" else 1_000_000_000)
+print("saved")
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "obeys", "sent", "code", "said"),
+    [
+        ("idle", "never", [signal.SIGTERM], 143, "stopped by SIGTERM before the first step; the same command begins"),
+        ("idle", "never", [signal.SIGINT], 130, "stopped by SIGINT before the first step; the same command begins"),
+        ("working", "never", [signal.SIGINT, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
+        ("working", "never", [signal.SIGTERM, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
+        ("working", "obeys", [signal.SIGTERM, signal.SIGTERM], 0, "SIGTERM: saving at the end of this step"),
+    ],
+)
+def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list[signal.Signals], code: int, said: str):
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, state, obeys], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        for number in sent:
+            process.send_signal(number)
+            time.sleep(0.2)
+        output, error = process.communicate(timeout=30)
+    assert process.returncode == code and error.splitlines()[-1].startswith(said)
+    assert output == ("saved\n" if code == 0 else "")
+
+
+def test_the_handlers_are_given_back():
+    """Those of whoever calls, a pipe of his for signals among them; an ignored signal stays ignored."""
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    threads = threading.active_count()
+    old = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stoppable() as stop:
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGINT) is not before[1]
+            stop.working = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            deadline = time.monotonic() + 10
+            while not stop.asked and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert stop.asked == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert threading.active_count() == threads and signal.set_wakeup_fd(-1) == -1
