@@ -19,7 +19,7 @@ from flax import struct
 from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
-from jaxprefix.models.attention import attention, causal, ordinary, per_row, rotate, rotation
+from jaxprefix.models.attention import RESIDUALS, attention, causal, ordinary, per_row, rotate, rotation
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix
 
@@ -222,16 +222,20 @@ def loop(
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
-    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"), or nothing but
-    the picking of its weights ("none"), which would otherwise be kept: the model a second time.
+    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"; of a kernel for
+    attention, its output), or nothing but the picking of its weights ("none"), which would otherwise be kept: the model
+    a second time.
     """
 
     def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive not in PICKING
 
+    saveable = jax.checkpoint_policies
     policies = {
         "full": None,
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "dots": saveable.save_from_both_policies(
+            saveable.dots_with_no_batch_dims_saveable, saveable.save_only_these_names(RESIDUALS)
+        ),
         "none": all_but_weights,
     }
     if remat not in policies:

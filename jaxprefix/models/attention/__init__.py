@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models.attention import cudnn, splash
-from jaxprefix.models.attention.call import Call, platform
+from jaxprefix.models.attention.call import RESIDUALS, Call, platform
 from jaxprefix.models.attention.rope import rotate, rotation
 from jaxprefix.models.attention.xla import attention
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
 
-__all__ = ["attention", "causal", "kernel", "line", "ordinary", "per_row", "rotate", "rotation"]
+__all__ = ["RESIDUALS", "attention", "causal", "kernel", "line", "ordinary", "per_row", "rotate", "rotation"]
 
 KERNELS = {"tpu": ("splash", splash), "gpu": ("cudnn", cudnn)}
 

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 BLOCK = 128  # of queries and keys: what TPUs compute at once. Scores of fewer tokens are small: XLA may keep them
+RESIDUALS = "attention"  # what a kernel names that its backward pass wants: output, and log of the softmax's sum
 AXES = ("data", "model")  # of the mesh: rows are sharded over the first, heads over the second
 
 

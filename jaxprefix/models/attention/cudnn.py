@@ -27,15 +27,19 @@ def refusal(call: Call) -> str | None:
         return f"{call.time} tokens are fewer than {BLOCK}"
     if call.narrow and call.slots:
         return f"cuDNN's window of {call.window} would hide the prefix"
-    if "cuda" not in get_backend().platform_version:
-        return "cuDNN is NVIDIA's"
-    capability = float(jax.local_devices(backend="gpu")[0].compute_capability)
-    largest = 256 if capability >= 9 else 128
-    if capability < 8:
-        return f"compute capability {capability} is below 8.0"
+    found = capability()
+    largest = 256 if found >= 9 else 128
+    if found < 8:
+        return f"cuDNN wants a GPU of NVIDIA with compute capability 8.0, found {found}"
     if call.size % 8 or call.size > largest:
         return f"head size {call.size} is no multiple of 8 up to {largest}"
     return None
+
+
+def capability() -> float:
+    """Of the GPU of this process; 0 for those of others than NVIDIA."""
+    cuda = "cuda" in get_backend().platform_version
+    return float(jax.local_devices(backend="gpu")[0].compute_capability) if cuda else 0.0
 
 
 def attend(

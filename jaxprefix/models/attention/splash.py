@@ -17,10 +17,9 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from jaxprefix.models.attention.call import AXES, BLOCK, Call, cannot_be_divided, mesh
+from jaxprefix.models.attention.call import AXES, BLOCK, RESIDUALS, Call, cannot_be_divided, mesh
 
 LARGEST_BLOCK = 512  # of queries or keys: what fits beside its scores into a core's own memory, backward as well
-RESIDUALS = "attention"  # the name of what the backward pass wants: the output and the log of the softmax's sum
 
 
 def refusal(call: Call) -> str | None:
