@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.extend.backend import get_backend
 from jaxtyping import Array, Bool, Float
 
-from jaxprefix.models.attention.call import BLOCK, Call
+from jaxprefix.models.attention.call import BLOCK, Call, cannot_be_divided
 
 
 def refusal(call: Call) -> str | None:
@@ -24,7 +24,7 @@ def refusal(call: Call) -> str | None:
     if call.dtype not in (jnp.bfloat16, jnp.float16):
         return f"cuDNN takes half precision, not {jnp.dtype(call.dtype).name}"
     if call.time < BLOCK:
-        return f"{call.time} tokens are fewer than {BLOCK}"
+        return f"{call.time} tokens are less than a block of {BLOCK}"
     if call.narrow and call.slots:
         return f"cuDNN's window of {call.window} would hide the prefix"
     found = capability()
@@ -33,7 +33,7 @@ def refusal(call: Call) -> str | None:
         return f"cuDNN wants a GPU of NVIDIA with compute capability 8.0, found {found}"
     if call.size % 8 or call.size > largest:
         return f"head size {call.size} is no multiple of 8 up to {largest}"
-    return None
+    return cannot_be_divided(call)  # JAX partitions this kernel by itself, but not into uneven parts
 
 
 def capability() -> float:

@@ -9,6 +9,7 @@ used.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,7 @@ def _local(query: Array, keys: Array, values: Array, present: Array, window: int
     # In float32: √H rounded to bfloat16 would change the softmax's temperature.
     query = (query.astype(jnp.float32) * size**-0.5).astype(query.dtype)
     query, keys, values = _laid_out(query, step), _laid_out(keys, width), _laid_out(values, width)
+    read: Any
     if slots:
         # Masks are the same in all layers; a layer without the prefix puts its slots into another segment.
         hidden = (jnp.arange(width) < slots) & ~present
