@@ -1,7 +1,7 @@
 """Every kernel equals the XLA path, forward and in all gradients (law 9): splash interpreted, cuDNN's layout in XLA.
 
-Real tokens alone are compared: what padding reads is never used. float32; what is read may differ by 2e-5, gradients by
-1e-4.
+Real tokens alone are compared: what padding reads is never used. float32; 1e-5 for what is read and for gradients, of
+which about 1e-6 was seen.
 """
 
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ WINDOWS = {
 }
 
 
-def assert_equal_to_xla(case: Case, atol: float = 2e-5, relative: float = 0.0) -> None:
+def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -> None:
     """What real tokens read, and the gradients of a random function of it; `relative` to the largest of a gradient."""
     direction = tiny.normal(9, len(LENGTHS), TIME, case.heads, SIZE) * REAL[..., None, None]
 
@@ -108,7 +108,7 @@ def assert_equal_to_xla(case: Case, atol: float = 2e-5, relative: float = 0.0) -
     for name, *both in zip("qkvKV", gradients, wanted_gradients, strict=True):
         one, other = (np.asarray(leaf, np.float32) for leaf in both)
         largest = np.abs(other).max(initial=0)
-        np.testing.assert_allclose(one, other, rtol=0, atol=max(1e-4, relative * largest), err_msg=name)
+        np.testing.assert_allclose(one, other, rtol=0, atol=max(atol, relative * largest), err_msg=name)
         assert np.any(other) == (name in "qkv" or (case.slots > 0 and case.present))
 
 
@@ -140,7 +140,7 @@ def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any 
     return decoder.hidden(config, weights, batch, hooks, remat)
 
 
-@pytest.mark.parametrize(("remat", "shape"), [("dots", (2, 2)), ("none", None)])
+@pytest.mark.parametrize(("remat", "shape"), [("dots", (2, 2)), pytest.param("none", None, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("as_on_tpu")
 def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] | None):
     """The decoder's states, and gradients of a prefix that some layers have, through scan and checkpoint, on a mesh:
@@ -181,9 +181,9 @@ def test_a_row_that_is_not_right_padded_as_said_is_nan(padding: str):
 
 
 def test_slots_that_are_text_or_differ_in_a_layer_are_nan():
-    """A cache with one position for all rows, and a layer that has half of its prefix."""
+    """A cache without a dimension for rows, of one slot of text and of several; a layer that has half of its prefix."""
     prefix = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1].prefix
-    for places in (jnp.arange(4), jnp.array([ALWAYS, ALWAYS, NEVER, NEVER])):
+    for places in (jnp.full(4, 7), jnp.arange(4), jnp.array([ALWAYS, ALWAYS, NEVER, NEVER])):
         hooks = Hooks(prefix=prefix.replace(positions=jnp.broadcast_to(places, prefix.positions.shape)))
         states = jit(partial(decoder.hidden, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
         assert np.isnan(states).all()
