@@ -57,7 +57,7 @@ def _prompts(model: Model, rows: Sequence[Asked], time: int, size: int) -> Batch
     for row in range(size):
         ids = rows[row if row < len(rows) else 0].prompt
         tokens[row, : len(ids)], positions[row, : len(ids)] = ids, np.arange(len(ids))
-    return Batch(model.place(tokens), model.place(positions))
+    return Batch(model.place(tokens), model.place(positions), right_padded=True)
 
 
 def _adapters(model: Model, rows: Sequence[Asked], size: int) -> jax.Array | None:

@@ -20,9 +20,9 @@ from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models import places
-from jaxprefix.models.attention import attention, rotate, rotation
+from jaxprefix.models.attention import RESIDUALS, attention, causal, ordinary, per_row, rotate, rotation
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix, visible
+from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix
 
 Frozen = Any  # the tree of weights above
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
@@ -35,10 +35,15 @@ HEAD_POSITIONS = 512  # logits stand for at most about this many positions at on
 
 @struct.dataclass
 class Batch:
-    """Rows of tokens. `positions` counts the text from 0 and is NEVER where a row is padded, left or right."""
+    """Rows of tokens. `positions` counts the text from 0 and is NEVER where a row is padded, left or right.
+
+    Who knows that every row is padded on the right alone says so: such rows may take a faster attention, and states of
+    a row that is otherwise are NaN.
+    """
 
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]
+    right_padded: bool = struct.field(pytree_node=False, default=False)
 
 
 class Block(nn.Module):
@@ -107,25 +112,21 @@ def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     return stream + project(inner, up.astype(stream.dtype), 1)
 
 
-def attend_with(query: Array, keys: Array, values: Array, positions: Array, window: int | None, hooks: Hooks) -> Array:
+def attend_with(
+    query: Array,
+    keys: Array,
+    values: Array,
+    positions: Array,
+    window: int | None,
+    hooks: Hooks,
+    is_ordinary: bool = False,
+) -> Array:
     """The layer's attention: prefix (or cache) and text share one softmax; the gated keys have their own."""
-    prefix, gated, key_positions = hooks.prefix, hooks.gated, positions
-    if prefix is not None:
-        rows = positions.shape[0]
-        keys = jnp.concatenate([per_row(prefix.keys, keys), keys], axis=1)
-        values = jnp.concatenate([per_row(prefix.values, values), values], axis=1)
-        slots = jnp.broadcast_to(prefix.positions, (rows, prefix.positions.shape[-1]))
-        key_positions = jnp.concatenate([slots, positions], axis=1)
-    read = attention(query, keys, values, visible(positions, key_positions, window))
+    read, gated = causal(query, keys, values, positions, hooks.prefix, window, is_ordinary), hooks.gated
     if gated is not None:
         own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
         read = read + (gated.gate[..., None, :, None] * own).astype(read.dtype)
     return read
-
-
-def per_row(slots: Array, like: Array) -> Array:
-    """`[P, K, H]` or `[B, P, K, H]` as `[B, P, K, H]` in the dtype of `like`."""
-    return jnp.broadcast_to(slots, (like.shape[0], *slots.shape[-3:])).astype(like.dtype)
 
 
 def init(key: Array, config: DecoderConfig) -> Frozen:
@@ -180,10 +181,13 @@ def run(
     """States at all positions, a prompt's included; with `keep` also every layer's keys and values at them."""
     hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)
+    is_ordinary = batch.right_padded and (hooks.prefix is None or hooks.prefix.positions.ndim == 2)  # and no cache
+    if is_ordinary:
+        stream = jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
     turn = rotation(config.rope, config.head_size, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-        read = attend_with(query, key, value, positions, config.window, layer)
+        read = attend_with(query, key, value, positions, config.window, layer, is_ordinary)
         return read, (key, value) if keep else None
 
     def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, Any]:
@@ -225,16 +229,20 @@ def loop(
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
-    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"), or nothing but
-    the picking of its weights ("none"), which would otherwise be kept: the model a second time.
+    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"; of a kernel for
+    attention, its output), or nothing but the picking of its weights ("none"), which would otherwise be kept: the model
+    a second time.
     """
 
     def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive not in PICKING
 
+    saveable = jax.checkpoint_policies
     policies = {
         "full": None,
-        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "dots": saveable.save_from_both_policies(
+            saveable.dots_with_no_batch_dims_saveable, saveable.save_only_these_names(RESIDUALS)
+        ),
         "none": all_but_weights,
     }
     if remat not in policies:

@@ -30,7 +30,7 @@ class TrainBatch:
 
     @property
     def inputs(self) -> Batch:
-        return Batch(self.tokens, self.positions)
+        return Batch(self.tokens, self.positions, right_padded=True)
 
 
 @dataclass(frozen=True)

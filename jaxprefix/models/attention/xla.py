@@ -1,10 +1,8 @@
-"""Grouped-query attention; which kernel computes it is chosen here and nowhere else."""
+"""Attention as XLA compiles it: any mask, any device, and the scores in memory."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
-
-from jaxprefix.models.config import Rope
 
 
 def attention(
@@ -37,29 +35,3 @@ def _of_one(query: Array, keys: Array, values: Array, mask: Array | None) -> Arr
         scores = jnp.where(mask[:, 0, :, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=1).astype(values.dtype)
     return jnp.einsum("bskg,bskh->bkgh", weights, values).reshape(query.shape)
-
-
-def rotation(rope: Rope, size: int, positions: Array) -> tuple[Array, Array]:
-    """Cosines and sines `[B, T, H/2]` (float32) of the angles that RoPE turns head pairs by at `positions` `[B, T]`."""
-    frequencies = rope.theta ** -(jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-    if rope.kind == "linear":
-        frequencies /= rope.factor
-    if rope.kind == "llama3":
-        frequencies = _llama3(rope, frequencies)
-    angles = positions[..., None].astype(jnp.float32) * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def _llama3(rope: Rope, frequencies: Array) -> Array:
-    """Llama 3.1: waves longer than original context / low factor are stretched, short ones kept, a blend between."""
-    turns = rope.original_positions * frequencies / (2 * jnp.pi)
-    blend = (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor)
-    blend = jnp.clip(blend, 0, 1)
-    return (1 - blend) * frequencies / rope.factor + blend * frequencies
-
-
-def rotate(heads: Float[Array, "B T G H"], turn: tuple[Array, Array]) -> Float[Array, "B T G H"]:
-    """Turns each pair (j, j + H/2) of every head by its position's angle: the layout of Hugging Face checkpoints."""
-    cosine, sine = (part[:, :, None].astype(heads.dtype) for part in turn)
-    low, high = jnp.split(heads, 2, axis=-1)
-    return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)

@@ -1,0 +1,88 @@
+"""Grouped-query attention; which kernel computes it is chosen here and nowhere else.
+
+XLA takes any positions. The kernels take ordinary calls: right-padded rows of text behind a prefix, as in training and
+prefill. Whether a call is ordinary must be known before it is traced: its caller says so, and `ordinary` checks it.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxprefix.models.attention import cudnn, splash
+from jaxprefix.models.attention.call import RESIDUALS, Call, platform
+from jaxprefix.models.attention.rope import rotate, rotation
+from jaxprefix.models.attention.xla import attention
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
+
+__all__ = ["RESIDUALS", "attention", "causal", "kernel", "line", "ordinary", "per_row", "rotate", "rotation"]
+
+KERNELS = {"tpu": ("splash", splash), "gpu": ("cudnn", cudnn)}
+
+
+def kernel(call: Call) -> tuple[str, str]:
+    """The name of the kernel for an ordinary call on the mesh that it is traced for; of xla also why not another."""
+    if platform() not in KERNELS:
+        return "xla", f"{platform()} has no other"
+    name, module = KERNELS[platform()]
+    why = module.refusal(call)
+    return (name, "") if why is None else ("xla", why)
+
+
+def causal(
+    query: Float[Array, "B T N H"],
+    keys: Float[Array, "B T K H"],
+    values: Float[Array, "B T K H"],
+    positions: Int[Array, "B T"],
+    prefix: Prefix | None,
+    window: int | None,
+    is_ordinary: bool,
+) -> Float[Array, "B T N H"]:
+    """One softmax over the prefix (or cache) of this layer and the text."""
+    slots, key_positions = 0, positions
+    if prefix is not None:
+        slots = prefix.positions.shape[-1]
+        keys = jnp.concatenate([per_row(prefix.keys, keys), keys], axis=1)
+        values = jnp.concatenate([per_row(prefix.values, values), values], axis=1)
+        before = jnp.broadcast_to(prefix.positions, (positions.shape[0], slots))
+        key_positions = jnp.concatenate([before, positions], axis=1)
+    if is_ordinary:
+        rows, time, heads, size = query.shape
+        name, _ = kernel(Call(rows, time, heads, keys.shape[2], size, query.dtype, slots, window))
+        if name != "xla":
+            present = None if prefix is None else prefix.positions[0] == ALWAYS
+            return KERNELS[platform()][1].attend(query, keys, values, present, window)
+    return attention(query, keys, values, visible(positions, key_positions, window))
+
+
+def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array, " B"]:
+    """Of each row, whether its positions are 0..n-1 and then NEVER, behind slots that a layer has all or none of."""
+    place = jnp.arange(positions.shape[1])
+    length = jnp.sum(positions != NEVER, axis=1, keepdims=True)
+    fits = jnp.all(positions == jnp.where(place < length, place, NEVER), axis=1)
+    if prefix is None:
+        return fits
+    first = prefix.positions[:, :1]
+    return fits & jnp.all((prefix.positions == first) & ((first == ALWAYS) | (first == NEVER)))
+
+
+def per_row(slots: Array, like: Array) -> Array:
+    """`[P, K, H]` or `[B, P, K, H]` as `[B, P, K, H]` in the dtype of `like`."""
+    return jnp.broadcast_to(slots, (like.shape[0], *slots.shape[-3:])).astype(like.dtype)
+
+
+def line(
+    config: DecoderConfig, mesh: jax.sharding.Mesh, rows: int, times: Sequence[int], dtype: str, hooks: Hooks
+) -> str:
+    """For a run to print, such as `attention: splash at 512 tokens, xla at 96 (96 tokens are ...)`."""
+    parts = []
+    before = 0 if hooks.prompt is None else hooks.prompt.shape[-2]
+    slots = 0 if hooks.prefix is None else hooks.prefix.positions.shape[-1]
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        for time in times:
+            sizes = (config.heads, config.kv_heads, config.head_size)
+            name, why = kernel(Call(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
+            parts.append(f"{name} at {time}" + (f" ({why})" if why else ""))
+    return f"attention: {', '.join(parts)}"

@@ -1,0 +1,79 @@
+"""cuDNN's fused attention on NVIDIA GPUs: square and causal, and no scores are kept.
+
+Dummy queries stand in front of the text as the prefix's slots stand in front of its keys; their results are dropped. A
+layer without the prefix has both behind its text instead, where causality hides them:
+
+    queries: dummies · text            text · dummies
+    keys:    prefix · text             text · prefix
+
+A right-padded row's padding is hidden from its text by causality as well. What the padding itself reads is never used.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.extend.backend import get_backend
+from jaxtyping import Array, Bool, Float
+
+from jaxprefix.models.attention.call import BLOCK, Call, cannot_be_divided
+
+
+def refusal(call: Call) -> str | None:
+    """Why this call needs another kernel, if it does."""
+    if call.dtype not in (jnp.bfloat16, jnp.float16):
+        return f"cuDNN takes half precision, not {jnp.dtype(call.dtype).name}"
+    if call.time < BLOCK:
+        return f"{call.time} tokens are less than a block of {BLOCK}"
+    if call.narrow and call.slots:
+        return f"cuDNN's window of {call.window} would hide the prefix"
+    found = capability()
+    largest = 256 if found >= 9 else 128
+    if found < 8:
+        return f"cuDNN wants a GPU of NVIDIA with compute capability 8.0, found {found}"
+    if call.size % 8 or call.size > largest:
+        return f"head size {call.size} is no multiple of 8 up to {largest}"
+    return cannot_be_divided(call)  # JAX partitions this kernel by itself, but not into uneven parts
+
+
+def capability() -> float:
+    """Of the GPU of this process; 0 for those of others than NVIDIA."""
+    cuda = "cuda" in get_backend().platform_version
+    return float(jax.local_devices(backend="gpu")[0].compute_capability) if cuda else 0.0
+
+
+def attend(
+    query: Float[Array, "B T N H"],
+    keys: Float[Array, "B S K H"],
+    values: Float[Array, "B S K H"],
+    present: Bool[Array, ""] | None,
+    window: int | None,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> Float[Array, "B T N H"]:
+    """Attention of text to the S - T slots of a prefix, where it is `present`, and to the text up to each token.
+
+    `present` differs from layer to layer and is None where no layer has a prefix.
+    """
+    time = query.shape[1]
+    slots = keys.shape[1] - time
+    if not slots:
+        sides = None if window is None or window >= time else (window - 1, 0)
+        return jax.nn.dot_product_attention(
+            query, keys, values, is_causal=True, local_window_size=sides, implementation=implementation
+        )
+    assert window is None or window >= time, "the window would count the prefix"
+    assert present is not None
+    start = jnp.where(present, 0, slots)
+
+    def part(states: Array, start: Array, length: int) -> Array:
+        return jax.lax.dynamic_slice_in_dim(states, start, length, axis=1)
+
+    def around(states: Array) -> Array:
+        """prefix · text, or text · prefix."""
+        return part(jnp.concatenate([states, states[:, :slots]], axis=1), start, slots + time)
+
+    dummies = jnp.pad(query, [(0, 0), (slots, slots), (0, 0), (0, 0)])
+    read = jax.nn.dot_product_attention(
+        part(dummies, start, slots + time), around(keys), around(values), is_causal=True, implementation=implementation
+    )
+    return part(read, slots - start, time)

@@ -1,0 +1,286 @@
+"""Every kernel equals the XLA path, forward and in all gradients (law 9): splash interpreted, cuDNN's layout in XLA.
+
+Real tokens alone are compared: what padding reads is never used. float32; 1e-5 for what is read and for gradients, of
+which about 1e-6 was seen.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxprefix.models import attention, decode, decoder
+from jaxprefix.models.adapters import PrefixTuning
+from jaxprefix.models.attention import call as calls
+from jaxprefix.models.attention import cudnn, splash
+from jaxprefix.models.attention.call import Call
+from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix
+
+TIME = 150  # two blocks of queries and of keys
+LENGTHS = (TIME, 97)
+REAL = np.arange(TIME) < np.array(LENGTHS)[:, None]
+POSITIONS = jnp.array(np.where(REAL, np.arange(TIME), NEVER))
+SIZE = 16
+
+
+@pytest.fixture
+def as_on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splash is chosen, and interpreted; its blocks are small, so that there are several."""
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    monkeypatch.setattr(splash, "attend", partial(splash.attend, interpret=True))
+    monkeypatch.setattr(splash, "LARGEST_BLOCK", 128)
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN is chosen, and its layout computed by XLA."""
+    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(cudnn, "refusal", lambda call: None)
+    monkeypatch.setattr(cudnn, "attend", partial(cudnn.attend, implementation="xla"))
+
+
+jit = partial(jax.jit, compiler_options=tiny.FAST)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer's attention."""
+
+    heads: int = 4
+    kv_heads: int = 2
+    slots: int = 5  # of the prefix
+    rows: bool = False  # each row has a prefix of its own
+    present: bool = True  # in this layer
+    window: int | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def arguments(self) -> tuple[jax.Array, ...]:
+        """query, keys, values, and of the prefix keys and values."""
+        own = (len(LENGTHS),) if self.rows else ()
+        shapes = [(len(LENGTHS), TIME, n, SIZE) for n in (self.heads, self.kv_heads, self.kv_heads)]
+        shapes += 2 * [(*own, self.slots, self.kv_heads, SIZE)]
+        return tuple(tiny.normal(seed, *shape).astype(self.dtype) for seed, shape in enumerate(shapes))
+
+    def attend(self, is_ordinary: bool, *arguments: jax.Array) -> jax.Array:
+        query, keys, values, *slots = arguments
+        positions = jnp.full(self.slots, ALWAYS if self.present else NEVER)
+        prefix = Prefix(*slots, positions) if self.slots else None
+        return attention.causal(query, keys, values, POSITIONS, prefix, self.window, is_ordinary)
+
+
+COMMON = {
+    "no prefix": Case(slots=0),
+    "a prefix": Case(),
+    "no prefix in this layer": Case(present=False),
+    "a prefix a row, one key head, a window of all": Case(heads=3, kv_heads=1, rows=True, window=TIME),
+    "a window, no prefix": Case(slots=0, window=40),
+}
+WINDOWS = {
+    "a window of one, as many key heads": Case(heads=2, window=1),
+    "a window, no prefix in this layer": Case(window=40, present=False),
+}
+
+
+def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -> None:
+    """What real tokens read, and the gradients of a random function of it; `relative` to the largest of a gradient."""
+    direction = tiny.normal(9, len(LENGTHS), TIME, case.heads, SIZE) * REAL[..., None, None]
+
+    def run(is_ordinary: bool) -> Any:
+        def function(*arguments: jax.Array) -> tuple[jax.Array, jax.Array]:
+            read = case.attend(is_ordinary, *arguments).astype(jnp.float32)
+            return jnp.sum(read * direction), read
+
+        return jit(jax.value_and_grad(function, range(5), has_aux=True))(*case.arguments)
+
+    ((_, found), gradients), ((_, wanted), wanted_gradients) = run(True), run(False)
+    assert not np.array_equal(found, wanted), "the kernel was not used"
+    np.testing.assert_allclose(found[REAL], wanted[REAL], rtol=0, atol=atol)
+    for name, *both in zip("qkvKV", gradients, wanted_gradients, strict=True):
+        one, other = (np.asarray(leaf, np.float32) for leaf in both)
+        largest = np.abs(other).max(initial=0)
+        np.testing.assert_allclose(one, other, rtol=0, atol=max(atol, relative * largest), err_msg=name)
+        assert np.any(other) == (name in "qkv" or (case.slots > 0 and case.present))
+
+
+@pytest.mark.parametrize("name", COMMON | WINDOWS)
+@pytest.mark.usefixtures("as_on_tpu")
+def test_splash(name: str):
+    assert_equal_to_xla((COMMON | WINDOWS)[name])
+
+
+@pytest.mark.parametrize("name", COMMON)
+@pytest.mark.usefixtures("as_on_gpu")
+def test_the_layout_for_cudnn(name: str):
+    assert_equal_to_xla(COMMON[name])
+
+
+def mesh(data: int, model: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[: data * model]).reshape(data, model), calls.AXES, (AxisType.Auto,) * 2)
+
+
+TOKENS = np.random.default_rng(0).integers(0, tiny.CONFIG.vocabulary_size, REAL.shape)
+ROWS = replace(tiny.batch(TOKENS, POSITIONS), right_padded=True)
+METHOD = PrefixTuning(4, "1:3", "kv")  # no prefix in layers 0 and 3 of 4
+WINDOWED = replace(tiny.CONFIG, window=40)
+
+
+def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any = WINDOWED) -> jax.Array:
+    """States `[B, T, D]` under METHOD."""
+    weights, hooks = METHOD.bind(params, tiny.FROZEN)
+    return decoder.hidden(config, weights, batch, hooks, remat)
+
+
+@pytest.mark.parametrize(("remat", "shape"), [("dots", (2, 2)), pytest.param("none", None, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("as_on_tpu")
+def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] | None):
+    """The decoder's states, and gradients of a prefix that some layers have, through scan and checkpoint, on a mesh:
+    each device takes its own rows and heads, and the prefix, the same for all rows, gets the gradients of all.
+    """
+    direction = tiny.normal(8, *REAL.shape, tiny.CONFIG.hidden_size) * REAL[..., None]
+
+    def run(right_padded: bool, where: Mesh | None) -> Any:
+        def function(params: Any, rows: decoder.Batch) -> tuple[jax.Array, jax.Array]:
+            states = adapted(params, rows, remat)
+            return jnp.mean(states * direction), states
+
+        arguments = tiny.noisy(METHOD), replace(ROWS, right_padded=right_padded)
+        compiled = jit(jax.value_and_grad(function, has_aux=True))
+        if where is None:
+            return compiled(*arguments)
+        whole, shared = NamedSharding(where, P()), NamedSharding(where, P("data"))
+        with jax.sharding.use_abstract_mesh(where.abstract_mesh):
+            return compiled(jax.device_put(arguments[0], whole), jax.device_put(arguments[1], shared))
+
+    ((_, wanted), wanted_gradients) = run(False, None)
+    ((_, found), gradients) = run(True, mesh(*shape) if shape else None)
+    assert np.abs(found - wanted)[~REAL].max() > 0.01, "the kernel was not used: what padding reads is the same"
+    np.testing.assert_allclose(found[REAL], wanted[REAL], rtol=0, atol=1e-4)
+    for name, other in wanted_gradients.items():
+        assert np.abs(other).max() > 1e-5
+        np.testing.assert_allclose(gradients[name], other, rtol=0, atol=1e-3 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("padding", ["left", "holes", "right"])
+def test_a_row_that_is_not_right_padded_as_said_is_nan(padding: str):
+    """On any machine, so that a wrong claim is found before it meets a kernel."""
+    real = {"left": REAL[:, ::-1], "holes": REAL & (np.arange(TIME) != 3), "right": REAL}[padding]
+    positions = np.where(real, np.maximum(real.cumsum(1) - 1, 0), NEVER)
+    states = jit(adapted)(tiny.noisy(METHOD), replace(ROWS, positions=jnp.array(positions)))
+    lost = {"left": [False, True], "holes": [True, True], "right": [False, False]}[padding]  # the first row is whole
+    assert np.isnan(states).any((1, 2)).tolist() == np.isnan(states).all((1, 2)).tolist() == lost
+
+
+def test_slots_that_are_text_or_differ_in_a_layer_are_nan():
+    """A cache without a dimension for rows, of one slot of text and of several; a layer that has half of its prefix."""
+    prefix = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1].prefix
+    for places in (jnp.full(4, 7), jnp.arange(4), jnp.array([ALWAYS, ALWAYS, NEVER, NEVER])):
+        hooks = Hooks(prefix=prefix.replace(positions=jnp.broadcast_to(places, prefix.positions.shape)))
+        states = jit(partial(decoder.hidden, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
+        assert np.isnan(states).all()
+
+
+def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.MonkeyPatch):
+    """Further tokens meet a cache, whose slots are at any positions."""
+    asked = []
+
+    def kernel(call: Call) -> tuple[str, str]:
+        asked.append((call.time, call.slots))
+        return "xla", ""
+
+    monkeypatch.setattr(attention, "kernel", kernel)
+    weights, hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)
+    jax.eval_shape(lambda: decode.generate(WINDOWED, weights, ROWS, hooks, 5, (0,)))
+    assert set(asked) == {(TIME, 0), (TIME, METHOD.length)}
+
+
+CALL = Call(rows=8, time=512, heads=32, kv_heads=8, size=128, dtype=jnp.bfloat16, slots=10, window=None)
+"""Every case of the choice: platform, changes to CALL, mesh, and the kernel with the reason against another."""
+CHOICES: list[tuple[str, dict[str, Any], tuple[int, int], str, str]] = [
+    ("tpu", {}, (2, 2), "splash", ""),
+    ("tpu", {"dtype": jnp.float32, "size": 80, "window": 100}, (2, 2), "splash", ""),
+    ("tpu", {"time": 127}, (1, 1), "xla", "127 tokens are less than a block of 128"),
+    ("tpu", {"rows": 3}, (2, 2), "xla", "3 rows and 8 key heads cannot be divided by the mesh 2x2"),
+    ("tpu", {"kv_heads": 1}, (2, 2), "xla", "8 rows and 1 key heads cannot be divided by the mesh 2x2"),
+    ("gpu", {}, (2, 2), "cudnn", ""),
+    ("gpu", {"dtype": jnp.float32}, (1, 1), "xla", "cuDNN takes half precision, not float32"),
+    ("gpu", {"time": 64}, (1, 1), "xla", "64 tokens are less than a block of 128"),
+    ("gpu", {"window": 511}, (1, 1), "xla", "cuDNN's window of 511 would hide the prefix"),
+    ("gpu", {"window": 512}, (1, 1), "cudnn", ""),
+    ("gpu", {"window": 100, "slots": 0}, (1, 1), "cudnn", ""),
+    ("gpu", {"size": 129}, (1, 1), "xla", "head size 129 is no multiple of 8 up to 256"),
+    ("gpu", {"rows": 5}, (4, 1), "xla", "5 rows and 8 key heads cannot be divided by the mesh 4x1"),
+    ("cpu", {}, (2, 2), "xla", "cpu has no other"),
+]
+
+
+@pytest.mark.parametrize(("platform", "changes", "shape", "name", "why"), CHOICES)
+def test_the_choice(
+    platform: str,
+    changes: dict[str, Any],
+    shape: tuple[int, int],
+    name: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(attention, "platform", lambda: platform)
+    monkeypatch.setattr(cudnn, "capability", lambda: 9.0)
+    with jax.sharding.use_abstract_mesh(mesh(*shape).abstract_mesh):
+        assert attention.kernel(replace(CALL, **changes)) == (name, why)
+
+
+def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1]
+    found = attention.line(tiny.CONFIG, mesh(2, 2), 4, [96, 512], "bfloat16", hooks)
+    assert found == "attention: xla at 96 (96 tokens are less than a block of 128), splash at 512"
+
+
+@pytest.mark.skipif(
+    find_spec("libtpu") is None, reason="needs libtpu, whose compiler wants no TPU: pip install jax[tpu]"
+)
+@pytest.mark.parametrize("remat", ["full", "dots", "none"])
+def test_splash_is_compiled_for_a_tpu(remat: str, monkeypatch: pytest.MonkeyPatch):
+    """For four chips that are not here: two layers' worth of kernels, forward, again in the backward pass unless it is
+    kept, and backward twice (for queries, for keys and values); the layer below the prefix has one.
+    """
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # it would ask the cloud what machine this is
+    devices = topologies.get_topology_desc("v5e:2x2", "tpu").devices
+    where = Mesh(np.array(devices).reshape(2, 2), calls.AXES, (AxisType.Auto,) * 2)
+
+    def at(tree: Any, spec: P) -> Any:
+        place = NamedSharding(where, spec)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
+
+    def loss(params: Any, frozen: Any, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        weights, hooks = METHOD.bind(params, frozen)
+        rows = decoder.Batch(tokens, positions, right_padded=True)
+        return jnp.sum(decoder.hidden(WINDOWED, weights, rows, hooks, remat).astype(jnp.float32))
+
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.FROZEN)
+    with jax.sharding.use_abstract_mesh(where.abstract_mesh):
+        assert calls.platform() == "tpu"
+        rows = at((ROWS.tokens, ROWS.positions), P("data"))
+        lowered = jax.jit(jax.grad(loss)).lower(at(tiny.noisy(METHOD), P()), at(half, P()), *rows)
+    text = lowered.compile().as_text()
+    assert text.count('custom_call_target="tpu_custom_call"') == {"full": 5, "dots": 4, "none": 4}[remat]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU of NVIDIA: JAX_PLATFORMS=cuda pytest -m gpu")
+@pytest.mark.parametrize("name", COMMON)
+def test_cudnn(name: str):
+    """In bfloat16, to its accuracy: 8 bits of what is read, and of the largest gradient."""
+    case = replace(COMMON[name], dtype=jnp.bfloat16)
+    call = Call(len(LENGTHS), TIME, case.heads, case.kv_heads, SIZE, case.dtype, case.slots, case.window)
+    assert attention.kernel(call) == ("cudnn", "")
+    assert_equal_to_xla(case, atol=0.02, relative=0.02)
