@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, open_base, text_length
@@ -42,7 +43,7 @@ class Model:
         @partial(meshes.traced, self.mesh)
         def run(params: Any, frozen: Any, prompts: Prompts, entering: Any, length: int) -> Answers:
             weights, hooks = self.adapter.bind(params, frozen, rows=entering)
-            return decode.empty(self.base.config, weights, prompts, hooks, length)
+            return self._pinned(decode.empty(self.base.config, weights, prompts, hooks, length))
 
         return run
 
@@ -74,7 +75,7 @@ class Model:
             answers = answers.replace(done=answers.done | stopped)  # type: ignore[attr-defined]
             answers = jax.lax.cond(jnp.any(prompts.source >= 0), enter, lambda answers: answers, answers)
             weights, hooks = self.adapter.bind(params, frozen, rows=rows)
-            return decode.advance(config, weights, answers, hooks, ends, sampling, few, steps)
+            return self._pinned(decode.advance(config, weights, answers, hooks, ends, sampling, few, steps))
 
         return run
 
@@ -97,6 +98,20 @@ class Model:
 
     def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
+
+    def _pinned(self, answers: Answers) -> Answers:
+        """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
+
+        Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
+        """
+        whole = self.base.config.kv_heads % self.mesh.shape["model"] == 0
+
+        def pin(leaf: Any) -> Any:
+            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", None, "model")}[leaf.ndim]
+            spec = P(*axes) if whole or leaf.ndim < 5 else P(None, "data")
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(pin, answers)
 
 
 def open_model(

@@ -80,18 +80,6 @@ def _shared(cache: Prefix) -> Prefix:
     return Prefix(places.cache(cache.keys), places.cache(cache.values), places.rows(cache.positions, dim=1))
 
 
-def _pinned(answers: Answers) -> Answers:
-    """Where the answers lie between two turns.
-
-    Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
-    """
-    rows = {
-        name: places.rows(getattr(answers, name)) for name in ("last", "position", "tokens", "counts", "seeds", "done")
-    }
-    slot = places.everywhere(answers.slot)
-    return answers.replace(cache=_shared(answers.cache), slot=slot, **rows)  # type: ignore[attr-defined]
-
-
 def extend(
     config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Prefix, hooks: Hooks
 ) -> tuple[Float[Array, "B T D"], Prefix]:
@@ -111,17 +99,15 @@ def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks,
         return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
 
     zeros = jnp.zeros(rows, jnp.int32)
-    return _pinned(
-        Answers(
-            cache=Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER)),
-            slot=jnp.int32(0),
-            last=zeros,
-            position=zeros,
-            tokens=jnp.zeros((rows, length), jnp.int32),
-            counts=zeros,
-            seeds=zeros.astype(jnp.uint32),
-            done=jnp.ones(rows, bool),
-        )
+    return Answers(
+        cache=_shared(Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER))),
+        slot=jnp.int32(0),
+        last=zeros,
+        position=zeros,
+        tokens=jnp.zeros((rows, length), jnp.int32),
+        counts=zeros,
+        seeds=zeros.astype(jnp.uint32),
+        done=jnp.ones(rows, bool),
     )
 
 
@@ -147,7 +133,7 @@ def enter(
 
     def put_layers(new: Array, old: Array) -> Array:
         # On a mesh the rows change devices, and each gathers what it picks from: a layer at a time, or it were all.
-        return jax.lax.map(lambda pair: places.rows(put(*pair)), (new, old)) if places.known() else put(new, old, 1)
+        return jax.lax.map(lambda pair: places.rows(put(*pair)), (new, old)) if places.shared() else put(new, old, 1)
 
     answers = answers.replace(  # type: ignore[attr-defined]
         cache=jax.tree.map(put_layers, cache, answers.cache),
@@ -203,12 +189,12 @@ def advance(
             answers.cache,
             new,
         )
-        answers = answers.replace(cache=cache, slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
+        answers = answers.replace(cache=_shared(cache), slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
         token = choose(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
-        return number + 1, _pinned(_write(answers, token, live, ends))
+        return number + 1, _write(answers, token, live, ends)
 
     if not ring:  # answers of one token, which `enter` has given
-        return _pinned(answers)
+        return answers
     return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]
 
 

@@ -64,9 +64,9 @@ def spec(axes: tuple[Axes, ...]) -> P:
     return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
 
 
-def known() -> bool:
-    """Whether this is traced for a mesh."""
-    return bool(_sizes())
+def shared() -> bool:
+    """Whether this is traced for several devices."""
+    return math.prod(_sizes().values()) > 1
 
 
 def rows(leaf: Array, dim: int = 0) -> Array:
@@ -116,8 +116,7 @@ def scored(table: Array, scores: Array) -> Array:
 
 
 def _sizes() -> Mapping[str, int]:
-    mesh = jax.sharding.get_abstract_mesh()
-    return {} if mesh.empty or mesh.size == 1 else mesh.shape
+    return jax.sharding.get_abstract_mesh().shape
 
 
 def _at(leaf: Array, *axes: Axes) -> Any:
