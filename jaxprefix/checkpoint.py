@@ -19,7 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
-from jaxprefix import hashes
+from jaxprefix import hashes, hosts
 from jaxprefix.directory import FOLDER
 
 REMOVED = "removed-"  # begins the name of a checkpoint that is being removed
@@ -56,7 +56,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             lightweight_initialize=True,  # Orbax's notes in the steps, which may be damaged, are not read
         )
-        for path in self.place.glob(f"{REMOVED}*"):
+        for path in self.place.glob(f"{REMOVED}*") if hosts.first() else ():
             shutil.rmtree(path)
         return ocp.CheckpointManager(self.place, options=options)
 
@@ -85,7 +85,7 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         """Called when the last save is on the disk. What Orbax itself removes is half there after a kill."""
-        steps = self.steps
+        steps = self.steps if hosts.first() else []
         for step in set(steps[: -self.keep]) - {self.best}:
             aside = self.place / f"{REMOVED}{step}"
             (self.place / str(step)).rename(aside)
@@ -112,7 +112,9 @@ class Checkpoints:
         none.
         """
         step, damaged = self._whole()
-        for other, why in damaged.items():
+        if hosts.of_first(step) != step:
+            raise ValueError(f"{self.place} is not the same to all processes; give a directory that all of them share")
+        for other, why in damaged.items() if hosts.first() else ():
             aside = self._set_aside(other)
             _say(f"{self.place / str(other)} is damaged ({why}): going back to step {step}; it is kept as {aside}")
         found = self._read(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaxprefix import hosts
 from jaxprefix.run import RunConfig
 
 RUN_FILE = "run.json"
@@ -193,7 +194,9 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, also where the machine stops."""
+    """Writes a file whole or not at all, also where the machine stops. Of several processes the first one does it."""
+    if not hosts.first():
+        return
     temporary = path.with_name(f"{path.name}{UNFINISHED}")
     with temporary.open("wb") as file:
         file.write(content)

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxprefix import hosts
 from jaxprefix.models import places
 
 # Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's)
@@ -33,19 +34,27 @@ def parse(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def prepare(text: str | None, platform: str | None) -> str | None:
-    """Before JAX wakes: picks the platform and, on CPU, as many emulated devices as the mesh needs.
+def prepare(text: str | None, platform: str | None, others: str | None = None) -> str | None:
+    """Before JAX wakes: picks the platform, meets the other processes (hosts.py) and, on CPU, emulates as many devices
+    as the mesh needs.
 
     Returns the line that tells the user of the emulation, if there is any.
     """
     if platform:
         jax.config.update("jax_platforms", platform)
+    processes = hosts.join(others) if others else 1
     needed = 1 if text is None else parse(text)[0] * parse(text)[1]
     if needed == 1 or (not platform and _accelerated()):
         return None
     if platform not in (None, "cpu"):
         return None
-    jax.config.update("jax_num_cpu_devices", needed)
+    if processes is None:
+        raise ValueError("--hosts auto is for accelerators; on CPU give ADDRESS:PORT,PROCESS/PROCESSES")
+    if needed % processes:
+        raise ValueError(
+            f"--mesh {text} has {needed} devices, which {processes} processes cannot share; choose another"
+        )
+    jax.config.update("jax_num_cpu_devices", needed // processes)
     return f"mesh {text}: emulated by {needed} CPU devices, which is slower than 1x1; it is for trying and testing"
 
 
@@ -65,6 +74,11 @@ def make(text: str | None = None) -> Mesh:
     if data * model > jax.device_count():
         found = f"{jax.device_count()} {jax.devices()[0].platform}"
         raise ValueError(f"--mesh {text} needs {data * model} devices, found {found}; --platform cpu emulates any mesh")
+    if hosts.count() > 1 and data * model < jax.device_count():
+        raise ValueError(
+            f"--mesh {text} takes {data * model} of the {jax.device_count()} devices of {hosts.count()} processes; "
+            "a mesh of several processes takes all"
+        )
     devices = jax.devices()[: data * model]
     return jax.make_mesh((data, model), ("data", "model"), (AxisType.Auto, AxisType.Auto), devices=devices)
 
@@ -126,6 +140,14 @@ def traced(mesh: Mesh, function: Any) -> Any:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
+
+
+def put(mesh: Mesh, tree: Any, dim: int = 0) -> Any:
+    """Arrays of numpy, the same in all processes, on the mesh: shared by `data` at `dim`."""
+    place = over_data(mesh, dim)
+    if hosts.count() == 1:
+        return jax.device_put(tree, place)
+    return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, place, leaf.__getitem__), tree)
 
 
 def over_data(mesh: Mesh, dim: int = 0) -> NamedSharding:

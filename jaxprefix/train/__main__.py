@@ -30,6 +30,8 @@ class Command:
     """No progress."""
     dry_run: bool = False
     """Only compile the step, from the model's config.json alone, and tell what it asks of each device."""
+    hosts: str | None = None
+    """Several processes train together: auto (TPU pods, SLURM), or ADDRESS:PORT,PROCESS/PROCESSES for each."""
     chip: Name | None = None
     """With --dry-run: the chip to plan for; a TPU's own compiler is asked where the extra `tpu` is installed."""
 
@@ -45,7 +47,7 @@ def main() -> None:
         return
     if command.chip:
         raise ValueError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
-    emulated = mesh.prepare(command.config.mesh, command.config.platform)
+    emulated = mesh.prepare(command.config.mesh, command.config.platform, command.hosts)
     if emulated:
         print(emulated)
     with stoppable() as stop:

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+from jaxprefix import hosts
 from jaxprefix.directory import write_whole
 from jaxprefix.run import RunConfig
 
@@ -13,15 +15,17 @@ FILE = "metrics.jsonl"
 
 
 class Journal:
-    """Appends rows {"step": n, ...}; a resumed run first drops the rows behind its checkpoint."""
+    """Appends rows {"step": n, ...}; a resumed run first drops the rows behind its checkpoint. Of several processes the
+    first one writes."""
 
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
         kept = [row for row in read(directory) if row["step"] <= step]
         write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self.file = self.path.open("a", encoding="utf-8")
-        self.events = _tensorboard(directory, step) if config.tensorboard else None
-        self.project = _wandb(directory, config) if config.wandb else None
+        first = hosts.first()
+        self.file = (self.path if first else Path(os.devnull)).open("a", encoding="utf-8")
+        self.events = _tensorboard(directory, step) if config.tensorboard and first else None
+        self.project = _wandb(directory, config) if config.wandb and first else None
 
     def write(self, row: dict[str, Any]) -> None:
         """JSON has no number that is not finite: it is null in the file, and not in the copies."""

@@ -1,6 +1,7 @@
 """The main job: a RunConfig in, a run directory with a trained adapter out. Runs again where it was stopped."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -9,9 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxprefix import directory as directories
+from jaxprefix import hosts
 from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
@@ -43,7 +46,10 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False, st
     base = open_base(config.model)
     mesh = meshes.make(config.mesh)
     check_batch(config, mesh)
-    with claim(output, config, f"{task.name}-{config.method}", base.fingerprint) as directory:
+    if output is None and hosts.count() > 1:
+        raise ValueError("several processes write to one directory; give --output, the same to all of them")
+    mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    with hosts.first_enters(mine, output or Path()) as directory:
         check_length(config, base.config)
         _train(directory, config, task, base, mesh, quiet, stop or Stop())
     return directory
@@ -100,7 +106,8 @@ class Trainer:
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
         self.step = PerShape(placed.jitted(config, base.config, self.optimizer, mesh, self.state))
-        self.score = PerShape(jax.jit(meshes.traced(mesh, held_out_loss(base.config, config.adapter))))
+        score = held_out_loss(base.config, config.adapter)
+        self.score = PerShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
 
     def resume(self, directory: Path) -> None:
         """Takes the state of the last checkpoint that is whole, if there is one."""
@@ -113,7 +120,9 @@ class Trainer:
                 "choose a new --output to train less"
             )
         params, moments, position = self.checkpoints.restore(self.state.params, self.state.optimizer)
-        self.state = State(params, moments, self._scalar(jnp.int32(position["step"])), self._scalar(jnp.bool_(False)))
+        self.state = State(
+            params, moments, self._scalar(np.array(position["step"], np.int32)), self._scalar(np.array(False))
+        )
         self.figures.skipped, self.best = position.get("skipped", 0), position.get("best")
         print(f"resumed at step {position['step']} of {self.plan.steps}")
 
@@ -158,13 +167,14 @@ class Trainer:
         config, last, began, figures = self.config, self.plan.steps, time.monotonic(), self.figures
         for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
             read = int((batch.positions != NEVER).sum())
-            self.state, metrics = self.step(self.state, self.frozen, placed.place(self.mesh, batch))
+            self.state, metrics = self.step(self.state, self.frozen, meshes.put(self.mesh, batch, dim=1))
             figures.add(step, read, metrics)
             self.stop.working = True
-            ends = self.stop.asked
-            saves = step % config.save_every == 0 or step == last or ends is not None
             scores = step % config.eval_every == 0 or step == last
-            if step % config.log_every == 0 or saves or scores:
+            reads = step % config.log_every == 0 or step % config.save_every == 0 or scores
+            ends = self._ends(reads)
+            saves = step % config.save_every == 0 or step == last or ends is not None
+            if reads or saves:
                 jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
                 speed = figures.write(write, time.monotonic() - began)
                 advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
@@ -177,6 +187,13 @@ class Trainer:
                 raise Stopped(line, ends)
             if not figures.waiting:
                 began = time.monotonic()
+
+    def _ends(self, reads: bool) -> signal.Signals | None:
+        """The signal that ends the run at this step. Several processes ask each other where they wait anyway."""
+        asked = self.stop.asked
+        if hosts.count() == 1:
+            return asked
+        return (asked or signal.SIGTERM) if reads and hosts.any_of(asked is not None) else None
 
     def _score(self, step: int, held_out: Sequence[Encoded], write: Write, saves: bool) -> None:
         loss = self.held_out_loss(held_out)
@@ -192,12 +209,13 @@ class Trainer:
         total = count = 0.0
         for bucket, chosen in sorted(epoch(rows, shapes, size, 0, 0), key=lambda each: each[1]):
             batch = collate([rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad)
-            loss, learnt = self.score(self.state.params, self.frozen, placed.place(self.mesh, batch))
+            loss, learnt = self.score(self.state.params, self.frozen, meshes.put(self.mesh, batch, dim=1))
             total, count = total + float(loss), count + float(learnt)
         return total / count
 
-    def _scalar(self, value: jax.Array) -> jax.Array:
-        return jax.device_put(value, meshes.replicated(self.mesh))
+    def _scalar(self, value: np.ndarray) -> jax.Array:
+        whole = meshes.replicated(self.mesh)
+        return jax.make_array_from_callback(value.shape, whole, lambda _: value)
 
 
 class PerShape:

@@ -14,7 +14,6 @@ from jaxprefix.models.adapters import Adapter
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
 from jaxprefix.train import optimizer as optimizers
-from jaxprefix.train.data import TrainBatch
 from jaxprefix.train.step import State, train_step
 
 
@@ -70,8 +69,3 @@ def jitted(
     # Outputs lie where the inputs lay: otherwise the second step would be another program.
     places = (jax.tree.map(lambda leaf: leaf.sharding, state), meshes.replicated(mesh))
     return jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=places)
-
-
-def place(mesh: Mesh, batch: TrainBatch) -> TrainBatch:
-    """The batch on the mesh: rows over `data`."""
-    return jax.device_put(batch, meshes.over_data(mesh, dim=1))
