@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -211,9 +212,22 @@ class _Tracebacks(logging.Filter):
 TRACEBACKS = _Tracebacks()
 
 
+class _Hook:
+    """sys.excepthook without what the second of two failing writes says when the first has ended Orbax's event loop."""
+
+    def __init__(self, before: Callable[..., Any]) -> None:
+        self.before = before
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            self.before(kind, error, trace)
+
+
 def _quiet_tracebacks() -> None:
-    """Orbax's threads log tracebacks of errors that it also raises, and that are then said in a line."""
+    """Orbax's threads print tracebacks of errors that it also raises, and that are then said in a line."""
     logging.getLogger("absl").addFilter(TRACEBACKS)  # a filter that is there already is not added again
+    if not isinstance(sys.excepthook, _Hook):
+        sys.excepthook = _Hook(sys.excepthook)
 
 
 def _short(error: Exception) -> str:
