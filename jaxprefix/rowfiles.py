@@ -121,6 +121,9 @@ def _parquet(path: Path) -> Rows:
     import pyarrow.parquet
 
     try:
-        return placed(pyarrow.parquet.read_table(path).to_pylist(), path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = file.read().to_pylist()
+    # ValueError is of texts that are not UTF-8, and of dates that Python does not have.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a Parquet file: {one_line(error)}") from error
+    return placed(rows, path)

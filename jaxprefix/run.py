@@ -135,7 +135,7 @@ class RunConfig:
             if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
                 expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
-            if value is not None and value > LARGEST:
+            if value is not None and float(value) > LARGEST:
                 raise ValueError(f"--{name.replace('_', '-')} is {shown(value)}; expected at most {LARGEST}")
         if self.seed >= 2**32:
             raise ValueError(f"--seed is {self.seed}; expected less than 2^32")

@@ -21,6 +21,7 @@ from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.wording import clipped, one_line, shown
 
+LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
 MODULES: dict[str, str] = {
@@ -165,7 +166,7 @@ def _places(directory: Path) -> dict[str, Path]:
             raise ValueError(f"{directory / INDEX} has no weight_map from tensor names to files")
         # A file that is there may be a link out of the directory: the hub's cache is made of such links.
         for name in sorted(set(places.values())):
-            if Path(name).name != name or not name.endswith(".safetensors"):
+            if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
                 raise ValueError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
             if not (directory / name).is_file():
                 raise ValueError(

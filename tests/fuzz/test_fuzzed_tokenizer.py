@@ -1,0 +1,114 @@
+"""A tokenizer's files, whatever is in them, up to the encoding of a prompt; and chat templates, which are programs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+import small
+from mutation import harmed, written
+from strict import fuzz, returns_or_says_why
+
+from jaxprefix import chat
+from jaxprefix.tokenizer import load_tokenizer
+
+pytestmark = pytest.mark.usefixtures("little_memory")
+
+SENTENCES = [row["prompt"] for row in small.rows(35)]
+TEXT = "What is it? <s>[INST] Grüße 北京"
+TEMPLATE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] %}"
+    "{% set messages = messages[1:] %}{% endif %}{% for m in messages %}{{ '[' * loop.index + m['role'] | upper }}\n"
+    "{%- if m.content is string %}{{ m.content | trim }}{% else %}{{ raise_exception('no ' ~ m.role) }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: %s' % range(3) | list | length }}{% endif %}"
+)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tokenizer_config.json": {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>", "lstrip": False},
+        "add_bos_token": True,
+        "added_tokens_decoder": {"0": {"content": "<s>"}, "1": {"content": "</s>"}},
+        "chat_template": [{"name": "default", "template": "{{ bos_token }}"}, {"name": "tools", "template": ""}],
+    },
+    "special_tokens_map.json": {"bos_token": "<s>", "pad_token": {"content": "</s>"}, "unk_token": "<unk>"},
+    "added_tokens.json": {"<s>": 0, "</s>": 1},
+    "generation_config.json": {"eos_token_id": [1, 5], "bos_token_id": 0},
+    "config.json": {"bos_token_id": 0, "eos_token_id": 1},
+}
+
+
+def _used(directory: Path) -> None:
+    tokenizer = load_tokenizer(directory)
+    assert all(0 <= index < 2**32 for index in (tokenizer.pad, *tokenizer.eos))
+    tokenizer.decode(tokenizer.prompt_ids(TEXT) + tokenizer.response_ids(TEXT))
+
+
+@pytest.fixture
+def model(place: Path) -> Path:
+    small.bpe(SENTENCES, 280).save(str(place / "tokenizer.json"))
+    (place / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    return place
+
+
+def test_tokenizer_json(model: Path):
+    path = model / "tokenizer.json"
+    valid = json.loads(path.read_text())
+
+    def holds(found: bytes) -> bool:
+        path.write_bytes(found)
+        return returns_or_says_why(lambda: _used(model), model)
+
+    fuzz(written(valid), holds)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_settings_of_a_tokenizer(name: str, model: Path):
+    (model / "tokenizer_config.json").unlink()
+    for other in SETTINGS:
+        if other not in ("tokenizer_config.json", "added_tokens.json") or name == other:
+            (model / other).write_text(json.dumps(SETTINGS[other]))
+    if name == "config.json":
+        (model / "generation_config.json").unlink()
+        (model / "special_tokens_map.json").unlink()
+
+    def holds(found: bytes) -> bool:
+        (model / name).write_bytes(found)
+        return returns_or_says_why(lambda: _used(model), model)
+
+    assert holds(json.dumps(SETTINGS[name]).encode())
+    fuzz(written(SETTINGS[name]), holds)
+
+
+def test_tokenizer_model(place: Path):
+    path = place / "tokenizer.model"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 3),
+        model_prefix=str(place / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    os.remove(place / "tokenizer.vocab")
+
+    def holds(found: bytes) -> bool:
+        path.write_bytes(found)
+        return returns_or_says_why(lambda: _used(place), place)
+
+    fuzz(harmed(path.read_bytes()), holds)
+
+
+def test_chat_template_jinja(model: Path, monkeypatch: pytest.MonkeyPatch):
+    """A harmed template may say anything, but in a line: it names no file, because it fails long after it is read."""
+    path = model / "chat_template.jinja"
+    monkeypatch.setattr(chat, "SECONDS", 2.0)
+
+    def holds(found: bytes) -> bool:
+        path.write_bytes(found)
+        return returns_or_says_why(lambda: load_tokenizer(model).chat(TEXT, system="Be brief."), Path("chat"))
+
+    assert holds(TEMPLATE.encode())
+    fuzz(harmed(TEMPLATE.encode()), holds)
