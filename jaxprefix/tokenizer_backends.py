@@ -5,7 +5,8 @@ sentencepiece for 4 with a small BPE `tokenizer.model` trained on them, and for 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,15 +36,18 @@ class FastBackend:
     """A `tokenizer.json`. Special tokens written in a text become those tokens, as the library does by default."""
 
     tokenizer: tokenizers.Tokenizer
+    path: Path = Path("tokenizer.json")  # where it was read, for messages
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _refused(f"{self.path} fails on a text"):
+            return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_template(self, text: str) -> list[int]:
         return self.encode_batch([text])[0]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        with _refused(f"{self.path} fails on ids"):
+            return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def id_of(self, token: str) -> int | None:
         return self.tokenizer.token_to_id(token)
@@ -53,11 +57,12 @@ class FastBackend:
 
     def encode_start(self) -> list[int]:
         """The first id of an empty text as the file's own post-processor makes it: nothing, or its BOS."""
-        return self.tokenizer.encode("").ids[:1]
+        with _refused(f"{self.path} fails on an empty text"):
+            return self.tokenizer.encode("").ids[:1]
 
     @property
     def size(self) -> int:
-        return max(self.tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 @dataclass(frozen=True)
@@ -91,22 +96,32 @@ class SentencePieceBackend:
         return self.processor.get_piece_size()
 
 
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """A ValueError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{what}: {one_line(error)}") from None
+
+
 def open_backend(directory: Path) -> Backend:
+    """The tokenizer of a model directory; tokenizer.json goes before tokenizer.model."""
     fast, piece = directory / "tokenizer.json", directory / "tokenizer.model"
     if fast.is_file():
-        try:
+        with _refused(f"{fast} cannot be read"):
             tokenizer = tokenizers.Tokenizer.from_file(str(fast))
-        except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"{fast} cannot be read: {one_line(error)}") from error
         tokenizer.no_truncation()  # a saved length limit or padding is not a property of the text
         tokenizer.no_padding()
-        return FastBackend(tokenizer)
+        return FastBackend(tokenizer, fast)
     if piece.is_file():
         try:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(piece))
-        except (RuntimeError, OSError) as error:
+            pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are texts
             raise ValueError(f"{piece} is not a sentencepiece model; give the model's tokenizer.json") from error
-        pieces = range(processor.get_piece_size())
-        control = [re.escape(processor.id_to_piece(index)) for index in pieces if processor.is_control(index)]
+        control = [re.escape(text) for index, text in enumerate(pieces) if processor.is_control(index)]
         return SentencePieceBackend(processor, re.compile(f"({'|'.join(control) or '(?!)'})"))
     raise ValueError(f"{directory} holds no tokenizer: neither tokenizer.json nor tokenizer.model")

@@ -27,7 +27,7 @@ def clipped(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an exception says, or its name where it says nothing."""
     return clipped(next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__))
 
