@@ -202,7 +202,7 @@ def _as_text(holder: Any, key: Any, which: int, places: list[Place]) -> None:
 
 def _nudge(holder: Any, key: Any, which: int, places: list[Place]) -> None:
     value = holder[key]
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and abs(value) < 1e300:
         holder[key] = value + (which % 5 - 2) if which % 3 else value * (1, -1, 2, 0.5, 10**6)[which % 5]
 
 

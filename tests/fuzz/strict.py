@@ -58,7 +58,9 @@ def _many(make: Maker, holds: Callable[[bytes], Any]) -> None:
     seed = int(os.environ.get("FUZZ_SEED", time.time_ns()))
     draw, failed, first = random.Random(seed), Counter[str](), None
     returned = 0
-    for _ in range(EXAMPLES):
+    for number in range(EXAMPLES):
+        if number % 10_000 == 0 and number:
+            print(f"{number} cases, {failed.total()} failed", flush=True)
         # One change alone is what gets deepest into a reader.
         recipe = draw.randbytes(SHORTEST * draw.choice((1, 1, 1, 2, 3, 4)))
         try:

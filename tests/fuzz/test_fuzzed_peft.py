@@ -1,5 +1,6 @@
 """An adapter in PEFT's form, whatever is in it: the whole import but for the writing of the run."""
 
+import functools
 import io
 import json
 import struct
@@ -15,7 +16,7 @@ from safetensors.numpy import save
 from strict import fuzz, returns_or_says_why
 
 from jaxprefix import base
-from jaxprefix.models import start
+from jaxprefix.models import decoder, start
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft import __main__ as command
 from jaxprefix.peft.convert import to_peft
@@ -36,7 +37,8 @@ OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weight
 
 @pytest.fixture
 def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base.Base:
-    """The base of every import, opened once; nothing is written."""
+    """The base of every import, opened and its shapes worked out once; nothing is written."""
+    monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
     opened = base.open_base(str(small.write_model(place / "base", **SIZES)))
     monkeypatch.setattr(command, "open_base", lambda model: opened)
     monkeypatch.setattr(command, "write_saved", lambda *_: None)

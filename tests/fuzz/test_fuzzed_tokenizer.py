@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import sentencepiece
 import small
+import tokenizers
 from mutation import harmed, written
 from strict import fuzz, returns_or_says_why
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from jaxprefix import chat
 from jaxprefix.tokenizer import load_tokenizer
@@ -46,6 +48,30 @@ def _used(directory: Path) -> None:
     tokenizer.decode(tokenizer.prompt_ids(TEXT) + tokenizer.response_ids(TEXT))
 
 
+def unigram() -> tokenizers.Tokenizer:
+    """One of few tokens and many parts, whose places are mostly those of settings."""
+    tokens = ["<s>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in (0x57, 0xC3)), "▁", "W", "h", "a", "t", "▁i"]
+    tokenizer = tokenizers.Tokenizer(
+        models.Unigram([(token, -float(place)) for place, token in enumerate(tokens)], 2, byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁"), normalizers.Strip()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(tokenizers.Regex(r"\p{N}+|\s+"), "isolated"), pre_tokenizers.Metaspace()]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(pad_id=1, pad_token="</s>")
+    return tokenizer
+
+
 @pytest.fixture
 def model(place: Path) -> Path:
     small.bpe(SENTENCES, 280).save(str(place / "tokenizer.json"))
@@ -53,8 +79,12 @@ def model(place: Path) -> Path:
     return place
 
 
-def test_tokenizer_json(model: Path):
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_tokenizer_json(kind: str, model: Path):
     path = model / "tokenizer.json"
+    if kind == "unigram":
+        unigram().save(str(path))
+        _used(model)
     valid = json.loads(path.read_text())
 
     def holds(found: bytes) -> bool:
