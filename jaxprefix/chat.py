@@ -32,12 +32,13 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
     from transformers.utils.chat_template_utils import render_jinja_template  # slow to import; does not import torch
 
     names: dict[str, Any] = {**special_tokens, "date_string": CHAT_DATE, **how}
+    over = threading.Event()
     try:
-        with _deadline(SECONDS):
+        with _deadline(SECONDS, over):
             rendered, _ = render_jinja_template([list(turns)], chat_template=template, **names)
-    except _TooSlowError:
-        raise ValueError(f"the model's chat template fails: it does not end within {SECONDS:g} seconds") from None
     except Exception as error:  # a template is a program: it can raise whatever Python can, memory and recursion too
+        if over.is_set():  # Jinja may turn what stopped it into an error of its own
+            raise ValueError(f"the model's chat template fails: it does not end within {SECONDS:g} seconds") from None
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the model's chat template fails: {clipped(why)}") from None
     text = rendered[0]
@@ -47,16 +48,17 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
 
 
 @contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raises _TooSlowError in this thread, at its next step in Python, when the time is over.
+def _deadline(seconds: float, over: threading.Event) -> Iterator[None]:
+    """Raises _TooSlowError in this thread, at its next step in Python, when the time is `over`.
 
     A signal would do for the main thread alone, and a thread of its own could not be ended.
     """
-    thread, lock, over = threading.get_ident(), threading.Lock(), False
+    thread, lock, ended = threading.get_ident(), threading.Lock(), False
 
     def stop() -> None:
         with lock:
-            if not over:
+            if not ended:
+                over.set()
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TooSlowError))
 
     timer = threading.Timer(seconds, stop)
@@ -67,4 +69,4 @@ def _deadline(seconds: float) -> Iterator[None]:
     finally:
         timer.cancel()
         with lock:  # from here on nothing is raised
-            over = True
+            ended = True

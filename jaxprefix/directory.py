@@ -24,7 +24,9 @@ DESCRIBED: dict[str, Any] = {
     "rows": str | None,
     "finished": bool,
     "steps": int,
+    "versions": dict | None,
 }
+LATER = ("versions",)  # may be absent
 # A run may go on with these changed; anything else would make it another run.
 MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data")
 
@@ -42,7 +44,7 @@ def read_run(directory: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; restore it, or train anew elsewhere") from None
     for name, kind in DESCRIBED.items():
-        if name not in values or not is_of(kind, values[name]):
+        if (name not in values and name not in LATER) or not is_of(kind, values.get(name)):
             given = shown(values[name]) if name in values else "missing"
             raise ValueError(f"{path} is not a run's description: its {name} is {given}; expected {words(kind)}")
     try:

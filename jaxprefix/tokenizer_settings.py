@@ -98,7 +98,9 @@ def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
     if not isinstance(template, str | None):
         raise ValueError(f"{where}: chat_template is {shown(template)}; expected a text")
     if template and len(template) > LONGEST_TEMPLATE:
-        raise ValueError(f"{where}: the chat template has {len(template)} characters; expected {LONGEST_TEMPLATE}")
+        raise ValueError(
+            f"{where}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
+        )
     return template
 
 

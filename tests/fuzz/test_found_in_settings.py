@@ -86,6 +86,7 @@ def own(name: str, **settings: Any) -> dict[str, Any]:
 RUNS: dict[str, tuple[Any, str]] = {
     "no base": (without(RUN, "base"), "its base is missing; expected a text"),
     "a base of another type": (RUN | {"base": 5}, "its base is 5; expected a text"),
+    "versions in a list": (RUN | {"versions": ["0.10"]}, "its versions is ['0.10']; expected an object or null"),
     "steps are true": (RUN | {"steps": True}, "its steps is True; expected a whole number"),
     "the configuration is a list": (RUN | {"config": []}, "its config is []; expected an object"),
     "a method that is a list": (RUN | {"config": {"method": ["lora"]}}, "method is ['lora']; expected a text"),
