@@ -55,8 +55,8 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     base = base or open_base(config.model)
     if base.fingerprint != described["base"]:
         raise ValueError(
-            f"{base.directory} is not the base that {directory} was trained on, {clipped(config.model or 'the embedded one')}: "
-            f"its hash is {base.fingerprint}, expected {clipped(described['base'])}; load that model"
+            f"{base.directory} is not the base that {directory} was trained on, "
+            f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, expected {clipped(described['base'])}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
         return Saved(config, base, {}, 0, described)
