@@ -56,7 +56,8 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     if base.fingerprint != described["base"]:
         raise ValueError(
             f"{base.directory} is not the base that {directory} was trained on, "
-            f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, expected {clipped(described['base'])}; load that model"
+            f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
+            f"expected {clipped(described['base'])}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
         return Saved(config, base, {}, 0, described)
