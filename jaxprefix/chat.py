@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from jaxprefix.jsonfile import check_unicode
 from jaxprefix.wording import clipped
 
 # Llama 3's template writes today's date unless it is given one; training and evaluation must not differ by the day.
@@ -32,6 +33,8 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
     from transformers.utils.chat_template_utils import render_jinja_template  # slow to import; does not import torch
 
     names: dict[str, Any] = {**special_tokens, "date_string": CHAT_DATE, **how}
+    for turn in turns:
+        check_unicode(turn["content"])
     over = threading.Event()
     try:
         with _deadline(SECONDS, over):
@@ -44,6 +47,10 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
     text = rendered[0]
     if len(text) > MOST_ADDED + 100 * sum(len(turn["content"]) for turn in turns):
         raise ValueError(f"the model's chat template fails: it makes {len(text)} characters of these turns")
+    try:
+        check_unicode(text)
+    except ValueError as error:
+        raise ValueError(f"the model's chat template fails: {error}") from None
     return text
 
 

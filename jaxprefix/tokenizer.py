@@ -69,9 +69,7 @@ class Tokenizer:
             rendered = chat.render(self.chat_template, turns, dict(self.special_tokens), add_generation_prompt=True)
         except ValueError as error:
             raise ValueError(f"--chat: {error}") from None
-        rendered = self._without_bos(rendered)
-        check_unicode(rendered)
-        return self._start(self.backend.encode_template(rendered))
+        return self._start(self.backend.encode_template(self._without_bos(rendered)))
 
     def _without_bos(self, text: str) -> str:
         token = None if self.bos is None else self.backend.token_of(self.bos)

@@ -133,6 +133,7 @@ TEMPLATES = {
     "{{ 'x' * 10 ** 11 }}": "MemoryError",
     "{{ 'x' * 2000000 }}": "it makes 2000000 characters of these turns",
     "{% for": "unexpected",
+    r"{{ '\ud800' }}": "not valid Unicode, half a surrogate pair",
 }
 
 
