@@ -51,7 +51,10 @@ def read_rows(path: Path) -> Rows:
         raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
-    rows = readers[path.suffix.lower()](path)
+    try:
+        rows = readers[path.suffix.lower()](path)
+    except OSError as error:  # it may not be read, or is on a disk that fails
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if not rows:
         raise ValueError(f"{path}: no rows in it")
     return rows

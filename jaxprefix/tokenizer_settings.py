@@ -109,6 +109,8 @@ def _text(path: Path) -> str:
         if path.stat().st_size > 4 * LONGEST_TEMPLATE:
             raise ValueError(f"{path} has {path.stat().st_size} bytes; expected a chat template")
         return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text in UTF-8: {error}") from None
 

@@ -186,3 +186,15 @@ def test_a_directory_like_a_column_adds_none_to_a_parquet_file(place: Path):
     (folder := place / "language=de").mkdir()
     pyarrow.parquet.write_table(pyarrow.table({"prompt": ["a"], "response": ["b"]}), folder / "a.parquet")
     assert own_rows_task(folder / "a.parquet").languages == ("en",)
+
+
+@pytest.mark.parametrize("name", ["config.json", "a.jsonl", "a.json"])
+def test_a_file_that_may_not_be_read(name: str, place: Path, monkeypatch: pytest.MonkeyPatch):
+    (place / name).write_text("{}")
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    read = (lambda: DecoderConfig.read(place)) if name == "config.json" else (lambda: own_rows_task(place / name))
+    refused(read, place / name, "cannot be read: Permission denied")
