@@ -57,12 +57,14 @@ def fuzz(make: Maker, holds: Callable[[bytes], Any], few: int = 300) -> None:
 def _many(make: Maker, holds: Callable[[bytes], Any]) -> None:
     seed = int(os.environ.get("FUZZ_SEED", time.time_ns()))
     draw, failed, first = random.Random(seed), Counter[str](), None
-    returned = 0
+    returned, last = 0, Path(tempfile.gettempdir()) / f"fuzz-last-{os.getpid()}"
+    print(f"seed {seed}; a case that ends the process stands in {last}", flush=True)
     for number in range(EXAMPLES):
         if number % 10_000 == 0 and number:
             print(f"{number} cases, {failed.total()} failed", flush=True)
         # One change alone is what gets deepest into a reader.
         recipe = draw.randbytes(SHORTEST * draw.choice((1, 1, 1, 2, 3, 4)))
+        last.write_text(recipe.hex())
         try:
             returned += bool(holds(make(recipe)))
         except Exception as error:
@@ -72,6 +74,7 @@ def _many(make: Maker, holds: Callable[[bytes], Any]) -> None:
                 print(f"recipe {recipe.hex()}: {kind}", flush=True)
             failed[kind] += 1
             first = first or error
+    last.unlink()
     print(f"{EXAMPLES} cases of seed {seed}: {returned} were read, {failed.total()} failed, in {len(failed)} ways")
     if first:
         raise first
