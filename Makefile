@@ -9,19 +9,22 @@ TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 WORKERS ?= 2
 # A local mirror of the hub, whose rows `make bench` asks.
 DATA ?= ../shared/data
+# Harmed files that each reader is given.
+FUZZ_EXAMPLES ?= 100000
 # Of the study of the embedded world.
 SEEDS ?= 0
 # Two stamps, so that the demo does not pay for torch and the other things that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo study-babel test test-all bench lint clean
+.PHONY: help demo study-babel test test-all fuzz bench lint clean
 
 help:
 	@echo "make demo      the frozen base, a prefix and LoRA on the embedded model, into runs/demo-*"
 	@echo "make study-babel  every method on every task of the embedded world, into runs/study-babel; goes on after a stop"
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
+	@echo "make fuzz      100,000 harmed files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     speed beside transformers and PEFT, about 20 minutes on two cores; rows: DATA=$(DATA)"
 	@echo "make lint      ruff and pyright"
 	@echo "make clean     remove the environment, the caches and the demo's runs; other runs are kept"
@@ -45,6 +48,9 @@ test: $(TESTING)
 # An empty marker expression takes back the `not slow` of pyproject.toml.
 test-all: $(TESTING)
 	$(BIN)/python -m pytest -m '' -n $(WORKERS) --dist loadfile
+
+fuzz: $(TESTING)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
 
 bench: $(TESTING)
 	$(BIN)/python -m benchmarks.evaluation $(DATA) 48 3

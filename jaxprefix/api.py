@@ -25,9 +25,10 @@ from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
-from jaxprefix.tasks.own import pair, shown
+from jaxprefix.tasks.own import pair
 from jaxprefix.train.loop import Trainer
 from jaxprefix.train.plan import Plan, check_batch
+from jaxprefix.wording import shown
 
 
 def load_model(

@@ -11,33 +11,50 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix import hosts
+from jaxprefix.jsonfile import read_object
 from jaxprefix.run import RunConfig
+from jaxprefix.typed import is_of, words
+from jaxprefix.wording import shown
 
 RUN_FILE = "run.json"
 FOLDER = "checkpoints"  # of the run directory, where Orbax saves
 UNFINISHED = ".new"  # ends the name of a file that is being written
+# What training writes there, and all that is relied on. Nothing is learnt from "rows" that are null, as of `none`.
+DESCRIBED: dict[str, Any] = {
+    "config": dict,
+    "base": str,
+    "source": str,
+    "rows": str | None,
+    "finished": bool,
+    "steps": int,
+    "versions": dict | None,
+}
+LATER = ("versions",)  # may be absent
 # A run may go on with these changed; anything else would make it another run.
 MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """The object in DIRECTORY/run.json."""
+    """The object in DIRECTORY/run.json; ValueError where training cannot have written it."""
     path = directory / RUN_FILE if directory.is_dir() else directory
     place = path.parent if path.name == RUN_FILE else path
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("base", "source", "rows", "finished", "steps"):
-            values[name]
-        values["config"]["method"]
-        return values
-    except (OSError, UnicodeDecodeError):
+    if not path.is_file():
         raise ValueError(
             f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); restore it, or train anew elsewhere") from None
-    except (KeyError, TypeError):
-        raise ValueError(f"{path} is not a run's description; it lacks what training writes there") from None
+        )
+    try:
+        values = read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore it, or train anew elsewhere") from None
+    for name, kind in DESCRIBED.items():
+        if (name not in values and name not in LATER) or not is_of(kind, values.get(name)):
+            given = shown(values[name]) if name in values else "missing"
+            raise ValueError(f"{path} is not a run's description: its {name} is {given}; expected {words(kind)}")
+    try:
+        RunConfig.from_json(values["config"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return values
 
 
 def run_directories(text: str) -> list[Path]:
@@ -98,8 +115,10 @@ def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | No
     here, there = config.as_json(), found["config"]
     for name in sorted(set(here) | set(there), key=lambda name: (name != "method", name)):
         if name not in MAY_DIFFER and here.get(name) != there.get(name):
-            return f"its {name.replace('_', '-')} is {there.get(name)!r}, given {here.get(name)!r}"
-    return None if found.get("base") == base else f"its base model has the hash {found.get('base')}, given {base}"
+            return f"its {name.replace('_', '-')} is {shown(there.get(name))}, given {shown(here.get(name))}"
+    return (
+        None if found.get("base") == base else f"its base model has the hash {shown(found.get('base'))}, given {base}"
+    )
 
 
 @contextmanager

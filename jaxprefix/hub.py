@@ -14,7 +14,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx, validate_repo_id
 
-from jaxprefix.rowfiles import ENDINGS, Rows, one_line, placed, read_rows
+from jaxprefix.rowfiles import ENDINGS, Rows, placed, read_rows
+from jaxprefix.wording import one_line
 
 MODEL_FILES = (
     "config.json",
@@ -42,7 +43,7 @@ def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
         ValueError: no such directory, a directory without config.json, or a hub model that is gated, unknown,
             unreachable, or without a config.json of its own.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name and path.is_dir():
         return _with_config(path, name)
     if name and path.exists():
@@ -69,6 +70,14 @@ def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
             "or fetch it where you can (`hf download`) and give its directory"
         ) from error
     return _with_config(Path(snapshot), name)
+
+
+def expanded(name: str) -> Path:
+    """The path with the home directory in the place of ~; as it stands where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
 
 
 def _with_config(path: Path, name: str) -> Path:

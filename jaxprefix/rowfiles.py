@@ -1,11 +1,14 @@
 """Files of rows: read whole, or refused in one line; a row knows where it stands, for whoever finds it wrong."""
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.jsonfile import parse
+from jaxprefix.wording import one_line, shown
+
+BOM = b"\xef\xbb\xbf"  # of UTF-8: some programs write it
 ENDINGS = ("jsonl", "json", "parquet", "csv")
 
 
@@ -48,7 +51,10 @@ def read_rows(path: Path) -> Rows:
         raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
-    rows = readers[path.suffix.lower()](path)
+    try:
+        rows = readers[path.suffix.lower()](path)
+    except OSError as error:  # it may not be read, or is on a disk that fails
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if not rows:
         raise ValueError(f"{path}: no rows in it")
     return rows
@@ -60,35 +66,30 @@ def _jsonl(path: Path) -> Rows:
 
 def parse_lines(content: bytes, path: Path) -> Rows:
     """The rows of a .jsonl file's content; ValueError for a line that is no JSON object."""
-    lines = enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1)
+    lines = enumerate(content.removeprefix(BOM).split(b"\n"), start=1)
     return [Row(_object(line, f"{path}:{number}"), f"{path}:", number) for number, line in lines if line.strip()]
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # malformed JSON, or bytes that are not UTF-8
+        row = parse(line)
+    except ValueError as error:
         raise ValueError(f"{where}: not a JSON object: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object: {_clip(row)}")
+        raise ValueError(f"{where}: not a JSON object: {shown(row)}")
     return row
-
-
-def _clip(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _json(path: Path) -> Rows:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = parse(path.read_bytes().removeprefix(BOM))
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
     if not isinstance(rows, list):
-        raise ValueError(f"{path}: not a JSON list of objects: {_clip(rows)}")
+        raise ValueError(f"{path}: not a JSON list of objects: {shown(rows)}")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}: row {number} is not a JSON object: {_clip(row)}")
+            raise ValueError(f"{path}: row {number} is not a JSON object: {shown(row)}")
     return placed(rows, path)
 
 
@@ -106,10 +107,12 @@ def _csv(path: Path, delimiter: str = ",") -> Rows:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+            header = reader.fieldnames or ()
+            if len(set(header)) < len(header):
+                raise ValueError(f"{path}: a column stands twice in its header: {shown(list(header))}")
             for row in reader:
                 if None in row or None in row.values():  # more, or fewer, cells than the header
-                    columns = len(reader.fieldnames or ())
-                    raise ValueError(f"{path}:{reader.line_num}: not {columns} columns, as the header has")
+                    raise ValueError(f"{path}:{reader.line_num}: not {len(header)} columns, as the header has")
                 rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
@@ -121,11 +124,9 @@ def _parquet(path: Path) -> Rows:
     import pyarrow.parquet
 
     try:
-        return placed(pyarrow.parquet.read_table(path).to_pylist(), path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = file.read().to_pylist()
+    # ValueError is of texts that are not UTF-8, and of dates that Python does not have.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: not a Parquet file: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an exception says, or its name where it says nothing, in one line."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return placed(rows, path)

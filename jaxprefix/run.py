@@ -7,7 +7,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-import jaxprefix
 from jaxprefix.models.adapters import (
     METHODS,
     Adapter,
@@ -18,6 +17,8 @@ from jaxprefix.models.adapters import (
     SoftPrompt,
     Sum,
 )
+from jaxprefix.typed import build
+from jaxprefix.wording import shown
 
 # The methods' learning rates are for models of billions; the embedded one of 3.6M learns best at so many times as much
 # (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at 10, 90% at 5;
@@ -26,6 +27,7 @@ EMBEDDED_FACTORS = {"prefix": 20, "llama-adapter": 20, "soft-prompt": 20, "lora"
 
 ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every keep steps epochs limit lr".split())
 NOT_NEGATIVE = ("held_out", "clip", "weight_decay", "warmup", "seed")
+LARGEST = 2**31 - 1  # of any setting
 FRACTIONS = ("epochs", "lr", "clip", "weight_decay", "warmup")
 
 
@@ -109,18 +111,7 @@ class RunConfig:
     def check(self) -> None:
         """ValueError, in one line, for settings that cannot be or that contradict each other."""
         self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
-        for name in ABOVE_ZERO + NOT_NEGATIVE:
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
-                expected = "a number" if name in FRACTIONS else "a whole number"
-                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; expected {expected}")
-            if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
-                expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
-        if self.seed >= 2**32:
-            raise ValueError(f"--seed is {self.seed}; expected less than 2^32")
-        if self.warmup > 1:
-            raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
+        self.check_numbers()
         for flag, wanted, package in (
             ("tensorboard", self.tensorboard, "tensorboardX"),
             ("wandb", self.wandb, "wandb"),
@@ -137,6 +128,23 @@ class RunConfig:
             raise ValueError(
                 f"--task {self.task} and --train-file {self.train_file} both say what to train on; give one"
             )
+
+    def check_numbers(self) -> None:
+        """ValueError for a number that cannot be, whatever the others are."""
+        for name in ABOVE_ZERO + NOT_NEGATIVE:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
+                expected = "a number" if name in FRACTIONS else "a whole number"
+                raise ValueError(f"--{name.replace('_', '-')} is {shown(value)}; expected {expected}")
+            if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
+                expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
+                raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+            if value is not None and float(value) > LARGEST:
+                raise ValueError(f"--{name.replace('_', '-')} is {shown(value)}; expected at most {LARGEST}")
+        if self.seed >= 2**32:
+            raise ValueError(f"--seed is {self.seed}; expected less than 2^32")
+        if self.warmup > 1:
+            raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
 
     @property
     def adapter(self) -> Adapter:
@@ -168,17 +176,11 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunConfig":
-        """The inverse of `as_json`."""
-        known = {each.name for each in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(
-                f"unknown setting {unknown[0]!r} in the run's configuration; this is jaxprefix {jaxprefix.__version__}"
-            )
-        paths: dict[str, Any] = {
-            name: Path(values[name]) for name in ("data", "train_file", "eval_file") if values.get(name)
-        }
-        own: dict[str, Any] = {name: kind(**values[name]) for name, kind in OWN_FLAGS.items() if name in values}
-        return cls(**values | paths | own)
+        """The inverse of `as_json`; ValueError for what it cannot have written."""
+        config = build(cls, values)
+        config.check_numbers()
+        config.adapter  # noqa: B018 - refuses what cannot be, as `check` does
+        return config
 
 
 def _field(kind: Any) -> str:
@@ -196,8 +198,11 @@ def parse_method(text: str) -> list[type[Any]]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
-            f"--method {text!r}: {unknown[0]!r} is unknown; expected {', '.join(known)}, or a sum such as prefix+lora"
+            f"--method {shown(text)}: {shown(unknown[0])} is unknown; expected {', '.join(known)}, or a sum such as "
+            "prefix+lora"
         )
+    if len(names) > len(known):
+        raise ValueError(f"--method {shown(text)} names {len(names)} methods; expected each at most once")
     return [known[name] for name in names]
 
 

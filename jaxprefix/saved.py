@@ -19,6 +19,7 @@ from jaxprefix.models import decoder, start
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import layer_range
 from jaxprefix.run import RunConfig
+from jaxprefix.wording import clipped
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
@@ -54,8 +55,9 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     base = base or open_base(config.model)
     if base.fingerprint != described["base"]:
         raise ValueError(
-            f"{base.directory} is not the base that {directory} was trained on, {config.model or 'the embedded one'}: "
-            f"its hash is {base.fingerprint}, expected {described['base']}; load that model"
+            f"{base.directory} is not the base that {directory} was trained on, "
+            f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
+            f"expected {clipped(described['base'])}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
         return Saved(config, base, {}, 0, described)

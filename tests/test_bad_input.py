@@ -113,7 +113,7 @@ CASES = {
     f"{TRAIN} --output run": "--output run holds another run: its",
     "train --config nowhere.json": "nowhere.json is not a run: it has no readable run.json",
     "train --config files": "files is not a run: it has no readable run.json",
-    "train --config rows.jsonl": "rows.jsonl is not JSON (Extra data: line 2 column 1",
+    "train --config rows.jsonl": "rows.jsonl is not JSON: Extra data: line 2 column 1",
     "train --config": "--config needs the run.json of an earlier run",
     "train --model model": "--model without a task; give --task (squad, tydiqa, mnli, belebele-mix, gsm8k",
     f"{MNLI} --task banana": "no task 'banana'; for training: squad, tydiqa, mnli",

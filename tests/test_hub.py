@@ -300,7 +300,7 @@ def test_a_byte_order_mark_is_no_part_of_the_rows(ending, tmp_path):
         ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', ":2: not a JSON object: 'utf-8' codec"),
         ("a.jsonl", b"\n  \n", ": no rows in it"),
         ("a.jsonl", b"", ": no rows in it"),
-        ("a.json", b'{"a": 1}', ': not a JSON list of objects: {"a": 1}'),
+        ("a.json", b'{"a": 1}', ": not a JSON list of objects: {'a': 1}"),
         ("a.json", b'[{"a": 1}, 2]', ": row 2 is not a JSON object: 2"),
         ("a.json", b"[", ": not a JSON list of objects: Expecting value"),
         ("a.json", b"[]", ": no rows in it"),

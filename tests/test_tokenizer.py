@@ -281,7 +281,7 @@ def test_missing_and_unreadable_files(tmp_path, fast):
     (fast / "tokenizer_config.json").write_text("{")
     assert "tokenizer_config.json is not JSON" in refusal(fast)
     (fast / "tokenizer_config.json").write_text("[]")
-    assert "tokenizer_config.json is not a JSON object" in refusal(fast)
+    assert "tokenizer_config.json holds a list; expected an object" in refusal(fast)
 
 
 def test_tokens_that_the_vocabulary_lacks(fast, pieces, tmp_path):

@@ -1,11 +1,10 @@
 """A conversation as the text of a model's chat template, few-shot examples as earlier turns of it."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from jaxprefix.tokenizer import CHAT_DATE, Tokenizer
-
-Turn = dict[str, str]  # "role" and "content"
+from jaxprefix import chat
+from jaxprefix.chat import Turn
+from jaxprefix.tokenizer import Tokenizer
 
 
 def template_of(tokenizer: Tokenizer) -> str:
@@ -23,27 +22,12 @@ def render(tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool) -> str:
     A template that refuses the turns gets them without the system prompt, as in the harness's hf backend.
     ValueError where it refuses those too, or the model has no template.
     """
-    from jinja2 import TemplateError
-
+    template, names = template_of(tokenizer), dict(tokenizer.special_tokens)
+    how = {"add_generation_prompt": answer, "continue_final_message": not answer}
     try:
-        return _render(tokenizer, list(turns), answer)
-    except TemplateError:
+        return chat.render(template, turns, names, **how)
+    except ValueError:
         try:
-            return _render(tokenizer, [turn for turn in turns if turn["role"] != "system"], answer)
-        except TemplateError as error:
-            why = " ".join(str(error).split())
-            raise ValueError(f"--apply_chat_template: the model's chat template fails: {why}") from error
-
-
-def _render(tokenizer: Tokenizer, turns: list[Turn], answer: bool) -> str:
-    from transformers.utils.chat_template_utils import render_jinja_template  # slow to import; does not import torch
-
-    names: dict[str, Any] = {**dict(tokenizer.special_tokens), "date_string": CHAT_DATE}
-    rendered, _ = render_jinja_template(
-        [turns],
-        chat_template=template_of(tokenizer),
-        add_generation_prompt=answer,
-        continue_final_message=not answer,
-        **names,
-    )
-    return rendered[0]
+            return chat.render(template, [turn for turn in turns if turn["role"] != "system"], names, **how)
+        except ValueError as error:
+            raise ValueError(f"--apply_chat_template: {error}") from None

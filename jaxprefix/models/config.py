@@ -4,11 +4,14 @@ Every key is either understood, known to change no number here, or refused by na
 how ports end with the wrong rotary base or without their sliding window.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jaxprefix.jsonfile import read_object
+from jaxprefix.models.values import LARGEST_SIZE, flag, number, positive
+from jaxprefix.wording import shown
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 
@@ -24,6 +27,7 @@ READ = frozenset(
     "hidden_act max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters attention_bias mlp_bias "
     "tie_word_embeddings sliding_window layer_types".split()
 )
+MOST_LAYERS, MOST_POSITIONS = 10_000, 2**31 - 1
 SCALING_KEYS = {  # by the kind of Rope
     "default": (),
     "linear": ("factor",),
@@ -70,12 +74,7 @@ class DecoderConfig:
         path = directory / "config.json"
         if not path.is_file():
             raise ValueError(f"no config.json in {directory}; give a directory in Hugging Face layout")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} holds a {type(values).__name__}; expected an object")
+        values = read_object(path)
         try:
             return cls.parse(values)
         except ValueError as error:
@@ -86,27 +85,29 @@ class DecoderConfig:
         """The configuration that a config.json's object describes."""
         architecture = _architecture(values)
         _refuse(values)
-        heads, hidden = _positive(values, "num_attention_heads"), _positive(values, "hidden_size")
+        heads, hidden = positive(values, "num_attention_heads"), positive(values, "hidden_size")
         # transformers' default differs by family (Llama: as many as heads, Mistral: 8); only Llama's is safe to assume.
         kv_heads = heads if architecture == "LlamaForCausalLM" else None
         config = cls(
-            vocabulary_size=_positive(values, "vocab_size"),
+            vocabulary_size=positive(values, "vocab_size"),
             hidden_size=hidden,
-            intermediate_size=_positive(values, "intermediate_size"),
-            layers=_positive(values, "num_hidden_layers"),
+            intermediate_size=positive(values, "intermediate_size"),
+            layers=positive(values, "num_hidden_layers", most=MOST_LAYERS),
             heads=heads,
-            kv_heads=_positive(values, "num_key_value_heads", kv_heads),
-            head_size=_positive(values, "head_dim", hidden // heads),
-            norm_epsilon=float(_number(values, "rms_norm_eps")),
+            kv_heads=positive(values, "num_key_value_heads", kv_heads),
+            head_size=positive(values, "head_dim", hidden // heads),
+            norm_epsilon=number(values, "rms_norm_eps"),
             rope=_rope(values),
-            max_positions=_positive(values, "max_position_embeddings"),
-            tied=bool(values.get("tie_word_embeddings", False)),
+            max_positions=positive(values, "max_position_embeddings", most=MOST_POSITIONS),
+            tied=flag(values, "tie_word_embeddings"),
             window=_window(values, architecture),
         )
         if config.heads % config.kv_heads:
             raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {config.kv_heads}")
         if config.head_size % 2:
             raise ValueError(f"head_dim {config.head_size} is odd; rotary embeddings need pairs")
+        if heads * config.head_size > LARGEST_SIZE:
+            raise ValueError(f"{heads} heads of head_dim {config.head_size} are wider together than {LARGEST_SIZE}")
         return config
 
 
@@ -120,13 +121,13 @@ def layer_range(text: str, layers: int) -> tuple[int, int]:
         return 0, layers
     if text == "top":
         return layers // 16, layers
-    start, _, end = text.partition(":")
+    start, _, end = text.partition(":") if len(text) < 20 else ("", "", "")
     if start == "top" and end.isdecimal() and 1 <= int(end) <= layers:
         return layers - int(end), layers
     if start.isdecimal() and end.isdecimal() and int(start) < int(end) <= layers:
         return int(start), int(end)
     raise ValueError(
-        f"layers {text!r} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
+        f"layers {shown(text)} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
     )
 
 
@@ -135,7 +136,7 @@ def _architecture(values: Mapping[str, Any]) -> str:
     if isinstance(named, list) and len(named) == 1 and named[0] in ARCHITECTURES:
         return named[0]
     wanted = " or ".join(ARCHITECTURES)
-    raise ValueError(f"architecture {named!r} is not supported; expected {wanted}")
+    raise ValueError(f"architecture {shown(named)} is not supported; expected {wanted}")
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
@@ -143,48 +144,42 @@ def _refuse(values: Mapping[str, Any]) -> None:
     unknown = sorted(set(values) - READ - INERT)
     if unknown:
         raise ValueError(
-            f"unknown key {unknown[0]!r} (value {values[unknown[0]]!r}); it could change the numbers: not skipped"
+            f"unknown key {shown(unknown[0])} (value {shown(values[unknown[0]])}); "
+            "it could change the numbers: not skipped"
         )
     if values.get("hidden_act") != "silu":
-        raise ValueError(f"hidden_act {values.get('hidden_act')!r} is not supported; expected 'silu'")
+        raise ValueError(f"hidden_act {shown(values.get('hidden_act'))} is not supported; expected 'silu'")
     for bias in ("attention_bias", "mlp_bias"):
-        if values.get(bias):
+        if flag(values, bias):
             raise ValueError(f"{bias} is true; models with biases are not supported")
+    _refuse_layer_types(values)
+
+
+def _refuse_layer_types(values: Mapping[str, Any]) -> None:
     layer_types = values.get("layer_types")
     # transformers' Llama and Mistral read only the window; other programs believe the list, so the two have to agree.
     kind = "full_attention" if values.get("sliding_window") is None else "sliding_attention"
-    if layer_types is not None and set(layer_types) != {kind}:
+    if layer_types is None:
+        return
+    whole = isinstance(layer_types, list) and all(isinstance(each, str) for each in layer_types)
+    found = sorted(set(layer_types)) if whole else layer_types
+    if found != [kind]:
         raise ValueError(
-            f"layer_types has {sorted(set(layer_types))} with sliding_window {values.get('sliding_window')}; "
+            f"layer_types has {shown(found)} with sliding_window {shown(values.get('sliding_window'))}; "
             f"expected {kind!r} for all layers"
         )
-
-
-def _number(values: Mapping[str, Any], key: str, default: float | None = None) -> float:
-    value = values.get(key)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key} is {'missing' if value is None else repr(value)}; expected a number")
-    return value
-
-
-def _positive(values: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = _number(values, key, default)
-    if not float(value).is_integer() or value < 1:
-        raise ValueError(f"{key} is {value!r}; expected a whole number of at least 1")
-    return int(value)
 
 
 def _window(values: Mapping[str, Any], architecture: str) -> int | None:
     if architecture == "LlamaForCausalLM":
         if values.get("sliding_window") is not None:
-            raise ValueError(f"sliding_window {values['sliding_window']!r} in a Llama; only Mistral has one")
+            raise ValueError(f"sliding_window {shown(values['sliding_window'])} in a Llama; only Mistral has one")
         return None
     if "sliding_window" not in values:
         raise ValueError(
             "sliding_window is missing; a Mistral says null or a number of keys (transformers would assume 4096)"
         )
-    return None if values["sliding_window"] is None else _positive(values, "sliding_window")
+    return None if values["sliding_window"] is None else positive(values, "sliding_window", most=MOST_POSITIONS)
 
 
 def _rope(values: Mapping[str, Any]) -> Rope:
@@ -194,34 +189,39 @@ def _rope(values: Mapping[str, Any]) -> Rope:
     for place in (new, old):
         place.pop("rope_theta", None)
     if new and old and new != old:
-        raise ValueError(f"rope_scaling and rope_parameters contradict each other: {old} and {new}")
+        raise ValueError(f"rope_scaling and rope_parameters contradict each other: {shown(old)} and {shown(new)}")
     scaling = new or old
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in tuple(SCALING_KEYS):
-        raise ValueError(f"rope_type {kind!r} is not supported; expected {', '.join(SCALING_KEYS)}")
+        raise ValueError(f"rope_type {shown(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
+    if scaling.get("type", kind) != kind:
+        raise ValueError(f"rope_type {kind!r} and type {shown(scaling['type'])} contradict each other; expected one")
     if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
         raise ValueError(
-            f"unknown key {unknown[0]!r} of the rope_type {kind!r}; it could change the numbers: not skipped"
+            f"unknown key {shown(unknown[0])} of the rope_type {kind!r}; it could change the numbers: not skipped"
         )
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, "linear", factor=float(_number(scaling, "factor")))
+        return Rope(theta, "linear", factor=number(scaling, "factor", above=True))
+    low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
+    if low >= high:
+        raise ValueError(f"low_freq_factor {low} is not below high_freq_factor {high}; between them is the passage")
     return Rope(
         theta,
         "llama3",
-        factor=float(_number(scaling, "factor")),
-        low_frequency_factor=float(_number(scaling, "low_freq_factor")),
-        high_frequency_factor=float(_number(scaling, "high_freq_factor")),
-        original_positions=_positive(scaling, "original_max_position_embeddings"),
+        factor=number(scaling, "factor", above=True),
+        low_frequency_factor=low,
+        high_frequency_factor=high,
+        original_positions=positive(scaling, "original_max_position_embeddings", most=MOST_POSITIONS),
     )
 
 
 def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{key} is {found!r}; expected an object")
-    return found
+    found = values.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"{key} is {shown(found)}; expected an object")
+    return found or {}
 
 
 def _theta(given: list[Any]) -> float:
@@ -231,5 +231,7 @@ def _theta(given: list[Any]) -> float:
             "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
         )
     if any(value != given[0] for value in given):
-        raise ValueError(f"rope_theta is {given[0]} at the top and {given[-1]} in rope_parameters; expected one value")
-    return float(_number({"rope_theta": given[0]}, "rope_theta"))
+        raise ValueError(
+            f"rope_theta is {shown(given[0])} at the top and {shown(given[-1])} in rope_parameters; expected one value"
+        )
+    return number({"rope_theta": given[0]}, "rope_theta", above=True)

@@ -16,9 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxprefix.jsonfile import read_object
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.wording import clipped, one_line, shown
 
+LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
 MODULES: dict[str, str] = {
@@ -158,16 +161,17 @@ def _disk_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _places(directory: Path) -> dict[str, Path]:
     """Which file holds which tensor ("" stands for all, where there is a single file)."""
     if (directory / INDEX).is_file():
-        try:
-            places: Mapping[str, str] = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
-            named = set(places.values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{directory / INDEX} has no weight_map from tensor names to files") from None
-        for name in sorted(named):
-            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-                raise ValueError(f"{directory / INDEX} points to {name!r}; expected a .safetensors file beside it")
+        places = read_object(directory / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+            raise ValueError(f"{directory / INDEX} has no weight_map from tensor names to files")
+        # A file that is there may be a link out of the directory: the hub's cache is made of such links.
+        for name in sorted(set(places.values())):
+            if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
+                raise ValueError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
             if not (directory / name).is_file():
-                raise ValueError(f"{directory / INDEX} names {name}, which is not there; download the model again")
+                raise ValueError(
+                    f"{directory / INDEX} names {clipped(name)}, which is not there; download the model again"
+                )
         return {tensor: directory / name for tensor, name in places.items()}
     if (directory / SINGLE).is_file():
         return {"": directory / SINGLE}
@@ -182,7 +186,7 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from None
+        raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
 
 
 def _tensors(files: Mapping[Path, Any]) -> dict[str, Any]:
@@ -191,7 +195,7 @@ def _tensors(files: Mapping[Path, Any]) -> dict[str, Any]:
     for path, file in files.items():
         for name in file.keys():
             if name in tensors:
-                raise ValueError(f"{path}: tensor {name} is in another shard too; download the model again")
+                raise ValueError(f"{path}: tensor {clipped(name)} is in another shard too; download the model again")
             tensors[name] = file.get_slice(name)
     return tensors
 
@@ -207,11 +211,14 @@ def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -
             f"{directory}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it"
         )
     if extra := sorted(set(tensors) - set(wanted) - spare):
-        raise ValueError(f"{directory}: tensor {extra[0]} is unknown ({len(extra)} in all); this architecture has none")
+        raise ValueError(
+            f"{directory}: tensor {clipped(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
+        )
     for name, shape in wanted.items():
         if tuple(tensors[name].get_shape()) != shape:
             raise ValueError(
-                f"{directory}: tensor {name} has shape {tensors[name].get_shape()}; config.json asks for {list(shape)}"
+                f"{directory}: tensor {name} has shape {shown(tensors[name].get_shape())}; "
+                f"config.json asks for {list(shape)}"
             )
         if tensors[name].get_dtype() not in DISK_TYPES:
             raise ValueError(

@@ -13,6 +13,7 @@ import tyro
 from jaxprefix import mesh, terminal
 from jaxprefix.base import Base, open_base
 from jaxprefix.directory import check_new, new_directory
+from jaxprefix.hub import expanded
 from jaxprefix.models import weights
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
@@ -21,6 +22,7 @@ from jaxprefix.peft.merge import check_mergeable, merge
 from jaxprefix.peft.settings import Settings
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import Saved, read_saved, write_saved
+from jaxprefix.wording import clipped
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD = "5GB"
@@ -116,7 +118,7 @@ def import_adapter(command: Import) -> str:
     base = open_base(command.model)
     if made_for not in (None, base.fingerprint):
         raise ValueError(
-            f"{command.adapter} was made for another base (its hash is {made_for}), not for {base.name} "
+            f"{command.adapter} was made for another base (its hash is {clipped(made_for)}), not for {base.name} "
             f"({base.fingerprint}); give its own with --model"
         )
     try:
@@ -166,8 +168,11 @@ def _names(model: str | None, base: Base) -> tuple[str, str | None]:
 
 def _note_of_base(settings: Settings, model: str | None, base: Base) -> None:
     named, own = settings.get("base_model_name_or_path"), _names(model, base)[0]
-    if named and named != own and Path(str(named)).expanduser().absolute() != Path(own):
-        print(f"note: the adapter names the base {named}; its shapes fit {base.name}, its numbers are for that base")
+    if named and named != own and expanded(str(named)).absolute() != Path(own):
+        print(
+            f"note: the adapter names the base {clipped(str(named))}; "
+            f"its shapes fit {base.name}, its numbers are for that base"
+        )
 
 
 def _bytes(text: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
+from jaxprefix.wording import shown
 
 READ = ("adapter_len", "adapter_layers", "target_modules")
 
@@ -63,7 +64,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     check(settings, READ, (), {})
     _check_base(config)
     if settings.get("target_modules") not in (None, "self_attn"):
-        raise ValueError(f"target_modules is {settings['target_modules']!r}; expected 'self_attn'")
+        raise ValueError(f"target_modules is {shown(settings['target_modules'])}; expected 'self_attn'")
     length, count = whole(settings, "adapter_len"), whole(settings, "adapter_layers")
     if count > config.layers:
         raise ValueError(f"adapter_layers is {count}; this base has {config.layers} layers")

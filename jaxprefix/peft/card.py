@@ -63,7 +63,7 @@ def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
         yield "learning rate", ", ".join(f"{rate:g}" for rate in saved.config.learning_rates.values())
         yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
         yield from ((name.replace("_", "-"), values[name]) for name in TRAINING if values[name] is not None)
-    yield from saved.described["versions"].items()
+    yield from (saved.described.get("versions") or {}).items()
 
 
 def _table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:

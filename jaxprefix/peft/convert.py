@@ -6,6 +6,7 @@ from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning,
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import TYPES, Settings, Tensors
+from jaxprefix.wording import shown
 
 
 def to_peft(
@@ -40,7 +41,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
         return adaption_prompt.from_peft(settings, tensors, config)
     if kind == "PROMPT_TUNING":
         return prompt_tuning.from_peft(settings, tensors, config)
-    raise ValueError(f"peft_type is {kind!r}; expected one of {', '.join(TYPES)}")
+    raise ValueError(f"peft_type is {shown(kind)}; expected one of {', '.join(TYPES)}")
 
 
 def _why_not(adapter: Adapter) -> str:

@@ -8,8 +8,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxprefix.directory import new_directory
+from jaxprefix.jsonfile import read_object
 from jaxprefix.models.weights import DISK_TYPES
 from jaxprefix.peft.settings import Settings, Tensors
+from jaxprefix.wording import clipped, one_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 BASE = "jaxprefix_base"  # the key in the file's metadata under which the base's fingerprint stands
@@ -35,10 +37,11 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
             base = (file.metadata() or {}).get(BASE)
             for name in file.keys():
                 if (dtype := file.get_slice(name).get_dtype()) not in DISK_TYPES:
-                    raise ValueError(f"{path}: tensor {name} is {dtype}; expected one of {', '.join(DISK_TYPES)}")
+                    wanted = ", ".join(DISK_TYPES)
+                    raise ValueError(f"{path}: tensor {clipped(name)} is {dtype}; expected one of {wanted}")
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from None
+        raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
     _check_finite(tensors, path)
     return settings, tensors, base
 
@@ -55,16 +58,12 @@ def write_adapter(directory: Path, settings: Settings, tensors: Tensors, base: s
 def _settings(path: Path) -> Settings:
     if not path.is_file():
         raise ValueError(f"no {CONFIG} in {path.parent}; expected what PEFT's save_pretrained writes")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}; expected an object")
-    return values
+    return read_object(path)
 
 
 def _check_finite(tensors: Tensors, where: Path) -> None:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise ValueError(f"{where}: tensor {name} holds numbers that are not finite; its training has diverged")
+            raise ValueError(
+                f"{where}: tensor {clipped(name)} holds numbers that are not finite; its training has diverged"
+            )

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import numpy as np
+import regex
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
@@ -13,6 +14,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS
 from jaxprefix.models.weights import MODULES
 from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
+from jaxprefix.wording import one_line, shown
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
 READ = "r lora_alpha lora_dropout use_rslora target_modules exclude_modules init_lora_weights bias".split()
@@ -31,6 +33,11 @@ REFUSED = {
     "layer_replication": "the base's layers were replicated; this base has its own",
     "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
 }
+LONGEST_PATTERN, MOST_REPETITIONS, SECONDS = (
+    2000,
+    10_000,
+    1.0,
+)  # those of PEFT's examples have 100 characters and take microseconds
 STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # those that leave the base as it is
 
 
@@ -57,11 +64,13 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     """The inverse; `use_rslora` (alpha/√r) becomes an alpha of alpha·√r. ValueError names what cannot be held."""
     check(settings, READ, INERT, REFUSED)
     if settings.get("bias", "none") not in ("none", None):
-        raise ValueError(f"bias is {settings['bias']!r}: this package's projections have no biases; expected 'none'")
+        raise ValueError(
+            f"bias is {shown(settings['bias'])}: this package's projections have no biases; expected 'none'"
+        )
     start = settings.get("init_lora_weights", True)
     if start not in STARTS:
         raise ValueError(
-            f"init_lora_weights is {start!r}: it changed the base's weights; convert the adapter to plain LoRA "
+            f"init_lora_weights is {shown(start)}: it changed the base's weights; convert the adapter to plain LoRA "
             "(PEFT's path_initial_model_for_weight_conversion) first"
         )
     rank, alpha = whole(settings, "r"), number(settings, "lora_alpha", 8)
@@ -104,22 +113,36 @@ def _targets(settings: Settings, tensors: Tensors) -> list[str]:
     targets = [name for name in PROJECTIONS if name in found]
     if not targets:
         raise ValueError(f"no LoRA tensor of a projection of a Llama or Mistral among {len(tensors)} tensors")
-    asked = _meant(settings.get("target_modules") or ["q_proj", "v_proj"]) - _meant(
-        settings.get("exclude_modules") or []
-    )
+    asked = _meant(settings, "target_modules", ["q_proj", "v_proj"]) - _meant(settings, "exclude_modules", [])
     if asked != set(targets):
         raise ValueError(
-            f"target_modules {settings.get('target_modules')!r} means {', '.join(sorted(asked)) or 'no projection'}, "
-            f"the file has {', '.join(targets)}; is it whole, and its own?"
+            f"target_modules {shown(settings.get('target_modules'))} means "
+            f"{', '.join(sorted(asked)) or 'no projection'}, the file has {', '.join(targets)}; is it whole, its own?"
         )
     return targets
 
 
-def _meant(given: Any) -> set[str]:
+def _meant(settings: Settings, key: str, default: list[str]) -> set[str]:
     """The projections that PEFT takes `target_modules` for: names or ends of names, a pattern, or all."""
+    given = settings.get(key) or default
     if given == "all-linear":
         return set(PROJECTIONS)
     if isinstance(given, str):
         modules = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
-        return {name for name, module in modules.items() if re.fullmatch(given, module)}
-    return {str(name).rpartition(".")[2] for name in given} & set(PROJECTIONS)
+        return {name for name, module in modules.items() if _matches(given, module, key)}
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{key} is {shown(given)}; expected names of modules, or a pattern")
+    return {name.rpartition(".")[2] for name in given} & set(PROJECTIONS)
+
+
+def _matches(pattern: str, module: str, key: str) -> bool:
+    """PEFT asks Python's `re`, which some patterns keep busy for ever; this one knows the same ones and stops."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise ValueError(f"{key} is a pattern of {len(pattern)} characters; expected at most {LONGEST_PATTERN}")
+    # It writes "a{99}" out, and the time stops only the matching.
+    if math.prod(max(int(count), 1) for count in re.findall(r"[{,]\s*(\d+)", pattern)) > MOST_REPETITIONS:
+        raise ValueError(f"{key} is {shown(pattern)}, a pattern of more than {MOST_REPETITIONS} repetitions")
+    try:
+        return regex.fullmatch(pattern, module, timeout=SECONDS) is not None
+    except (regex.error, TimeoutError, OverflowError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{key} is {shown(pattern)}, a pattern that cannot be matched: {one_line(error)}") from None

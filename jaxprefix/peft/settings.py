@@ -3,11 +3,14 @@
 The keys are those of the configuration classes of PEFT 0.21 (https://github.com/huggingface/peft).
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+from jaxprefix.models.adapters.adapter import LARGEST
+from jaxprefix.models.values import LARGEST_NUMBER
+from jaxprefix.wording import clipped, shown
 
 Settings = dict[str, Any]  # the object in adapter_config.json
 Tensors = dict[str, np.ndarray]  # what adapter_model.safetensors holds, by name, in float32
@@ -30,44 +33,48 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
         refused: keys that must be absent or falsy, and why.
     """
     if settings.get("task_type") not in (None, "CAUSAL_LM"):
-        raise ValueError(f"task_type is {settings['task_type']!r}; expected CAUSAL_LM: this package has no other head")
+        given = shown(settings["task_type"])
+        raise ValueError(f"task_type is {given}; expected CAUSAL_LM: this package has no other head")
     for name, why in refused.items():
         if settings.get(name):
-            raise ValueError(f"{name} is {settings[name]!r}: {why}")
+            raise ValueError(f"{name} is {shown(settings[name])}: {why}")
     known = COMMON | set(read) | set(inert) | {"task_type"}
     for name, value in sorted(settings.items()):
         if value and name not in known:
-            raise ValueError(f"unknown key {name!r} (value {value!r}); it could change the numbers: not skipped")
+            raise ValueError(
+                f"unknown key {shown(name)} (value {shown(value)}); it could change the numbers: not skipped"
+            )
 
 
 def whole(settings: Settings, name: str) -> int:
     """A whole number of at least 1."""
     value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+        expected = f"at most {LARGEST}" if type(value) is int and value > LARGEST else "a whole number of at least 1"
+        raise ValueError(f"{name} is {shown(value)}; expected {expected}")
     return value
 
 
 def number(settings: Settings, name: str, default: float) -> float:
     value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}; expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
+        raise ValueError(f"{name} is {shown(value)}; expected a number")
     return float(value)
 
 
 def agree(settings: Settings, name: str, expected: int) -> None:
     """ValueError where a size is given and is not this base's."""
     if settings.get(name) not in (None, expected):
-        raise ValueError(f"{name} is {settings[name]!r}; this base needs {expected}: was it made for another one?")
+        raise ValueError(f"{name} is {shown(settings[name])}; this base needs {expected}: was it made for another one?")
 
 
 def take(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
     """The tensors of these names and shapes, in this order, and no others."""
     if missing := sorted(set(shapes) - set(tensors)):
-        raise ValueError(f"tensor {missing[0]} is missing ({len(missing)} in all)")
+        raise ValueError(f"tensor {clipped(missing[0])} is missing ({len(missing)} in all)")
     if extra := sorted(set(tensors) - set(shapes)):
-        raise ValueError(f"tensor {extra[0]} is unknown ({len(extra)} in all)")
+        raise ValueError(f"tensor {clipped(extra[0])} is unknown ({len(extra)} in all)")
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
-            raise ValueError(f"tensor {name} has shape {list(tensors[name].shape)}; expected {list(shape)}")
+            raise ValueError(f"tensor {name} has shape {shown(list(tensors[name].shape))}; expected {list(shape)}")
     return [tensors[name] for name in shapes]

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from jaxprefix.rowfiles import Row as PlacedRow
 from jaxprefix.tasks.task import Row
+from jaxprefix.wording import clipped, shown
 
 Value = TypeVar("Value")
 
@@ -19,7 +20,7 @@ def text_of(row: Row, column: str) -> str:
     """The text that a row has in a column, without surrounding space; ValueError where there is none."""
     value = value_of(row, column)
     if not isinstance(value, str):
-        raise wrong(row, f"{column!r} is {_clip(value)}; expected text")
+        raise wrong(row, f"{column!r} is {shown(value)}; expected text")
     return value.strip()
 
 
@@ -38,20 +39,15 @@ def one_of(row: Row, column: str, meanings: Mapping[str, Value]) -> Value:
     value = value_of(row, column)
     key = "" if isinstance(value, bool) else str(value).removesuffix(".0")
     if key not in meanings:
-        raise wrong(row, f"{column!r} is {_clip(value)}; expected one of {', '.join(meanings)}")
+        raise wrong(row, f"{column!r} is {shown(value)}; expected one of {', '.join(meanings)}")
     return meanings[key]
 
 
 def value_of(row: Row, column: str) -> object:
     """What a row has in a column; ValueError, with the row's columns, where it has no such column."""
     if column not in row:
-        raise wrong(row, f"no {column!r}; its columns: {', '.join(row)}")
+        raise wrong(row, f"no {column!r}; its columns: {clipped(', '.join(map(str, row)))}")
     return row[column]
-
-
-def _clip(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def numbered(rows: Sequence[PlacedRow]) -> list[Row]:

@@ -1,6 +1,5 @@
 """A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
 
-import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from jaxprefix.rowfiles import read_rows
 from jaxprefix.tasks.fields import wrong
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
+from jaxprefix.wording import shown
 
 SPLIT = "file"  # the only one that a file has
 # An answer may have as many tokens as the longest response has bytes (no tokenizer makes more), within these bounds.
@@ -64,14 +64,14 @@ def _checked(row: PlacedRow, number: int) -> Row:
         if column not in present:
             raise wrong(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
-            raise wrong(row, f'"{column}" is {present[column]!r}; expected text')
+            raise wrong(row, f'"{column}" is {shown(present[column])}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
     if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise wrong(row, f'"choices" is {choices!r}; expected a list of texts, none of them blank')
+        raise wrong(row, f'"choices" is {shown(choices)}; expected a list of texts, none of them blank')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
-        found = f'"choices" is {list(choices)}'
+        found = f'"choices" is {shown(list(choices))}'
         raise wrong(row, f"{found}; expected several, all different, the response among them")
     columns = {
         "id": str(present.get("id", number)),
@@ -89,11 +89,6 @@ def pair(number: int, row: Any) -> Example:
     if not two or not all(isinstance(text, str) and text.strip() for text in row):
         raise ValueError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
     return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
-
-
-def shown(value: object) -> str:
-    """A value of whatever kind, in one short line."""
-    return " ".join(reprlib.repr(value).split())
 
 
 def _example(row: Row, language: str) -> Example:

@@ -43,7 +43,7 @@ from jaxprefix.models.adapters import (
 )
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
-from jaxprefix.tokenizer import FastBackend
+from jaxprefix.tokenizer_backends import FastBackend
 
 pytestmark = [
     small.needs_rows,

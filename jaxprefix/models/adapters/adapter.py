@@ -40,10 +40,19 @@ class Adapter(Protocol):
         ...
 
 
+LARGEST = 2**20  # of what a method may learn in one dimension: slots, units, ranks
+
+
+def check_size(method: str, name: str, size: int) -> None:
+    """ValueError for a size that is not from 1 to LARGEST: one far beyond would fill the memory."""
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {LARGEST}'}")
+
+
 def check_start(method: str, start: str) -> None:
     """ValueError for a start that is neither random nor vocabulary nor text:SOME WORDS."""
     if start not in ("random", "vocabulary") and not (start.startswith("text:") and start[5:].strip()):
-        raise ValueError(f"{method} start is {start!r}; expected random, vocabulary or text:SOME WORDS")
+        raise ValueError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
 def check_text(method: str, start: str, length: int, text: Text | None) -> Text:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks
 
@@ -29,10 +30,9 @@ class BottleneckAdapter:
     placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"  # after the feed-forward, or after both blocks
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"bottleneck size is {self.size}; expected at least 1")
+        check_size(self.method, "size", self.size)
         if self.placement not in ("pfeiffer", "houlsby"):
-            raise ValueError(f"bottleneck placement is {self.placement!r}; expected pfeiffer or houlsby")
+            raise ValueError(f"bottleneck placement is {self.placement!r:.100}; expected pfeiffer or houlsby")
 
     @property
     def seams(self) -> tuple[str, ...]:

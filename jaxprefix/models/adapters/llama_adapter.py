@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Gated, Hooks
 
@@ -37,12 +37,11 @@ class LlamaAdapter:
     std: float = 0.5  # of the random start
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"llama-adapter length is {self.length}; expected at least 1")
+        check_size(self.method, "length", self.length)
         if self.gate not in ("head", "layer"):
-            raise ValueError(f"llama-adapter gate is {self.gate!r}; expected head or layer")
+            raise ValueError(f"llama-adapter gate is {self.gate!r:.100}; expected head or layer")
         if self.activation not in ("tanh", "identity"):
-            raise ValueError(f"llama-adapter activation is {self.activation!r}; expected tanh or identity")
+            raise ValueError(f"llama-adapter activation is {self.activation!r:.100}; expected tanh or identity")
         if not 0 <= self.std < inf:
             raise ValueError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)

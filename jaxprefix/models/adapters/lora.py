@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank
 
@@ -31,8 +32,7 @@ class LoRA:
     dropout: float = 0.0  # share of the term's inputs that is dropped in training
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora rank is {self.rank}; expected at least 1")
+        check_size(self.method, "rank", self.rank)
         if not isfinite(self.alpha):
             raise ValueError(f"lora alpha is {self.alpha}; expected a finite number")
         if not 0 <= self.dropout < 1:
@@ -40,7 +40,7 @@ class LoRA:
         names = self.targets.split(",")
         unknown = [name for name in names if name not in TARGETS]
         if unknown or len(set(names)) < len(names):
-            raise ValueError(f"lora targets are {self.targets!r}; expected some of {','.join(TARGETS)}, each once")
+            raise ValueError(f"lora targets are {self.targets!r:.100}; expected some of {','.join(TARGETS)}, each once")
 
     @property
     def projections(self) -> list[str]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Gated, Hooks, Prefix
 
@@ -46,19 +46,19 @@ class PrefixTuning:
     mlp: int = 0  # units of the MLP that makes the slots during training; 0 is none
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"prefix length is {self.length}; expected at least 1")
+        check_size(self.method, "length", self.length)
         if self.source not in ("hidden", "kv"):
-            raise ValueError(f"prefix source is {self.source!r}; expected hidden or kv")
+            raise ValueError(f"prefix source is {self.source!r:.100}; expected hidden or kv")
         if self.softmax not in ("joint", "split"):
-            raise ValueError(f"prefix softmax is {self.softmax!r}; expected joint or split")
+            raise ValueError(f"prefix softmax is {self.softmax!r:.100}; expected joint or split")
         if not 0 <= self.std < inf:
             raise ValueError(f"prefix std is {self.std}; expected 0 or more")
         if self.mlp < 0:
             raise ValueError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")
+        check_size(self.method, "mlp", self.mlp or 1)
         check_start(self.method, self.start)
         if self.mlp and self.start != "random":
-            raise ValueError(f"prefix mlp {self.mlp} makes the slots itself; it cannot start from {self.start!r}")
+            raise ValueError(f"prefix mlp {self.mlp} makes the slots itself; it cannot start from {self.start!r:.100}")
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
         layers = slots.Range.of(self.layers, config.layers)

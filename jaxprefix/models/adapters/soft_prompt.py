@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxprefix.models.adapters.adapter import Text, check_start, check_text
+from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
@@ -30,8 +30,7 @@ class SoftPrompt:
     std: float = 0.02  # of the random start: about the size of embeddings
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"soft-prompt length is {self.length}; expected at least 1")
+        check_size(self.method, "length", self.length)
         if not 0 <= self.std < inf:
             raise ValueError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)

@@ -1,0 +1,90 @@
+"""An adapter in PEFT's form, whatever is in it: the whole import but for the writing of the run."""
+
+import functools
+import io
+import json
+import struct
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small
+from mutation import changes, content, document, text
+from safetensors.numpy import save
+from strict import fuzz, returns_or_says_why
+
+from jaxprefix import base
+from jaxprefix.models import decoder, start
+from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.peft import __main__ as command
+from jaxprefix.peft.convert import to_peft
+from jaxprefix.peft.files import BASE, CONFIG, WEIGHTS
+
+pytestmark = pytest.mark.usefixtures("little_memory")
+
+ADAPTERS: dict[str, Adapter] = {
+    "LORA": LoRA(2, 4.0, "q"),
+    "PREFIX_TUNING": PrefixTuning(length=2, layers="all", source="kv"),
+    "ADAPTION_PROMPT": LlamaAdapter(length=2, layers="top:2", gate="layer"),
+    "PROMPT_TUNING": SoftPrompt(length=2, start="random"),
+}
+SIZES = {"hidden_size": 8, "intermediate_size": 4, "num_hidden_layers": 2, "head_dim": 2}
+MORE = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B", "revision": None, "auto_mapping": None}
+OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weights": True, "rank_pattern": {}}
+
+
+@pytest.fixture
+def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base.Base:
+    """The base of every import, opened and its shapes worked out once; nothing is written."""
+    monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
+    opened = base.open_base(str(small.write_model(place / "base", **SIZES)))
+    monkeypatch.setattr(command, "open_base", lambda model: opened)
+    monkeypatch.setattr(command, "write_saved", lambda *_: None)
+    return opened
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_an_adapter(kind: str, place: Path, tiny: base.Base):
+    (directory := place / "adapter").mkdir()
+    shapes = start.abstract(ADAPTERS[kind], tiny.config)
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
+    settings, tensors = to_peft(ADAPTERS[kind], params, tiny.config, lambda _: [])
+    settings |= MORE | (OF_LORA if kind == "LORA" else {})
+    if kind == "LORA":
+        settings["target_modules"] = r".*\.(q_proj|k_proj)"
+    whole = save(tensors, metadata={"format": "pt", BASE: tiny.fingerprint})
+    size = struct.unpack_from("<Q", whole)[0]
+    header, data = json.loads(whole[8 : 8 + size]), whole[8 + size :]
+    wanted = command.Import(directory, place / "run", "base")
+
+    def make(recipe: bytes) -> bytes:
+        found, way = changes(recipe), recipe[-1] % 8
+        if way < 5:
+            first, second = text(document(settings, found)), whole
+        elif way == 5:
+            first, second = content(text(settings), found), whole
+        elif way == 6:
+            first, second = text(settings), content(whole, found)
+        else:
+            made = text(document(header, found))
+            first, second = text(settings), struct.pack("<Q", len(made)) + made + data
+        return _both(first, second)
+
+    def holds(found: bytes) -> bool:
+        size = struct.unpack_from("<Q", found)[0]
+        (directory / CONFIG).write_bytes(found[8 : 8 + size])
+        (directory / WEIGHTS).write_bytes(found[8 + size :])
+        with redirect_stdout(io.StringIO()) as said:
+            returned = returns_or_says_why(lambda: print(command.import_adapter(wanted)), directory)
+        assert said.getvalue().encode().count(b"\n") <= 2, said.getvalue()
+        return returned
+
+    assert holds(_both(text(settings), whole))
+    fuzz(make, holds)
+
+
+def _both(first: bytes, second: bytes) -> bytes:
+    """Two files as one, with the length of the first in front."""
+    return struct.pack("<Q", len(first)) + first + second
