@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, get_args, overload
 
 import jax
 
@@ -23,7 +23,7 @@ from jaxprefix.evaluation.model import Model
 from jaxprefix.models import start
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.sample import GREEDY, Sampling
-from jaxprefix.run import RunConfig
+from jaxprefix.run import Dtype, RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair
 from jaxprefix.train.loop import Trainer
@@ -31,15 +31,14 @@ from jaxprefix.train.plan import Plan, check_batch
 from jaxprefix.wording import shown
 
 
-def load_model(
-    model: str | None = None, mesh: str | None = None, dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-) -> "LanguageModel":
+def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype = "auto") -> "LanguageModel":
     """The frozen model that `model` names: a directory, a hub id, or (None) the tiny one that the package carries.
 
     Args:
         model: as on the command line, such as "meta-llama/Llama-3.2-1B" or "runs/../my-llama".
         mesh: "DATAxMODEL", such as "4x2"; None is all devices × 1.
-        dtype: of the frozen weights; "auto" is bfloat16 on accelerators and float32 on CPU.
+        dtype: of the frozen weights; "auto" is bfloat16 on accelerators and float32 on CPU, "int8" that with
+            projections in eight bits.
 
     Raises:
         ValueError: what is wrong with the model, the mesh or the dtype, in one line.
@@ -50,9 +49,9 @@ def load_model(
 class LanguageModel:
     """A frozen Llama or Mistral with the adapter that was added or loaded last; without one it answers as the base."""
 
-    def __init__(self, model: str | None, mesh: str | None, dtype: Literal["auto", "float32", "bfloat16"]) -> None:
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"dtype is {shown(dtype)}; expected auto, float32 or bfloat16")
+    def __init__(self, model: str | None, mesh: str | None, dtype: Dtype) -> None:
+        if dtype not in get_args(Dtype):
+            raise ValueError(f"dtype is {shown(dtype)}; expected auto, float32, bfloat16 or int8")
         self.base = open_base(model)
         self.mesh = meshes.make(mesh)
         self.frozen = load_weights(self.base, self.mesh, dtype)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
 from jaxprefix.hub import model_directory
-from jaxprefix.models import decoder, start, weights
+from jaxprefix.models import decoder, int8, start, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.tokenizer import Tokenizer, load_tokenizer
@@ -46,11 +46,18 @@ def open_base(model: str | None) -> Base:
 
 
 def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
-    """The base's weights, sharded over the mesh; dtype "auto" is bfloat16 on accelerators and float32 on CPU."""
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    chosen = ("float32" if on_cpu else "bfloat16") if dtype == "auto" else dtype
-    shardings = meshes.shardings(mesh, decoder.shapes(base.config))
-    return weights.load(base.directory, base.config, jnp.dtype(chosen), shardings)
+    """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
+    shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
+    return weights.load_like(base.directory, base.config, shapes, meshes.shardings(mesh, shapes))
+
+
+def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Frozen:
+    """The weights as ShapeDtypeStructs: dtype "auto" is bfloat16 on accelerators and float32 on CPU; "int8" is that
+    with the projections in eight bits.
+    """
+    wide = ("float32" if on_cpu else "bfloat16") if dtype in ("auto", "int8") else dtype
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(wide)), decoder.shapes(config))
+    return int8.shapes(shapes) if dtype == "int8" else shapes
 
 
 def text_length(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:

@@ -25,6 +25,7 @@ from jaxprefix.wording import shown
 # bottleneck 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
 EMBEDDED_FACTORS = {"prefix": 20, "llama-adapter": 20, "soft-prompt": 20, "lora": 3, "bottleneck": 3, "full": 10}
 
+Dtype = Literal["auto", "float32", "bfloat16", "int8"]
 ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every keep steps epochs limit lr".split())
 NOT_NEGATIVE = ("held_out", "clip", "weight_decay", "warmup", "seed")
 LARGEST = 2**31 - 1  # of any setting
@@ -75,8 +76,9 @@ class RunConfig:
     weight_decay: float = 0.02
     clip: float = 1.0
     """The adapter's gradient norm is clipped to this; 0 turns it off."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the frozen weights; auto is bfloat16 on accelerators and float32 on CPU. The adapter is always float32."""
+    dtype: Dtype = "auto"
+    """Of the frozen weights; auto is bfloat16 on accelerators and float32 on CPU, int8 that with its projections in
+    eight bits: half the memory. The adapter is always float32."""
     remat: Literal["none", "dots", "full"] = "dots"
     """What the backward pass computes again: nothing, all but matrix products, or everything."""
     seed: int = 0
@@ -120,6 +122,12 @@ class RunConfig:
                 raise ValueError(f"--{flag} needs an extra: pip install 'jaxprefix[{flag}]'")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
+        if self.dtype == "int8" and "full" in self.method.split("+"):
+            raise ValueError(f"--dtype int8 is of weights that stay as they are, --method {self.method} learns them")
+        if self.dtype == "int8" and self.remat == "none":
+            raise ValueError(
+                "--dtype int8 with --remat none would keep every layer in 16 bits too; choose dots or full"
+            )
         if self.batch % self.accumulate:
             raise ValueError(
                 f"--batch {self.batch} cannot be split into --accumulate {self.accumulate} equal micro-batches"

@@ -220,7 +220,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "top-k is 1.5; expected a whole number": lambda: Sampling(1.0, top_k=1.5),  # type: ignore[arg-type]
         "seed is 'x'; expected a whole number": lambda: Sampling(1.0, seed="x"),  # type: ignore[arg-type]
         "temperature is nan; expected 0 (greedy) or more": lambda: Sampling(temperature=float("nan")),
-        "dtype is 'half'; expected auto, float32 or bfloat16": lambda: load_model(dtype="half"),  # type: ignore[arg-type]
+        "dtype is 'half'; expected auto, float32, bfloat16 or int8": lambda: load_model(dtype="half"),  # type: ignore[arg-type]
         f"{both[0]} holds files already; give a new directory": lambda: base.save(both[0]),
     }
 

@@ -19,7 +19,7 @@ from flax import struct
 from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
-from jaxprefix.models import places
+from jaxprefix.models import int8, places
 from jaxprefix.models.attention import RESIDUALS, attention, causal, ordinary, per_row, rotate, rotation
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Bottleneck, Hooks, LowRank, Prefix
@@ -67,7 +67,8 @@ class Block(nn.Module):
 
         def apply(name: str, inputs: Array, dims: int = 1) -> Array:
             weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
-            return project(inputs, weight, dims, hooks.delta.get(name))
+            scale = self.get_variable("params", int8.scale_name(name))
+            return project(inputs, weight, dims, hooks.delta.get(name), scale)
 
         def norm(name: str) -> Array:
             return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
@@ -88,12 +89,19 @@ def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: 
     return scale * wide.astype(stream.dtype)
 
 
-def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None) -> Array:
-    """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any."""
+def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None, scale: Array | None = None) -> Array:
+    """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any.
+
+    With `scale` (of the outputs) the weight is of whole numbers, as int8.py says.
+    """
     # As two matrices: of more dimensions XLA would transpose the weight before every product.
     rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
-    outputs = jax.lax.dot_general(inputs.reshape(-1, width), weight.reshape(-1, width), (((1,), (1,)), ((), ())))
+    matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
+    contracted = (((1,), (1,)), ((), ()))
+    outputs = jax.lax.dot_general(inputs.reshape(-1, width), matrix, contracted, preferred_element_type=numbers)
     outputs = outputs.reshape(*rows, *weight.shape[:-dims])
+    if scale is not None:
+        outputs = (outputs * scale).astype(inputs.dtype)
     if delta is None:
         return outputs
     if delta.keys is not None:

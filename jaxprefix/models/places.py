@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 Axes = tuple[str, ...]
 
-# Dimensions of every leaf of decoder.init, the stack of layers apart.
+# Dimensions of every leaf of decoder.init, the stack of layers apart, and of the scales of int8.py.
 DIMS = {
     "embed_tokens": ("vocabulary", "input"),
     "lm_head": ("scores", "input"),
@@ -29,6 +29,9 @@ DIMS = {
     "gate_proj": ("features", "input"),
     "up_proj": ("features", "input"),
     "down_proj": ("input", "features"),
+    **dict.fromkeys(("q_proj_scale", "k_proj_scale", "v_proj_scale"), ("heads", None)),
+    **dict.fromkeys(("gate_proj_scale", "up_proj_scale"), ("features",)),
+    **dict.fromkeys(("o_proj_scale", "down_proj_scale"), (None,)),
 }
 
 # What a dimension is shared by: the first of these that divide it; the input is shared by the axes that are left. Heads

@@ -8,16 +8,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import DictKey
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxprefix.jsonfile import read_object
-from jaxprefix.models import decoder
+from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.wording import clipped, one_line, shown
 
@@ -33,18 +35,46 @@ DISK_TYPES = ("F32", "BF16", "F16")
 
 def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
     """The weights in `directory` as arrays of `dtype`, placed by `shardings` (a tree like them; None: one device)."""
-    shapes = decoder.shapes(config)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), decoder.shapes(config))
+    return load_like(directory, config, like, shardings)
+
+
+def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
+    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits."""
     if shardings is None:
-        shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
+        shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
     with opened(directory, config) as tensors:
 
-        def leaf(path: tuple, shape: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
+        @cache
+        def scales(name: str) -> np.ndarray:
+            """Of all outputs of a projection in all layers: a part of its inputs does not tell."""
+            path, shape = (DictKey("layers"), DictKey(name)), like["layers"][name].shape[1:]
+            whole = tuple(slice(None) for _ in shape)
+            parts = (_part(tensors[each], path, shape, whole) for each in tensor_names(path, config))
+            return np.stack([int8.scales(part, name) for part in parts])
+
+        def whole_numbers(path: tuple, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
+            name, names = path[-1].key, tensor_names(path, config)
+            outputs = index[1 : len(shape) - int8.INPUTS.get(name, 1)]
+            parts = [
+                int8.rounded(
+                    _part(tensors[names[layer]], path, shape[1:], index[1:]), scales(name)[layer, *outputs], name
+                )
+                for layer in range(*index[0].indices(shape[0]))
+            ]
+            return np.stack(parts)
+
+        def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
             def read(index: tuple[slice, ...]) -> np.ndarray:
-                return _read(tensors, path, tensor_names(path, config), shape.shape, index, dtype)
+                if int8.is_scale(path[-1].key):
+                    return scales(int8.projection(path[-1].key))[index]
+                if leaf.dtype == np.int8:
+                    return whole_numbers(path, leaf.shape, index)
+                return _read(tensors, path, tensor_names(path, config), leaf.shape, index, leaf.dtype)
 
-            return jax.make_array_from_callback(shape.shape, sharding, read)  # type: ignore[arg-type]
+            return jax.make_array_from_callback(leaf.shape, sharding, read)  # type: ignore[arg-type]
 
-        return jax.tree_util.tree_map_with_path(leaf, shapes, shardings)
+        return jax.tree_util.tree_map_with_path(leaf, like, shardings)
 
 
 @contextmanager

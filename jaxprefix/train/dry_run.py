@@ -20,16 +20,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
-from jaxprefix.base import EMBEDDED
+from jaxprefix.base import EMBEDDED, frozen_shapes
 from jaxprefix.directory import check_new_file
 from jaxprefix.hub import model_directory
-from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
 from jaxprefix.train import placed
 from jaxprefix.train.chips import CHIPS, topology_mesh
 from jaxprefix.train.data import TrainBatch
-from jaxprefix.train.needs import Bytes, Growth, Needs
+from jaxprefix.train.needs import MORE, Bytes, Growth, Needs
 from jaxprefix.train.plan import check_batch, check_length
 from jaxprefix.train.program import Program
 
@@ -66,10 +65,11 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
 
 def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Needs:
     step, program, held = _compiled(config, sizes, mesh)
-    rows_twice, _, _ = _compiled(replace(config, batch=2 * config.batch), sizes, mesh)
-    length_twice, _, _ = _compiled(replace(config, max_length=2 * config.max_length), sizes, mesh)
+    more_rows, _, _ = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh)
+    longer, _, _ = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh)
     tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
-    growth = Growth.of(tokens, config.max_length, step, rows_twice, length_twice)
+    kept = 2 * sizes.layers * sizes.hidden_size  # of a token, between the layers, in 16 bits
+    growth = Growth.of(tokens, config.max_length, step, more_rows, longer, kept)
     topology = topology_mesh(CHIPS[chip], config.mesh or "1x1") if chip else None
     if topology:
         real = _temporary(_lowered(config, sizes, topology)[0].compile())
@@ -88,8 +88,7 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
 
 def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
     """The step of abstract arrays, and the bytes that a device holds of weights, adapter and optimizer state."""
-    shapes = decoder.shapes(sizes)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(config.dtype)), shapes)
+    shapes = frozen_shapes(sizes, config.dtype, on_cpu=False)
     frozen = placed.abstract(shapes, meshes.shardings(mesh, shapes))
     optimizer, _ = placed.optimizer_of(config, steps=1000)
 

@@ -9,6 +9,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
 from jaxprefix.train.chips import CHIPS, GIB, Chip
 
+MORE = 8  # far enough from the run's own rows and length to see what grows
 LENGTHS = (512, 1024, 2048, 4096)
 
 
@@ -40,10 +41,13 @@ class Growth:
     square: float
 
     @classmethod
-    def of(cls, tokens: int, length: int, once: int, rows_twice: int, length_twice: int) -> "Growth":
-        """From the bytes at `tokens` in rows of `length`, at twice the rows, and at twice the length."""
-        square = max((length_twice - rows_twice) / (2 * tokens * length), 0)
-        token = max((rows_twice - once) / tokens - square * length, 0)
+    def of(cls, tokens: int, length: int, once: int, more_rows: int, longer: int, least: int = 1) -> "Growth":
+        """From the bytes at `tokens` in rows of `length`, at MORE times the rows, and at MORE times the length.
+
+        A token takes `least` bytes: a few of them may hide behind what one layer's weights take.
+        """
+        square = max((longer - more_rows) / (MORE * (MORE - 1) * tokens * length), 0)
+        token = max((more_rows - once) / ((MORE - 1) * tokens) - square * length, least)
         return cls(max(once - tokens * (token + square * length), 0), token, square)
 
     def rows(self, room: float, length: int) -> int:

@@ -112,7 +112,7 @@ def test_what_grows():
     def needed(tokens: int, length: int) -> int:
         return 100 + 3 * tokens + 2 * tokens * length
 
-    growth = Growth.of(64, 16, needed(64, 16), needed(128, 16), needed(128, 32))
+    growth = Growth.of(64, 16, needed(64, 16), needed(512, 16), needed(512, 128))
     assert (growth.rest, growth.token, growth.square) == (100, 3, 2)
     assert growth.rows(needed(5 * 8, 8), 8) == 5 and growth.rows(needed(5 * 8, 8) - 1, 8) == 4
     assert growth.rows(99, 8) == 0

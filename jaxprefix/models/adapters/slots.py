@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxprefix.models import int8
 from jaxprefix.models.adapters.adapter import Frozen, Text
 from jaxprefix.models.config import DecoderConfig, layer_range
 
@@ -59,12 +60,18 @@ def keys_and_values(
     several = rows is not None
     if "hidden" in params:
         vectors = layers.stacked(params["hidden"], several)
-        keys, values = (_project(vectors, frozen["layers"][name]) for name in ("k_proj", "v_proj"))
+        vectors = vectors.astype(frozen["embed_tokens"].dtype)
+        keys, values = (_project(vectors, frozen["layers"], name) for name in ("k_proj", "v_proj"))
     else:
         keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
     return (keys[:, rows], values[:, rows]) if several else (keys, values)
 
 
-def _project(vectors: Float[Array, "L *A P D"], weight: Float[Array, "L K H D"]) -> Float[Array, "L *A P K H"]:
+def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:
     """One product a layer, for the whole stack at once and outside the loop over layers."""
-    return jnp.einsum("l...pd,lkhd->l...pkh", vectors.astype(weight.dtype), weight)
+    weight, scale = layers[name].astype(vectors.dtype), layers.get(int8.scale_name(name))
+    made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, weight)
+    if scale is None:
+        return made
+    scale = scale.reshape(scale.shape[0], *[1] * (made.ndim - 3), *scale.shape[1:])
+    return (made * scale).astype(vectors.dtype)
