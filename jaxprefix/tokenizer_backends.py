@@ -14,8 +14,10 @@ from typing import Protocol
 import sentencepiece
 import tokenizers
 
+from jaxprefix.jsonfile import parse
 from jaxprefix.wording import one_line
 
+LONGEST_TOKEN = 1000
 LARGEST_ID = 2**32 - 1  # both libraries keep ids in 32 bits and raise for others
 
 
@@ -107,10 +109,30 @@ def _refused(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {one_line(error)}") from None
 
 
+def _check_lengths(path: Path) -> None:
+    """ValueError for a unigram's token so long that the library ends the process: it drops its trie by recursion."""
+    content = path.read_bytes()
+    strings = content.replace(b"\\\\", b"..").replace(b'\\"', b"..").split(b'"')
+    if max(map(len, strings)) <= LONGEST_TOKEN:  # nearly always, and quick to find out
+        return
+    try:
+        values = parse(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    model = values.get("model") if isinstance(values, dict) else None
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    for entry in vocabulary if isinstance(vocabulary, list) else ():  # of other models it is an object
+        if isinstance(entry, list) and entry and isinstance(entry[0], str) and len(entry[0]) > LONGEST_TOKEN:
+            raise ValueError(
+                f"{path}: a token of the vocabulary has {len(entry[0])} characters; expected at most {LONGEST_TOKEN}"
+            )
+
+
 def open_backend(directory: Path) -> Backend:
     """The tokenizer of a model directory; tokenizer.json goes before tokenizer.model."""
     fast, piece = directory / "tokenizer.json", directory / "tokenizer.model"
     if fast.is_file():
+        _check_lengths(fast)
         with _refused(f"{fast} cannot be read"):
             tokenizer = tokenizers.Tokenizer.from_file(str(fast))
         tokenizer.no_truncation()  # a saved length limit or padding is not a property of the text

@@ -94,6 +94,25 @@ def test_a_tokenizer_that_fails_on_a_text(model: Path):
     refused(lambda: tokenizer.encode("a text"), model / "tokenizer.json", "fails on a text: WordLevel error")
 
 
+@pytest.mark.parametrize("token", ["a" * 200_000, '"' * 200_000, "\\" * 200_000, "é" * 200_000])
+def test_a_token_that_ends_the_process(token: str, model: Path):
+    """The library drops a unigram's trie by recursion, as deep as a token is long: not even a panic, a crash."""
+    vocabulary = [["<s>", 0.0], ["</s>", -1.0], [token, -2.0]]
+    values = {"version": "1.0", "added_tokens": [], "model": {"unk_id": 0, "vocab": vocabulary}}
+    (model / "tokenizer.json").write_text(json.dumps(values))
+    expected = "a token of the vocabulary has 200000 characters; expected at most 1000"
+    refused(lambda: load_tokenizer(model), model / "tokenizer.json", expected)
+
+
+def test_a_long_text_that_is_no_token_does_no_harm(model: Path):
+    """Unigrams keep a table of their normaliser's in one long text."""
+    path = model / "tokenizer.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Prepend", "prepend": "x" * 2000}})
+    )
+    assert load_tokenizer(model).bos == 0
+
+
 def test_a_tokenizer_of_no_tokens(model: Path):
     change(model, vocab={}, merges=[])
     (model / "tokenizer_config.json").write_text("{}")
