@@ -17,6 +17,7 @@ from jaxprefix.typed import is_of, words
 from jaxprefix.wording import shown
 
 RUN_FILE = "run.json"
+PLAN_FILE = "plan.json"  # of a dry run
 FOLDER = "checkpoints"  # of the run directory, where Orbax saves
 UNFINISHED = ".new"  # ends the name of a file that is being written
 # What training writes there, and all that is relied on. Nothing is learnt from "rows" that are null, as of `none`.
@@ -97,11 +98,11 @@ def suits(directory: Path, config: RunConfig, base: str) -> bool:
 
 
 def _is_new(directory: Path) -> bool:
-    """Whether nothing is there, or only what a run leaves that ended before its run.json was written."""
+    """Whether nothing is there, or only a dry run's plan, or what a run leaves that ended before its run.json."""
     names = {path.name for path in directory.iterdir()} if directory.exists() else set()
     if FOLDER in names and any((directory / FOLDER).iterdir()):
         return False
-    return names <= {FOLDER, f"{RUN_FILE}{UNFINISHED}"}
+    return names <= {FOLDER, PLAN_FILE, f"{RUN_FILE}{UNFINISHED}"}
 
 
 def same_rows(directory: Path, fingerprint: str) -> None:

@@ -40,14 +40,13 @@ def shapes(frozen: Any) -> Any:
     return frozen | {"layers": layers}
 
 
-def scales(weight: np.ndarray, name: str) -> np.ndarray:
-    """Of each output of a projection (float32). An output of zeros has the scale 1."""
-    inputs = tuple(range(weight.ndim - INPUTS.get(name, 1), weight.ndim))
-    largest = np.abs(weight.astype(np.float32)).max(axis=inputs)
+def scales(matrix: np.ndarray) -> np.ndarray:
+    """Of each row of a matrix (float32), which is an output. A row of zeros has the scale 1."""
+    largest = np.abs(matrix.astype(np.float32)).max(axis=1)
     return np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
 
 
-def rounded(weight: np.ndarray, scale: np.ndarray, name: str) -> np.ndarray:
+def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The whole numbers of a projection, or of a part of it, whose outputs have these scales."""
-    scale = scale.reshape(*scale.shape, *[1] * INPUTS.get(name, 1))
-    return np.rint(weight.astype(np.float32) / scale).astype(np.int8)
+    wide = scale.reshape(*scale.shape, *[1] * (weight.ndim - scale.ndim))
+    return np.rint(weight.astype(np.float32) / wide).astype(np.int8)

@@ -7,6 +7,7 @@ a ValueError that names it. Pickled `.bin` weights are refused: loading them can
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 from jaxprefix.jsonfile import read_object
 from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.stored import DTYPES, Stored, stored
 from jaxprefix.wording import clipped, one_line, shown
 
 LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
@@ -30,7 +32,7 @@ MODULES: dict[str, str] = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn."),
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp."),
 }
-DISK_TYPES = ("F32", "BF16", "F16")
+READERS = 4  # threads that wait for the disk
 
 
 def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
@@ -40,45 +42,73 @@ def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardi
 
 
 def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
-    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits."""
+    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits.
+
+    Of each leaf a process reads the part that its devices hold, once, and has no more than that leaf in memory twice.
+    """
     if shardings is None:
         shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
-    with opened(directory, config) as tensors:
+    with opened(directory, config) as tensors, ThreadPoolExecutor(READERS) as readers:
 
         @cache
         def scales(name: str) -> np.ndarray:
             """Of all outputs of a projection in all layers: a part of its inputs does not tell."""
-            path, shape = (DictKey("layers"), DictKey(name)), like["layers"][name].shape[1:]
-            whole = tuple(slice(None) for _ in shape)
-            parts = (_part(tensors[each], path, shape, whole) for each in tensor_names(path, config))
-            return np.stack([int8.scales(part, name) for part in parts])
-
-        def whole_numbers(path: tuple, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
-            name, names = path[-1].key, tensor_names(path, config)
-            outputs = index[1 : len(shape) - int8.INPUTS.get(name, 1)]
-            parts = [
-                int8.rounded(
-                    _part(tensors[names[layer]], path, shape[1:], index[1:]), scales(name)[layer, *outputs], name
-                )
-                for layer in range(*index[0].indices(shape[0]))
-            ]
-            return np.stack(parts)
+            names = tensor_names((DictKey("layers"), DictKey(name)), config)
+            shape = like["layers"][int8.scale_name(name)].shape[1:]
+            return np.stack([int8.scales(tensors[each][:]).reshape(shape) for each in names])
 
         def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
-            def read(index: tuple[slice, ...]) -> np.ndarray:
-                if int8.is_scale(path[-1].key):
-                    return scales(int8.projection(path[-1].key))[index]
-                if leaf.dtype == np.int8:
-                    return whole_numbers(path, leaf.shape, index)
-                return _read(tensors, path, tensor_names(path, config), leaf.shape, index, leaf.dtype)
+            name, box = path[-1].key, _box(sharding, leaf.shape)
+            if int8.is_scale(name):
+                held = scales(int8.projection(name))[box]
+            else:
+                held = np.empty([each.stop - each.start for each in box], leaf.dtype)
+                names = tensor_names(path, config)
+                layers = range(box[0].start, box[0].stop) if _stacked(path) else [0]
 
-            return jax.make_array_from_callback(leaf.shape, sharding, read)  # type: ignore[arg-type]
+                def read(place: int) -> None:
+                    into, own = (held[place], box[1:]) if _stacked(path) else (held, box)
+                    tensor, index = tensors[names[layers[place]]], _on_disk(name, leaf.shape, own)
+                    if leaf.dtype != np.int8:
+                        return tensor.read(index, into)
+                    scale = scales(name)[layers[place]][own[: len(own) - int8.INPUTS.get(name, 1)]]
+                    into[...] = int8.rounded(tensor[index].reshape(into.shape), scale)
+
+                if leaf.dtype == np.int8:
+                    scales(name)  # before the threads ask for it, each by itself
+                list(readers.map(read, range(len(layers))))
+
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                ends = (each.indices(size) for each, size in zip(index, leaf.shape, strict=True))
+                near = zip(ends, box, strict=True)
+                own = (slice(start - place.start, stop - place.start) for (start, stop, _), place in near)
+                return held[tuple(own)]
+
+            return jax.make_array_from_callback(leaf.shape, sharding, part)  # type: ignore[arg-type]
 
         return jax.tree_util.tree_map_with_path(leaf, like, shardings)
 
 
+def _box(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The part of a leaf that holds all that this process's devices hold of it."""
+    parts = list(sharding.addressable_devices_indices_map(shape).values())
+    ends = [[each[dim].indices(size)[:2] for each in parts if each is not None] for dim, size in enumerate(shape)]
+    return tuple(slice(min(start for start, _ in dim), max(stop for _, stop in dim)) for dim in ends)
+
+
+def _on_disk(name: str, shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[slice, ...]:
+    """A part of one tensor as rows and columns on disk; heads are whole, and lie beside each other."""
+    if len(index) < 3:
+        return index
+    heads = 1 if name == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
+    size = shape[-1] if heads else shape[-2]
+    assert index[heads + 1] == slice(0, size)
+    folded = slice(index[heads].start * size, index[heads].stop * size)
+    return (index[0], folded) if heads else (folded, index[2])
+
+
 @contextmanager
-def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Any]]:
+def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]]:
     """Every tensor of the checkpoint by its Hugging Face name, checked against `config` and not read yet.
 
     `tensors[name][:]` reads one; ValueError names the file or the tensor that is not whole or not right.
@@ -219,14 +249,14 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
 
 
-def _tensors(files: Mapping[Path, Any]) -> dict[str, Any]:
+def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
     """Every tensor of the files by its name, not read yet."""
-    tensors = {}
-    for path, file in files.items():
-        for name in file.keys():
+    tensors: dict[str, Stored] = {}
+    for path in files:
+        for name, tensor in stored(path).items():
             if name in tensors:
                 raise ValueError(f"{path}: tensor {clipped(name)} is in another shard too; download the model again")
-            tensors[name] = file.get_slice(name)
+            tensors[name] = tensor
     return tensors
 
 
@@ -245,34 +275,12 @@ def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -
             f"{directory}: tensor {clipped(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
         )
     for name, shape in wanted.items():
-        if tuple(tensors[name].get_shape()) != shape:
+        if tensors[name].shape != shape:
             raise ValueError(
-                f"{directory}: tensor {name} has shape {shown(tensors[name].get_shape())}; "
+                f"{directory}: tensor {name} has shape {shown(list(tensors[name].shape))}; "
                 f"config.json asks for {list(shape)}"
             )
-        if tensors[name].get_dtype() not in DISK_TYPES:
+        if tensors[name].dtype not in DTYPES:
             raise ValueError(
-                f"{directory}: tensor {name} is {tensors[name].get_dtype()}; expected one of {', '.join(DISK_TYPES)}"
+                f"{directory}: tensor {name} is {tensors[name].dtype}; expected one of {', '.join(DTYPES)}"
             )
-
-
-def _read(
-    tensors: Mapping[str, Any], path: tuple, names: list[str], shape: tuple, index: tuple, dtype: Any
-) -> np.ndarray:
-    """The part `index` of the leaf at `path`."""
-    if not _stacked(path):
-        return _part(tensors[names[0]], path, shape, index).astype(dtype)
-    return np.stack([_part(tensors[name], path, shape[1:], index[1:]).astype(dtype) for name in names[index[0]]])
-
-
-def _part(tensor: Any, path: tuple, shape: tuple[int, ...], index: tuple[slice, ...]) -> np.ndarray:
-    """The part `index` of one tensor; a range of heads is a range of rows on disk, and of columns for o_proj."""
-    if len(shape) < 3:
-        return tensor[index]
-    heads = 1 if path[-1].key == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
-    size = shape[heads + 1]
-    start, stop, _ = index[heads].indices(shape[heads])
-    folded = slice(start * size, stop * size)
-    block = tensor[index[0], folded] if heads else tensor[folded, index[2]]
-    block = block.reshape(*block.shape[:heads], stop - start, size, *block.shape[heads + 1 :])
-    return block[(slice(None),) * (heads + 1) + (index[heads + 1],)]

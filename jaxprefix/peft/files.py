@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from jaxprefix.directory import new_directory
 from jaxprefix.jsonfile import read_object
-from jaxprefix.models.weights import DISK_TYPES
+from jaxprefix.models.stored import DTYPES
 from jaxprefix.peft.settings import Settings, Tensors
 from jaxprefix.wording import clipped, one_line
 
@@ -36,8 +36,8 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
         with safe_open(path, framework="np") as file:
             base = (file.metadata() or {}).get(BASE)
             for name in file.keys():
-                if (dtype := file.get_slice(name).get_dtype()) not in DISK_TYPES:
-                    wanted = ", ".join(DISK_TYPES)
+                if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
+                    wanted = ", ".join(DTYPES)
                     raise ValueError(f"{path}: tensor {clipped(name)} is {dtype}; expected one of {wanted}")
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:

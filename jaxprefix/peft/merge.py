@@ -31,7 +31,7 @@ def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size
     """
     with weights.opened(base.directory, base.config) as tensors:
         shapes = weights.disk_shapes(base.config)
-        types = {name: tensors[name].get_dtype() for name in shapes}
+        types = {name: tensors[name].dtype for name in shapes}
         sizes = {name: prod(shape) * BYTES[types[name]] for name, shape in shapes.items()}
         changed = _learnt(params, base) if isinstance(adapter, FullFineTuning) else _terms(adapter, params, base)
 

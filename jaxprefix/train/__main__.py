@@ -54,7 +54,7 @@ def main() -> None:
         directory = train(command.config, command.output, command.quiet, stop)
         if stop.asked:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
-    if command.config.model or command.config.task or command.config.train_file:
+    if command.hosts or command.config.model or command.config.task or command.config.train_file:
         own = command.config.eval_file or command.config.train_file
         print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {own}" if own else ""))
         return

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
 from jaxprefix.base import EMBEDDED, frozen_shapes
-from jaxprefix.directory import check_new_file
+from jaxprefix.directory import PLAN_FILE, check_new_file, write_whole, writing
 from jaxprefix.hub import model_directory
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
@@ -32,7 +32,6 @@ from jaxprefix.train.needs import MORE, Bytes, Growth, Needs
 from jaxprefix.train.plan import check_batch, check_length
 from jaxprefix.train.program import Program
 
-FILE = "plan.json"
 # XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
 NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
@@ -47,7 +46,7 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
     if config.method == "none":
         raise ValueError("--dry-run --method none trains nothing; choose a method")
     if output:
-        check_new_file(output / FILE)
+        check_new_file(output / PLAN_FILE)
     dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as an accelerator would take it
     config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
     directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
@@ -58,8 +57,9 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
     needs = _needs(config, sizes, mesh, chip, began)
     print(needs)
     if output:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / FILE).write_text(json.dumps(needs.as_json(), indent=2) + "\n", encoding="utf-8")
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+            write_whole(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
     return needs
 
 

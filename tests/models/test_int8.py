@@ -104,9 +104,9 @@ def test_a_mesh_loads_the_same_numbers(base: Any, frozen: Any, mesh: str):
 def test_outputs_of_zeros():
     weight = np.zeros((3, 4), np.float32)
     weight[1, 2] = -2.54
-    scale = int8.scales(weight, "gate_proj")
+    scale = int8.scales(weight)
     np.testing.assert_allclose(scale, [1, 0.02, 1])
-    assert int8.rounded(weight, scale, "gate_proj").tolist() == [[0] * 4, [0, 0, -127, 0], [0] * 4]
+    assert int8.rounded(weight, scale).tolist() == [[0] * 4, [0, 0, -127, 0], [0] * 4]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""A tensor in a safetensors file: parts of it are read straight to where they are wanted, in large blocks.
+
+The format is eight bytes that count a header of JSON, the header, and the tensors' bytes, little-endian and in rows
+(https://github.com/huggingface/safetensors). The library has checked the header before it is read here.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+DTYPES: dict[str, Any] = {"F32": np.dtype(np.float32), "BF16": np.dtype(jnp.bfloat16), "F16": np.dtype(np.float16)}
+BLOCK = 2**23  # bytes that are read at once, where they cannot go straight to their place
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor; nothing of it is read before it is asked for."""
+
+    path: Path
+    offset: int  # of its first byte in the file
+    shape: tuple[int, ...]
+    dtype: str  # as the header says
+
+    def __getitem__(self, index: tuple[slice, ...] | slice) -> np.ndarray:
+        """A part of it, or all (`[:]`), in its own type; one of DTYPES."""
+        given = index if isinstance(index, tuple) else (index,)
+        given = (*given, *[slice(None)] * (len(self.shape) - len(given)))
+        sizes = [len(range(*each.indices(size))) for each, size in zip(given, self.shape, strict=True)]
+        part = np.empty(sizes, DTYPES[self.dtype])
+        self.read(given, part)
+        return part
+
+    def read(self, index: tuple[slice, ...], into: np.ndarray) -> None:
+        """Fills `into` (whole in memory, of any type) with the part `index` of a tensor of one or two dimensions."""
+        dtype, width = DTYPES[self.dtype], self.shape[-1] if len(self.shape) > 1 else 1
+        start, stop, _ = index[0].indices(self.shape[0])
+        columns = slice(*index[1].indices(width)) if len(self.shape) > 1 else slice(0, 1)
+        rows = into.reshape(stop - start, columns.stop - columns.start)
+        assert np.shares_memory(rows, into) or not into.size
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.offset + start * width * dtype.itemsize)
+            if dtype == into.dtype and columns == slice(0, width, 1):
+                return _fill(file, rows)
+            step = max(BLOCK // max(width * dtype.itemsize, 1), 1)
+            block = np.empty((min(step, stop - start), width), dtype)
+            for first in range(0, stop - start, step):
+                part = block[: min(step, stop - start - first)]
+                _fill(file, part)
+                rows[first : first + len(part)] = part[:, columns]
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """Every tensor of a safetensors file by its name. The library must have opened it: this trusts the header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        name: Stored(path, 8 + length + about["data_offsets"][0], tuple(about["shape"]), about["dtype"])
+        for name, about in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _fill(file: Any, into: np.ndarray) -> None:
+    """Reads until the array is full: a single reading may give less."""
+    left = memoryview(into.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while len(left):
+        got = file.readinto(left)
+        if not got:
+            raise ValueError(f"{file.name} became shorter while it was read; download it again")
+        left = left[got:]
