@@ -233,7 +233,7 @@ def test_a_bad_model(name: str, place: Path, monkeypatch: pytest.MonkeyPatch, ca
 MESHES = {
     f"{TRAIN} --mesh 4x4": "--mesh 4x4 needs 16 devices, found 8 cpu; --platform cpu emulates any mesh",
     f"{TRAIN} --mesh 3x1": "cannot be divided among 3 data devices; choose --batch a multiple of 3",
-    f"{TRAIN} --mesh 1x3": "cannot be divided by 3 (model)",
+    f"{TRAIN} --mesh 1x3": "cannot be divided by 3 (data and model) at its 32; choose a divisor",
     "evaluation run --eval-file rows.jsonl --mesh 9x1": "--mesh 9x1 needs 9 devices, found 8 cpu",
     "evaluation run --eval-file rows.jsonl --mesh 5x1": "among 5 data devices; choose a multiple of 5",
 }

@@ -25,6 +25,7 @@ from jaxprefix.models.adapters import (
 from jaxprefix.models.config import DecoderConfig, Rope, layer_range
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
+from jaxprefix.wording import shown
 
 # Each example compiles programs of its own: few, always the same, and a failing one is not made smaller for minutes.
 PHASES = (Phase.explicit, Phase.generate)
@@ -165,7 +166,7 @@ def test_any_other_range_of_layers_is_refused(layers: int, text: str):
     try:
         first, last = layer_range(text, layers)
     except ValueError as error:
-        assert repr(text) in str(error) and str(layers) in str(error)
+        assert shown(text) in str(error) and str(layers) in str(error)
     else:
         assert 0 <= first < last <= layers
         assert text in ("all", "top") or text.replace("top", "").replace(":", "").isdecimal()

@@ -81,8 +81,10 @@ def assert_goes_on(config: RunConfig, run: Path, whole: Path) -> None:
 
 def assert_one_line(done: "subprocess.CompletedProcess[str]", why: str) -> str:
     assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if "CheckpointManager" not in line]
-    assert len(errors) == 1 and errors[0].startswith("error: ") and why in errors[0], done.stderr
+    said = done.stderr.splitlines()
+    errors = [line for line in said if line.startswith("error: ")]
+    # A thread of Orbax that writes on when another has failed may print a trace before ours, past every hook of Python's.
+    assert said[-1:] == errors and why in errors[0], done.stderr
     assert "the same command goes on" in errors[0]
     return errors[0]
 

@@ -66,7 +66,7 @@ def without(config: RunConfig, batches: list[TrainBatch], left_out: list[int], l
     trainer = Trainer(config, base, made, load_weights(base, made, "float32"), plan(config))
     for step, batch in enumerate(batches[:last], start=1):
         if step not in left_out:
-            trainer.state, _ = trainer.step(trainer.state, trainer.frozen, trainer._place(batch))
+            trainer.state, _ = trainer.step(trainer.state, trainer.frozen, mesh.put(made, batch, dim=1))
     return jax.device_get(trainer.state.params)
 
 
