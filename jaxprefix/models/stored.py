@@ -5,6 +5,7 @@ The format is eight bytes that count a header of JSON, the header, and the tenso
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ DTYPES: dict[str, Any] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
 }
+ALIGNMENT = 64
 BLOCK = 2**23  # bytes that are read at once, where they cannot go straight to their place
 
 
@@ -41,7 +43,7 @@ class Stored:
     def read(self, index: tuple[slice, ...], into: np.ndarray) -> None:
         """Fills `into` (whole in memory, of any type) with the part `index` of a tensor of one or two dimensions."""
         dtype, width = DTYPES[self.dtype], self.shape[-1] if len(self.shape) > 1 else 1
-        start, stop, _ = index[0].indices(self.shape[0])
+        start, stop, _ = index[0].indices(self.shape[0])  # type: ignore[misc]
         columns = slice(*index[1].indices(width)) if len(self.shape) > 1 else slice(0, 1)
         rows = into.reshape(stop - start, columns.stop - columns.start)
         assert np.shares_memory(rows, into) or not into.size
@@ -55,6 +57,14 @@ class Stored:
                 part = block[: min(step, stop - start - first)]
                 _fill(file, part)
                 rows[first : first + len(part)] = part[:, columns]
+
+
+def room(shape: list[int], dtype: Any) -> np.ndarray:
+    """Memory to read into, so aligned that JAX on CPU takes it as it is, without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def stored(path: Path) -> dict[str, Stored]:

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from jaxprefix.jsonfile import read_object
 from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.stored import DTYPES, Stored, stored
+from jaxprefix.models.stored import DTYPES, Stored, room, stored
 from jaxprefix.wording import clipped, one_line, shown
 
 LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
@@ -62,7 +62,7 @@ def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any 
             if int8.is_scale(name):
                 held = scales(int8.projection(name))[box]
             else:
-                held = np.empty([each.stop - each.start for each in box], leaf.dtype)
+                held = room([each.stop - each.start for each in box], leaf.dtype)
                 names = tensor_names(path, config)
                 layers = range(box[0].start, box[0].stop) if _stacked(path) else [0]
 
@@ -84,7 +84,8 @@ def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any 
                 own = (slice(start - place.start, stop - place.start) for (start, stop, _), place in near)
                 return held[tuple(own)]
 
-            return jax.make_array_from_callback(leaf.shape, sharding, part)  # type: ignore[arg-type]
+            made = jax.make_array_from_callback(leaf.shape, sharding, part)  # type: ignore[arg-type]
+            return made.block_until_ready()  # before memory is taken for the next one
 
         return jax.tree_util.tree_map_with_path(leaf, like, shardings)
 

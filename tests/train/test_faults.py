@@ -83,7 +83,7 @@ def assert_one_line(done: "subprocess.CompletedProcess[str]", why: str) -> str:
     assert done.returncode == 2, done.stderr
     said = done.stderr.splitlines()
     errors = [line for line in said if line.startswith("error: ")]
-    # A thread of Orbax that writes on when another has failed may print a trace before ours, past every hook of Python's.
+    # A thread of Orbax that writes on when another has failed may print a trace before it, past all of Python's hooks.
     assert said[-1:] == errors and why in errors[0], done.stderr
     assert "the same command goes on" in errors[0]
     return errors[0]
