@@ -91,11 +91,6 @@ def of_first(value: int) -> int:
     return value if count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def fetch(tree: Any) -> Any:
-    """As `jax.device_get`, also of what lies on other hosts. All of them must ask."""
-    return jax.device_get(tree) if count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
-
-
 @contextmanager
 def first_enters(context: AbstractContextManager[T], others: T) -> Iterator[T]:
     """The context, entered by the first process alone; `others` is what the others go on with.

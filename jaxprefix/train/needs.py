@@ -113,7 +113,7 @@ class Needs:
             f"bytes a device ({basis}):",
             *(f"  {name:<10} {_gib(size)}" for name, size in asdict(found).items()),
             f"  {'together':<10} {_gib(found.together)}",
-            f"matrix products: {self.flops_per_token / 1e9:,.1f} GFLOP a token",
+            f"matrix products: {self.flops_per_token / 1e9:,.3g} GFLOP a token",
             "collectives, bytes into a device a step: "
             + (", ".join(f"{kind} {_gib(size)}" for kind, size in moved.items()) or "none"),
             f"{'chip':<9}{'usable':>10}  fits  rows of a micro-batch that fit, about, by length",
