@@ -63,6 +63,7 @@ def alone(given: tuple[Path, Path], output: Path, steps: int) -> Path:
     return train(small.configuration(*given, steps=steps, **settings), output, quiet=True)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(given: tuple[Path, Path], tmp_path: Path):
     """Eight steps; then both go on with it, and then one process on a mesh of its own."""
     done = together(given, tmp_path / "run", 2, 8)
