@@ -65,6 +65,15 @@ def test_many_at_once_get_a_directory_each(config: RunConfig, tmp_path: Path, mo
     assert not list(tmp_path.glob("runs/*"))
 
 
+def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One that found the same number, made its folders and came second to the lock."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "rows-prefix-1" / "checkpoints").mkdir(parents=True)
+    with claim(None, config, "rows-prefix", "base") as directory:
+        assert directory == Path("runs/rows-prefix-1")
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path):
     """A command without --output goes on with an unfinished run, unless another one does."""
     monkeypatch.chdir(tmp_path)
