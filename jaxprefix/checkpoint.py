@@ -4,6 +4,7 @@ A checkpoint appears under its step by one renaming, with the hashes of its file
 read. Reading changes nothing in the directory, but that training sets damaged checkpoints aside.
 """
 
+import errno
 import logging
 import os
 import re
@@ -26,6 +27,8 @@ from jaxprefix.directory import FOLDER
 REMOVED = "removed-"  # begins the name of a checkpoint that is being removed
 # Orbax's own notes of when it began and ended; nothing that is read again depends on them.
 NOTES = frozenset({"_CHECKPOINT_METADATA", "commit_success.txt"})
+# Bytes that a checkpoint takes beside its arrays: Orbax's small files and folders, of a block each.
+BESIDE = 256 * 2**10
 
 
 class Checkpoints:
@@ -79,10 +82,19 @@ class Checkpoints:
         with self._told():
             self.manager.wait_until_finished()
             self._remove_old()
+            self._check_room(items)
             self.best = best
             # Forced: a save that is due waits for the one before it, where Orbax would leave it out.
             self.manager.save(step, args=items, force=True)
         self.saved = step
+
+    def _check_room(self, items: ocp.args.Composite) -> None:
+        """OSError where the disk has too little: each of Orbax's threads would complain in lines of its own."""
+        disk = shutil.disk_usage(self.place)
+        arrays = [leaf for leaf in jax.tree.leaves([each.item for each in items.values()]) if hasattr(leaf, "nbytes")]
+        needed = sum(leaf.nbytes for leaf in arrays) + BESIDE
+        if disk.total and disk.free < needed:  # file systems that do not tell say 0
+            raise OSError(errno.ENOSPC, f"No space left on device: {disk.free:,} bytes, {needed:,} needed")
 
     def _remove_old(self) -> None:
         """Called when the last save is on the disk. What Orbax itself removes is half there after a kill."""
@@ -206,7 +218,8 @@ class _Hashed(atomicity.AtomicRenameTemporaryPath):
 
 class _Tracebacks(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and "orbax" in record.pathname)
+        # asyncio names the task whose exception nobody asked for, with its file.
+        return not (record.exc_info and "orbax" in record.pathname + record.getMessage())
 
 
 TRACEBACKS = _Tracebacks()
@@ -225,7 +238,8 @@ class _Hook:
 
 def _quiet_tracebacks() -> None:
     """Orbax's threads print tracebacks of errors that it also raises, and that are then said in a line."""
-    logging.getLogger("absl").addFilter(TRACEBACKS)  # a filter that is there already is not added again
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(TRACEBACKS)  # a filter that is there already is not added again
     if not isinstance(sys.excepthook, _Hook):
         sys.excepthook = _Hook(sys.excepthook)
 
@@ -234,7 +248,7 @@ def _short(error: Exception) -> str:
     """What the operating system said, where it did; else the beginning of the error's own words."""
     text = " ".join(str(error).split())
     system = re.search(r"os_error_code='(\d+)'", text)
-    return os.strerror(int(system[1])) if system else text[:120]
+    return os.strerror(int(system[1])) if system else getattr(error, "strerror", None) or text[:120]
 
 
 def _say(line: str) -> None:
