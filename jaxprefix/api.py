@@ -76,8 +76,10 @@ class LanguageModel:
         def make(frozen: Any) -> Any:
             return start.fresh(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
 
+        config = replace(self.config.with_adapter(adapter), seed=seed)
+        config.check()
         places = meshes.shardings(self.mesh, start.abstract(adapter, self.base.config))
-        self.config = replace(self.config.with_adapter(adapter), seed=seed)
+        self.config = config
         self._put(adapter, jax.jit(meshes.traced(self.mesh, make), out_shardings=places)(self.frozen))
         print(line)
 

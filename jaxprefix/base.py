@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxprefix import mesh as meshes
 from jaxprefix.hub import model_directory
-from jaxprefix.models import decoder, int8, start, weights
+from jaxprefix.models import decoder, int8, loading, start, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.tokenizer import Tokenizer, load_tokenizer
@@ -48,7 +48,7 @@ def open_base(model: str | None) -> Base:
 def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
     """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
     shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
-    return weights.load_like(base.directory, base.config, shapes, meshes.shardings(mesh, shapes))
+    return loading.load_like(base.directory, base.config, shapes, meshes.shardings(mesh, shapes))
 
 
 def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Frozen:

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,6 @@ def run_directories(text: str) -> list[Path]:
 
 def write_run(directory: Path, values: dict[str, Any]) -> None:
     """Writes run.json whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / RUN_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -181,7 +181,8 @@ def alone(directory: Path) -> Iterator[None]:
 def locked(directory: Path, refusal: str) -> Iterator[None]:
     """Makes the directory and holds its lock; raises Busy with these words where another process has it.
 
-    The lock is the operating system's on the directory itself: it leaves no file, and ends with its process.
+    The lock is the operating system's on the directory itself: it leaves no file, and ends with its process. On a file
+    system that has no locks it says so in a line and goes on.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -193,6 +194,8 @@ def locked(directory: Path, refusal: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(refusal) from None
+        except OSError as error:  # some file systems of clusters have none
+            print(f"{directory} cannot be locked ({error.strerror}): see that no other command writes", file=sys.stderr)
         # Who had it may have removed it before it was locked here: the lock would be on nothing.
         if not directory.is_dir() or not os.path.samestat(os.fstat(handle), directory.stat()):
             raise Busy(refusal)
@@ -214,9 +217,13 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, also where the machine stops. Of several processes the first one does it."""
+    """Writes a file whole or not at all, also where the machine stops; makes its directory.
+
+    Of several processes the first one does it.
+    """
     if not hosts.first():
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{UNFINISHED}")
     with temporary.open("wb") as file:
         file.write(content)

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxprefix import mesh, terminal
-from jaxprefix.directory import check_new_file, run_directories
+from jaxprefix.directory import check_new_file, run_directories, write_whole
 from jaxprefix.evaluation.ask import answers, stream
 from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.evaluation.report import write_whole
 from jaxprefix.models.sample import Sampling
 from jaxprefix.rowfiles import read_rows
 

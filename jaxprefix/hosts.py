@@ -6,9 +6,7 @@ first one alone writes and prints; where they might differ they agree, or one wo
 
 import os
 import re
-import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -16,6 +14,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from jaxprefix import meeting
 
 T = TypeVar("T")
 
@@ -40,9 +40,15 @@ def join(text: str, seconds: int = 300) -> int | None:
         )
     settings: dict[str, Any] = {}
     if match:
-        settings = {"coordinator_address": match[1], "process_id": int(match[2]), "num_processes": int(match[3])}
-    if match and int(match[2]):
-        _await(match[1], seconds, text)
+        address, process, processes = match[1], int(match[2]), int(match[3])
+        settings = {"coordinator_address": address, "process_id": process, "num_processes": processes}
+        try:
+            if process:
+                meeting.wait_for_first(address, process, processes, seconds)
+            else:
+                meeting.wait_for_others(int(address.rpartition(":")[2]), processes, seconds)
+        except ValueError as error:
+            raise ValueError(f"--hosts {text}: {error}") from None
     try:
         jax.distributed.initialize(**settings, initialization_timeout=seconds)
     except (RuntimeError, ValueError) as error:  # JAX's own are of both kinds
@@ -53,22 +59,6 @@ def join(text: str, seconds: int = 300) -> int | None:
     if not (int(match[2]) == 0 if match else first()):
         sys.stdout = open(os.devnull, "w")  # to the end of the process
     return int(match[3]) if match else None
-
-
-def _await(address: str, seconds: int, text: str) -> None:
-    """Until process 0 listens: JAX would end this process with a trace of its own if it never did."""
-    host, _, port = address.rpartition(":")
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-            return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > end:
-                raise ValueError(
-                    f"--hosts {text}: nobody answered at {address} for {seconds} s ({error}); start process 0 there too"
-                ) from None
-        time.sleep(0.5)
 
 
 def count() -> int:

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix import hosts
+from jaxprefix import hosts, meeting
 from jaxprefix import mesh as meshes
 from jaxprefix.saved import read_saved
 from jaxprefix.train.loop import train
@@ -30,11 +32,15 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return small.write_model(place / "model", scale=5), small.write_rows(place / "rows.jsonl", small.rows(60))
 
 
-def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
-    """The results of a training command of so many processes on a mesh of 4x2."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
+    """The results of a training command of so many processes on a mesh of 4x2."""
+    port = free_port()
     command = f"-m jaxprefix.train --model {given[0]} --train-file {given[1]} --steps {steps} {FLAGS}".split()
     running = [
         subprocess.Popen(
@@ -113,6 +119,46 @@ def test_nobody_there():
         hosts.join("127.0.0.1:9,1/2", seconds=1)
     assert str(raised.value).startswith("--hosts 127.0.0.1:9,1/2: nobody answered at 127.0.0.1:9 for 1 s (")
     assert str(raised.value).endswith("); start process 0 there too")
+
+
+def test_nobody_comes(capsys: pytest.CaptureFixture[str]):
+    """JAX's own service would end the process, with a trace."""
+    port = free_port()
+    with pytest.raises(ValueError) as raised:
+        hosts.join(f"127.0.0.1:{port},0/3", seconds=1)
+    text = f"--hosts 127.0.0.1:{port},0/3: process 1, 2 did not come; start all 3 with this address"
+    assert str(raised.value) == text
+    assert capsys.readouterr().err == "waiting for process 1, 2 of 3, 1 s at most\n"
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([(1, 3), (1, 3)], "two processes call themselves 1/3; give each a number of its own"),
+        ([(1, 2)], "process 0 was started as 0/3, this one as 1/2"),
+        ([(1, 3), (2, 3)], None),
+    ],
+)
+def test_who_meets(others: list[tuple[int, int]], said: str | None):
+    port, results = free_port(), list[str | None]()
+
+    def meet(wait: Callable[..., None], *arguments: Any) -> None:
+        try:
+            results.append(wait(*arguments))
+        except ValueError as error:
+            results.append(str(error))
+
+    work = [threading.Thread(target=meet, args=(meeting.wait_for_others, port, 3, 3))]
+    work += [
+        threading.Thread(target=meet, args=(meeting.wait_for_first, f"127.0.0.1:{port}", *each, 3)) for each in others
+    ]
+    for each in work:
+        each.start()
+    for each in work:
+        each.join()
+    assert set(results) == (
+        {said} if len(others) == 2 else {said, "process 1, 2 did not come; start all 3 with this address"}
+    )
 
 
 def test_alone_everything_is_agreed():

@@ -18,10 +18,10 @@ from jaxprefix.babel.tasks import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA
 from jaxprefix.babel.tasks.choice import OPTIONS
 from jaxprefix.babel.tasks.nli import LABELS
 from jaxprefix.base import open_base
-from jaxprefix.directory import RUN_FILE, alone, open_directory, read_run
+from jaxprefix.directory import RUN_FILE, alone, open_directory, read_run, write_whole
 from jaxprefix.evaluation.evaluate import evaluate
 from jaxprefix.evaluation.report.cells import Cells
-from jaxprefix.evaluation.report.files import json_text, read_report, write_whole
+from jaxprefix.evaluation.report.files import json_text, read_report
 from jaxprefix.evaluation.report.intervals import grouped, resource
 from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of

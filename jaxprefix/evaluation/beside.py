@@ -8,9 +8,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from jaxprefix.directory import check_new_file, run_directories
+from jaxprefix.directory import check_new_file, run_directories, write_whole
 from jaxprefix.evaluation.report.cells import Cells, percent, points
-from jaxprefix.evaluation.report.files import read_report, write_whole
+from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.report.intervals import family, grouped, resource, script
 from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of, source_language

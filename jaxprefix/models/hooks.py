@@ -19,6 +19,12 @@ NEVER = 2**30  # padding, or a cache slot that is not written yet: no query of t
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+
+def input_dims(projection: str) -> int:
+    """The last dimensions that a projection contracts: o reads heads apart [N, H], every other one dimension."""
+    return 2 if projection == "o_proj" else 1
+
+
 SEAMS = ("prompt", "prefix", "gated", "after_attention", "after_feed_forward")  # of Hooks, beside delta
 
 

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.hooks import PROJECTIONS, input_dims
 
 LARGEST = 127
-INPUTS = {"o_proj": 2}  # the last dimensions that a projection contracts; one otherwise
 
 
 def scale_name(name: str) -> str:
@@ -36,7 +35,7 @@ def shapes(frozen: Any) -> Any:
     for name in PROJECTIONS:
         whole = layers[name].shape
         layers[name] = jax.ShapeDtypeStruct(whole, jnp.int8)
-        layers[scale_name(name)] = jax.ShapeDtypeStruct(whole[: -INPUTS.get(name, 1)], jnp.float32)
+        layers[scale_name(name)] = jax.ShapeDtypeStruct(whole[: -input_dims(name)], jnp.float32)
     return frozen | {"layers": layers}
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, PrefixTuning, SoftPrompt, Sum, Text
 from jaxprefix.models.attention import rotate, rotation
+from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks
@@ -53,7 +54,7 @@ def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Tex
         return decoder.attend_with(query, key, value, positions, None, layer), (inputs[0], key[0], value[0])
 
     def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
-        return decoder.Block(config).apply({"params": weights}, stream, turn, attend, layer)
+        return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
     _, (inputs, keys, values) = decoder.loop(config, frozen["layers"], stream, Hooks(), step, "full")
     return Text(stream[0], inputs, _moved(config, keys, -length), values)

@@ -1,4 +1,4 @@
-"""Safetensors in Hugging Face layout <-> the decoder's tree, without torch: every device reads only its own part.
+"""A checkpoint in Hugging Face layout: its tensors' names, shapes and files, checked; and writing one. Without torch.
 
 A stacked leaf `[L, ...]` gathers the same tensor of L layers. Strict: a tensor that is missing, unknown or misshapen is
 a ValueError that names it. Pickled `.bin` weights are refused: loading them can run code.
@@ -7,22 +7,19 @@ a ValueError that names it. Pickled `.bin` weights are refused: loading them can
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import DictKey
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxprefix.jsonfile import read_object
-from jaxprefix.models import decoder, int8
+from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.stored import DTYPES, Stored, room, stored
+from jaxprefix.models.stored import DTYPES, Stored, stored
 from jaxprefix.wording import clipped, one_line, shown
 
 LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
@@ -32,80 +29,6 @@ MODULES: dict[str, str] = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn."),
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp."),
 }
-READERS = 4  # threads that wait for the disk
-
-
-def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
-    """The weights in `directory` as arrays of `dtype`, placed by `shardings` (a tree like them; None: one device)."""
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), decoder.shapes(config))
-    return load_like(directory, config, like, shardings)
-
-
-def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
-    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits.
-
-    Of each leaf a process reads the part that its devices hold, once, and has no more than that leaf in memory twice.
-    """
-    if shardings is None:
-        shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
-    with opened(directory, config) as tensors, ThreadPoolExecutor(READERS) as readers:
-
-        @cache
-        def scales(name: str) -> np.ndarray:
-            """Of all outputs of a projection in all layers: a part of its inputs does not tell."""
-            names = tensor_names((DictKey("layers"), DictKey(name)), config)
-            shape = like["layers"][int8.scale_name(name)].shape[1:]
-            return np.stack([int8.scales(tensors[each][:]).reshape(shape) for each in names])
-
-        def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.Array:
-            name, box = path[-1].key, _box(sharding, leaf.shape)
-            if int8.is_scale(name):
-                held = scales(int8.projection(name))[box]
-            else:
-                held = room([each.stop - each.start for each in box], leaf.dtype)
-                names = tensor_names(path, config)
-                layers = range(box[0].start, box[0].stop) if _stacked(path) else [0]
-
-                def read(place: int) -> None:
-                    into, own = (held[place], box[1:]) if _stacked(path) else (held, box)
-                    tensor, index = tensors[names[layers[place]]], _on_disk(name, leaf.shape, own)
-                    if leaf.dtype != np.int8:
-                        return tensor.read(index, into)
-                    scale = scales(name)[layers[place]][own[: len(own) - int8.INPUTS.get(name, 1)]]
-                    into[...] = int8.rounded(tensor[index].reshape(into.shape), scale)
-
-                if leaf.dtype == np.int8:
-                    scales(name)  # before the threads ask for it, each by itself
-                list(readers.map(read, range(len(layers))))
-
-            def part(index: tuple[slice, ...]) -> np.ndarray:
-                ends = (each.indices(size) for each, size in zip(index, leaf.shape, strict=True))
-                near = zip(ends, box, strict=True)
-                own = (slice(start - place.start, stop - place.start) for (start, stop, _), place in near)
-                return held[tuple(own)]
-
-            made = jax.make_array_from_callback(leaf.shape, sharding, part)  # type: ignore[arg-type]
-            return made.block_until_ready()  # before memory is taken for the next one
-
-        return jax.tree_util.tree_map_with_path(leaf, like, shardings)
-
-
-def _box(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The part of a leaf that holds all that this process's devices hold of it."""
-    parts = list(sharding.addressable_devices_indices_map(shape).values())
-    ends = [[each[dim].indices(size)[:2] for each in parts if each is not None] for dim, size in enumerate(shape)]
-    return tuple(slice(min(start for start, _ in dim), max(stop for _, stop in dim)) for dim in ends)
-
-
-def _on_disk(name: str, shape: tuple[int, ...], index: tuple[slice, ...]) -> tuple[slice, ...]:
-    """A part of one tensor as rows and columns on disk; heads are whole, and lie beside each other."""
-    if len(index) < 3:
-        return index
-    heads = 1 if name == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
-    size = shape[-1] if heads else shape[-2]
-    assert index[heads + 1] == slice(0, size)
-    folded = slice(index[heads].start * size, index[heads].stop * size)
-    return (index[0], folded) if heads else (folded, index[2])
 
 
 @contextmanager
@@ -158,7 +81,7 @@ def on_disk(tree: Any, config: DecoderConfig) -> dict[str, np.ndarray]:
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         names = tensor_names(path, config)
-        for name, part in zip(names, leaf if _stacked(path) else [leaf], strict=True):
+        for name, part in zip(names, leaf if is_stacked(path) else [leaf], strict=True):
             tensors[name] = part.reshape(_disk_shape(path, part.shape))
     return tensors
 
@@ -167,7 +90,7 @@ def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """The name and the shape of every tensor that a checkpoint of this configuration must hold."""
     shapes = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(decoder.shapes(config)):
-        shape = leaf.shape[1:] if _stacked(path) else leaf.shape
+        shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
         shapes |= dict.fromkeys(tensor_names(path, config), _disk_shape(path, shape))
     return shapes
 
@@ -203,12 +126,12 @@ def fingerprint(directory: Path) -> str:
 def tensor_names(path: tuple, config: DecoderConfig) -> list[str]:
     """The Hugging Face names behind the leaf at `path`: one, or one a layer."""
     name = path[-1].key
-    if not _stacked(path):
+    if not is_stacked(path):
         return [TOP[name]]
     return [f"model.layers.{layer}.{MODULES.get(name, '')}{name}.weight" for layer in range(config.layers)]
 
 
-def _stacked(path: tuple) -> bool:
+def is_stacked(path: tuple) -> bool:
     return path[0].key == "layers"
 
 

@@ -9,9 +9,8 @@ import regex
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
-from jaxprefix.models.adapters.lora import INPUT_DIMS
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.hooks import PROJECTIONS, input_dims
 from jaxprefix.models.weights import MODULES
 from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
 from jaxprefix.wording import one_line, shown
@@ -84,7 +83,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     sizes, shapes = decoder.shapes(config)["layers"], {}
     for name in targets:
         dims = sizes[name].shape[1:]
-        cut = len(dims) - INPUT_DIMS.get(name, 1)
+        cut = len(dims) - input_dims(name)
         for layer in range(config.layers):
             first, second = _names(layer, name)
             shapes |= {first: (rank, math.prod(dims[cut:])), second: (math.prod(dims[:cut]), rank)}
@@ -92,7 +91,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     params = {}
     for name in targets:
         dims = sizes[name].shape[1:]
-        cut = len(dims) - INPUT_DIMS.get(name, 1)
+        cut = len(dims) - input_dims(name)
         a, b = (np.stack([tensors[_names(layer, name)[part]] for layer in range(config.layers)]) for part in (0, 1))
         params[name] = {
             "a": a.reshape(config.layers, rank, *dims[cut:]),

@@ -24,21 +24,32 @@ class Chip:
 
     name: str
     memory: int
-    share: float = 0.97  # of the memory that a program may have: a TPU keeps some for itself
+    is_gpu: bool = False
     slices: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def usable(self) -> int:
-        return int(self.memory * self.share)
+        """Bytes that a program may have. A TPU keeps some for itself.
+
+        Raises ValueError where XLA_PYTHON_CLIENT_MEM_FRACTION, JAX's setting for GPUs, is no share.
+        """
+        return int(self.memory * (_gpu_share() if self.is_gpu else 0.97))
 
     def topology(self, devices: int) -> str | None:
         """The slice of so many chips, such as v5e:2x4; None where there is none to compile for."""
         return f"{self.name}:{self.slices[devices]}" if devices in self.slices else None
 
 
-def _gpu(name: str, memory: int) -> Chip:
+def _gpu_share() -> float:
     """JAX takes three quarters of a GPU's memory, or what the user tells it to."""
-    return Chip(name, memory, float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")))
+    text = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {text!r}; expected a share such as 0.9, or unset it")
+    return share
 
 
 CHIPS = {
@@ -48,10 +59,10 @@ CHIPS = {
         Chip("v5e", 16 * GIB, slices=FLAT),
         Chip("v5p", 95 * GIB, slices=CUBES),
         Chip("v6e", 32 * GIB, slices=FLAT),
-        _gpu("A100-40", 40 * GIB),
-        _gpu("A100-80", 80 * GIB),
-        _gpu("H100", 80 * GIB),
-        _gpu("H200", 140 * GIB),
+        Chip("A100-40", 40 * GIB, is_gpu=True),
+        Chip("A100-80", 80 * GIB, is_gpu=True),
+        Chip("H100", 80 * GIB, is_gpu=True),
+        Chip("H200", 140 * GIB, is_gpu=True),
     )
 }
 
@@ -64,12 +75,22 @@ COMPILE_ONLY = {
 }
 
 
-def topology_mesh(chip: Chip, text: str) -> Mesh | None:
-    """The mesh over a slice of TPUs that need not be there; None where libtpu is not, or has no slice of that size."""
+def why_estimated(chip: Chip, devices: int) -> str | None:
+    """Why nothing can be compiled for so many of these chips here; None where it can."""
+    if not chip.slices:
+        return f"{chip.name} is not there to compile for"
+    if chip.topology(devices) is None:
+        return f"a slice of {chip.name} has {', '.join(map(str, chip.slices))} chips, not {devices}"
+    if importlib.util.find_spec("libtpu") is None:
+        return f"to compile for {chip.topology(devices)}: pip install 'jaxprefix[tpu]'"
+    return None
+
+
+def topology_mesh(chip: Chip, text: str) -> Mesh:
+    """The mesh over a slice of TPUs that need not be there, where nothing stands against it (`why_estimated`)."""
     data, model = meshes.parse(text)
     name = chip.topology(data * model)
-    if name is None or importlib.util.find_spec("libtpu") is None:
-        return None
+    assert name is not None
     from jax.experimental import topologies
 
     for variable, value in COMPILE_ONLY.items():

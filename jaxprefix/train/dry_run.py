@@ -26,7 +26,7 @@ from jaxprefix.hub import model_directory
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
 from jaxprefix.train import placed
-from jaxprefix.train.chips import CHIPS, topology_mesh
+from jaxprefix.train.chips import CHIPS, topology_mesh, why_estimated
 from jaxprefix.train.data import TrainBatch
 from jaxprefix.train.needs import MORE, Bytes, Growth, Needs
 from jaxprefix.train.plan import check_batch, check_length
@@ -58,7 +58,6 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
     print(needs)
     if output:
         with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
             write_whole(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
     return needs
 
@@ -70,8 +69,9 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
     tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
     kept = 2 * sizes.layers * sizes.hidden_size  # of a token, between the layers, in 16 bits
     growth = Growth.of(tokens, config.max_length, step, more_rows, longer, kept)
-    topology = topology_mesh(CHIPS[chip], config.mesh or "1x1") if chip else None
-    if topology:
+    estimated = why_estimated(CHIPS[chip], mesh.size) if chip else "no --chip is given"
+    if chip and not estimated:
+        topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
         real = _temporary(_lowered(config, sizes, topology)[0].compile())
         growth, step = growth.times(real / step), real
     return Needs(
@@ -81,7 +81,8 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
         growth=growth,
         flops=program.flops(),
         collectives=program.collective_bytes(mesh.size),
-        topology=CHIPS[chip].topology(mesh.size) if chip and topology else None,
+        topology=CHIPS[chip].topology(mesh.size) if chip and not estimated else None,
+        estimated=estimated,
         seconds=time.monotonic() - began,
     )
 

@@ -19,6 +19,7 @@ from jaxprefix import mesh as meshes
 from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
+from jaxprefix.models import attention
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
@@ -77,6 +78,7 @@ def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mes
     frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
     trainer = Trainer(config, base, mesh, frozen, plan)
+    print(trainer.attention_line())
     trainer.stop = stop
     trainer.resume(directory)
     with directories.writing(directory):
@@ -108,6 +110,13 @@ class Trainer:
         self.step = PerShape(placed.jitted(config, base.config, self.optimizer, mesh, self.state))
         score = held_out_loss(base.config, config.adapter)
         self.score = PerShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
+
+    def attention_line(self) -> str:
+        """Which kernels compute attention, and where not the platform's fastest one, why."""
+        config, frozen = self.config, self.frozen
+        hooks = jax.eval_shape(lambda params: config.adapter.bind(params, frozen)[1], self.state.params)
+        rows, times = config.batch // config.accumulate, [shape.time for shape in self.plan.shapes]
+        return attention.line(self.base.config, self.mesh, rows, times, frozen["embed_tokens"].dtype.name, hooks)
 
     def resume(self, directory: Path) -> None:
         """Takes the state of the last checkpoint that is whole, if there is one."""

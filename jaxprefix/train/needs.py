@@ -69,6 +69,7 @@ class Needs:
     flops: int  # of a device in a step
     collectives: dict[str, int]  # bytes into a device in a step
     topology: str | None  # that was compiled for; None is an estimate on CPU
+    estimated: str | None  # why it is one
     seconds: float
 
     @property
@@ -104,7 +105,11 @@ class Needs:
 
     def __str__(self) -> str:
         config, found = self.config, self.bytes
-        basis = f"compiled for {self.topology}" if self.topology else "an estimate of the compiler for CPUs"
+        basis = (
+            f"compiled for {self.topology}"
+            if self.topology
+            else f"an estimate of the compiler for CPUs; {self.estimated}"
+        )
         moved = {kind: size for kind, size in self.collectives.items() if size}
         lines = [
             trainable_line(self.sizes, config.adapter),

@@ -12,7 +12,7 @@ from jaxprefix.babel.languages import ALL
 from jaxprefix.babel.tasks.qa import draw
 from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.models import decoder, weights
+from jaxprefix.models import decoder, loading
 from jaxprefix.run import RunConfig
 from jaxprefix.train.loop import train
 
@@ -48,7 +48,7 @@ def test_transformers_reads_it_as_it_is():
     theirs = LlamaForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits.numpy()
-    frozen = weights.load(EMBEDDED, base.config)
+    frozen = loading.load(EMBEDDED, base.config)
     batch = decoder.Batch(jnp.array([ids]), jnp.arange(len(ids))[None])
     found = decoder.logits(frozen, decoder.hidden(base.config, frozen, batch))
     np.testing.assert_allclose(found, expected, atol=5e-5)

@@ -15,7 +15,7 @@ import small
 from jaxprefix import tasks
 from jaxprefix.base import open_base, start_tokens
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.models import start, weights
+from jaxprefix.models import loading, start
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved
 from jaxprefix.train import rows as training_rows
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fresh() -> dict:
     base = open_base(None)
-    frozen = weights.load(base.directory, base.config)
+    frozen = loading.load(base.directory, base.config)
     tokens = start_tokens(base.tokenizer, CONFIG.seed)
     return start.fresh(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
 
@@ -47,7 +47,7 @@ def metrics(run: Path) -> list[dict]:
 def test_the_first_loss_is_that_of_a_decoder_written_again(run: Path):
     """In float64, row by row without padding: no mask, position, target or weight of the batch is wrong."""
     base = open_base(None)
-    frozen = weights.load(base.directory, base.config)
+    frozen = loading.load(base.directory, base.config)
     learn = training_rows.load(CONFIG, tasks.find("babel-qa"), base.tokenizer, CONFIG.max_length).learn
     _, chosen = next(steps_from(learn, buckets(learn), CONFIG.batch, CONFIG.seed, 0))
     slots = fresh()["hidden"]

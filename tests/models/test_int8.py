@@ -13,7 +13,7 @@ from published import LLAMA_31_8B
 
 from jaxprefix import mesh as meshes
 from jaxprefix.base import frozen_shapes, load_weights, open_base
-from jaxprefix.models import decoder, int8, start, weights
+from jaxprefix.models import decoder, int8, loading, start
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decode import generate
@@ -51,7 +51,7 @@ def batch() -> Batch:
 
 
 def test_each_weight_is_rounded_to_its_nearest(base: Any, frozen: Any):
-    whole = weights.load(base.directory, base.config)
+    whole = loading.load(base.directory, base.config)
     for name in PROJECTIONS:
         numbers, scale = np.asarray(frozen["layers"][name]), np.asarray(frozen["layers"][f"{name}_scale"])
         assert numbers.dtype == np.int8 and scale.dtype == np.float32

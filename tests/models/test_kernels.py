@@ -208,12 +208,12 @@ CALL = Call(rows=8, time=512, heads=32, kv_heads=8, size=128, dtype=jnp.bfloat16
 CHOICES: list[tuple[str, dict[str, Any], tuple[int, int], str, str]] = [
     ("tpu", {}, (2, 2), "splash", ""),
     ("tpu", {"dtype": jnp.float32, "size": 80, "window": 100}, (2, 2), "splash", ""),
-    ("tpu", {"time": 127}, (1, 1), "xla", "127 tokens are less than a block of 128"),
+    ("tpu", {"time": 127}, (1, 1), "xla", "fewer tokens than a block of 128"),
     ("tpu", {"rows": 3}, (2, 2), "xla", "3 rows and 8 key heads cannot be divided by the mesh 2x2"),
     ("tpu", {"kv_heads": 1}, (2, 2), "xla", "8 rows and 1 key heads cannot be divided by the mesh 2x2"),
     ("gpu", {}, (2, 2), "cudnn", ""),
     ("gpu", {"dtype": jnp.float32}, (1, 1), "xla", "cuDNN takes half precision, not float32"),
-    ("gpu", {"time": 64}, (1, 1), "xla", "64 tokens are less than a block of 128"),
+    ("gpu", {"time": 64}, (1, 1), "xla", "fewer tokens than a block of 128"),
     ("gpu", {"window": 511}, (1, 1), "xla", "cuDNN's window of 511 would hide the prefix"),
     ("gpu", {"window": 512}, (1, 1), "cudnn", ""),
     ("gpu", {"window": 100, "slots": 0}, (1, 1), "cudnn", ""),
@@ -241,8 +241,9 @@ def test_the_choice(
 def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
     hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1]
-    found = attention.line(tiny.CONFIG, mesh(2, 2), 4, [96, 512], "bfloat16", hooks)
-    assert found == "attention: xla at 96 (96 tokens are less than a block of 128), splash at 512"
+    found = attention.line(tiny.CONFIG, mesh(2, 2), 4, [64, 96, 512], "bfloat16", hooks)
+    assert found == "attention: xla at 64, 96 (fewer tokens than a block of 128); splash at 512"
+    assert attention.line(tiny.CONFIG, mesh(2, 2), 4, [512], "bfloat16", hooks) == "attention: splash"
 
 
 @pytest.mark.skipif(

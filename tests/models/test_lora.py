@@ -8,7 +8,7 @@ import pytest
 import tiny
 from every import ALL_SEVEN
 
-from jaxprefix.models import decoder
+from jaxprefix.models import block
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.hooks import LowRank
 
@@ -50,8 +50,8 @@ def test_dropout_keeps_the_mean():
     """The term is linear in its inputs, so that the mean over keys is the term without dropout."""
     inputs, weight = tiny.normal(1, 5, 16), jnp.zeros((7, 16))
     a, b = tiny.normal(2, 3, 16), tiny.normal(3, 7, 3)
-    plain = decoder.project(inputs, weight, 1, LowRank(a, b, 0.5))
-    draw = jax.vmap(lambda key: decoder.project(inputs, weight, 1, LowRank(a, b, 0.5, 0.3, key)))
+    plain = block.project(inputs, weight, 1, LowRank(a, b, 0.5))
+    draw = jax.vmap(lambda key: block.project(inputs, weight, 1, LowRank(a, b, 0.5, 0.3, key)))
     draws = np.asarray(jax.jit(draw, compiler_options=tiny.FAST)(jax.random.split(KEY, 2000)))
     error = draws.std(axis=0) / np.sqrt(len(draws))
     assert error.min() > 0  # something was dropped

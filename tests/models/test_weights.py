@@ -16,7 +16,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from jaxprefix import mesh as meshes
-from jaxprefix.models import decoder, weights
+from jaxprefix.models import decoder, loading, weights
 
 # Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and their input is divided by both axes.
 CONFIG = replace(tiny.CONFIG, vocabulary_size=64, head_size=8)
@@ -82,20 +82,20 @@ def test_names_and_shapes_on_disk_are_those_of_hugging_face(saved: Path):
 
 
 def test_what_is_saved_is_loaded(saved: Path):
-    assert_same(weights.load(saved, CONFIG), FROZEN)
+    assert_same(loading.load(saved, CONFIG), FROZEN)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_saved_and_loaded(tmp_path: Path, dtype: Any):
     half = jax.tree.map(lambda leaf: leaf.astype(dtype), FROZEN)
     weights.save(half, CONFIG, tmp_path)
-    assert_same(weights.load(tmp_path, CONFIG, dtype), half)
-    assert_same(weights.load(tmp_path, CONFIG), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half))
+    assert_same(loading.load(tmp_path, CONFIG, dtype), half)
+    assert_same(loading.load(tmp_path, CONFIG), jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half))
 
 
 def test_float32_is_rounded_to_bfloat16(saved: Path):
     expected = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
-    assert_same(weights.load(saved, CONFIG, jnp.bfloat16), expected)
+    assert_same(loading.load(saved, CONFIG, jnp.bfloat16), expected)
 
 
 @pytest.mark.parametrize(("limit", "files"), [(None, 1), (100_000, 1), (4000, None), (1, len(NAMES))])
@@ -113,7 +113,7 @@ def test_what_is_written_in_shards_is_loaded(tmp_path: Path, limit: int | None, 
     if len(written) > 1:
         index = json.loads((tmp_path / INDEX).read_text())
         assert index["metadata"]["total_size"] == sum(sizes.values()) and list(index["weight_map"]) == list(sizes)
-    assert_same(weights.load(tmp_path, CONFIG), FROZEN)
+    assert_same(loading.load(tmp_path, CONFIG), FROZEN)
 
 
 def test_a_shard_is_written_before_the_next_one_is_read(tmp_path: Path):
@@ -137,7 +137,7 @@ def test_loaded_onto_a_mesh(saved: Path, mesh: str, files: int):
     if files > 1:
         shard(saved, files)
     shardings = meshes.shardings(meshes.make(mesh), decoder.shapes(CONFIG))
-    found = weights.load(saved, CONFIG, shardings=shardings)
+    found = loading.load(saved, CONFIG, shardings=shardings)
     assert_same(found, FROZEN)
     assert jax.tree.map(lambda leaf: leaf.sharding, found) == shardings
     share = found["layers"]["o_proj"].addressable_shards[0].data.size
@@ -148,15 +148,15 @@ def test_tied_head(saved: Path):
     """A copy of the embedding under the head's name is no surprise in a tied checkpoint, and is not read."""
     tied = replace(CONFIG, tied=True)
     expected = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head"}
-    assert_same(weights.load(saved, tied), expected)
+    assert_same(loading.load(saved, tied), expected)
     rewrite(saved, **{"lm_head.weight": None})
-    assert_same(weights.load(saved, tied), expected)
+    assert_same(loading.load(saved, tied), expected)
     assert_refused(saved, "tensor lm_head.weight is missing")
 
 
 def test_rotary_frequencies_of_old_checkpoints_are_not_read(saved: Path):
     rewrite(saved, **{"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(4, np.float32)})
-    assert_same(weights.load(saved, CONFIG), FROZEN)
+    assert_same(loading.load(saved, CONFIG), FROZEN)
 
 
 def test_fingerprint(saved: Path):
@@ -171,7 +171,7 @@ def test_fingerprint(saved: Path):
 
 def assert_refused(directory: Path, *parts: str) -> None:
     with pytest.raises(ValueError) as raised:
-        weights.load(directory, CONFIG)
+        loading.load(directory, CONFIG)
     message = str(raised.value)
     assert "\n" not in message
     for part in (str(directory), *parts):

@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM
 
 from jaxprefix import generate
 from jaxprefix.base import EMBEDDED, Base, open_base
-from jaxprefix.models import weights
+from jaxprefix.models import loading
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.peft import __main__ as command
 from jaxprefix.run import RunConfig
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 def frozen(base: Base) -> Any:
-    return weights.load(base.directory, base.config)
+    return loading.load(base.directory, base.config)
 
 
 def write(directory: Path, base: Base, method: str, adapter: Adapter, params: Any) -> Path:
@@ -96,7 +96,7 @@ def test_merged_full_is_what_was_learnt(base: Base, tmp_path: Path, monkeypatch:
     learnt = theirs.drawn(FullFineTuning(), base.config, scale=0.1)
     place = write(tmp_path / "run", base, "full", FullFineTuning(), learnt)
     run(monkeypatch, "export", place, tmp_path / "out", "--merge")
-    found = weights.load(tmp_path / "out", base.config)
+    found = loading.load(tmp_path / "out", base.config)
     jax.tree.map(np.testing.assert_array_equal, found, learnt)
     ours = theirs.our_logits(base.config, frozen(base), FullFineTuning(), learnt, ROWS)
     np.testing.assert_allclose(transformers_logits(tmp_path / "out"), ours, rtol=0, atol=1e-5)

@@ -13,7 +13,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from jaxprefix.models import weights
+from jaxprefix.models import loading
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -40,7 +40,7 @@ def drawn(pair: hf.Pair, adapter: Adapter, folder: Path, seed: int) -> Any:
         for weight in model.parameters():
             weight.add_(FULL_STD * torch.randn(weight.shape, generator=generator))
         model.save_pretrained(folder)
-        return weights.load(folder, pair.config)
+        return loading.load(folder, pair.config)
     if isinstance(adapter, Sum):
         return {name: drawn(pair, member, folder, seed) for name, member in adapter.members}
     return tiny.noisy(adapter, SMALLER.get(type(adapter), 1.0), pair.config, pair.frozen, seed)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from jaxprefix.models import weights
+from jaxprefix.models import loading
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 
@@ -115,7 +115,7 @@ def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:
         kind.rewrite(values)
         path.write_text(json.dumps(values))
     config = DecoderConfig.read(directory)
-    return Pair(read(model_class, directory), config, weights.load(directory, config), directory)
+    return Pair(read(model_class, directory), config, loading.load(directory, config), directory)
 
 
 def read(model_class: Any, directory: Path, dtype: torch.dtype = torch.float32) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxprefix.models import decoder, weights
+from jaxprefix.models import decoder, loading
 from jaxprefix.models.config import DecoderConfig
 
 
@@ -67,7 +67,7 @@ def test_bfloat16_is_no_further_from_float32_than_torch(tmp_path: Path, name: st
     pair = hf.make(hf.Kind(kind.family, kind.changes, dtype=torch.bfloat16), tmp_path)
     rows = hf.rows("right", lengths=(24, 24, 20, 17, 24, 24, 9, 24))
     exact = hf.torch_logits(pair.torch, rows)
-    ours = logits(pair.config, weights.load(pair.directory, pair.config, jnp.bfloat16), rows)
+    ours = logits(pair.config, loading.load(pair.directory, pair.config, jnp.bfloat16), rows)
     theirs = hf.torch_logits(hf.read(type(pair.torch), pair.directory, torch.bfloat16), rows)
 
     def error(found: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from jaxprefix.evaluation.report import write_whole
+from jaxprefix.directory import write_whole
 from jaxprefix.evaluation.report.intervals import Estimate
 
 # From the colour-blind-safe palette of Okabe and Ito, https://jfly.uni-koeln.de/color/

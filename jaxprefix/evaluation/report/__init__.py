@@ -1,6 +1,6 @@
 """From prediction rows to report.json, statistics.json, report.md and the terminal's tables."""
 
-from jaxprefix.evaluation.report.files import read_report, write, write_whole
+from jaxprefix.evaluation.report.files import read_report, write
 from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import (
@@ -28,5 +28,4 @@ __all__ = [
     "summarise",
     "table",
     "write",
-    "write_whole",
 ]

@@ -1,25 +1,14 @@
 """report.json, statistics.json and report.md, each written whole or not at all; report.json read back."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.directory import write_whole
 from jaxprefix.evaluation.report.intervals import Statistics
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import Report, TaskReport
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it sees all of the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write(

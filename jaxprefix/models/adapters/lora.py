@@ -10,10 +10,9 @@ from jaxtyping import Array
 
 from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank
+from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank, input_dims
 
 TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
-INPUT_DIMS = {"o_proj": 2}  # o reads heads apart [N, H]; every other projection reads one dimension
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class LoRA:
         params = {}
         for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
             layers, *dims = frozen["layers"][name].shape
-            cut = len(dims) - INPUT_DIMS.get(name, 1)
+            cut = len(dims) - input_dims(name)
             outputs, inputs = dims[:cut], dims[cut:]
             bound = prod(inputs) ** -0.5
             a = jax.random.uniform(part, (layers, self.rank, *inputs), minval=-bound, maxval=bound)

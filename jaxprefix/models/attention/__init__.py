@@ -76,13 +76,16 @@ def per_row(slots: Array, like: Array) -> Array:
 def line(
     config: DecoderConfig, mesh: jax.sharding.Mesh, rows: int, times: Sequence[int], dtype: str, hooks: Hooks
 ) -> str:
-    """For a run to print, such as `attention: splash at 512 tokens, xla at 96 (96 tokens are ...)`."""
-    parts = []
+    """For a run to print, such as `attention: splash at 512 tokens; xla at 64, 96 (fewer than 128 tokens)`."""
+    found: dict[str, list[int]] = {}
     before = 0 if hooks.prompt is None else hooks.prompt.shape[-2]
     slots = 0 if hooks.prefix is None else hooks.prefix.positions.shape[-1]
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         for time in times:
             sizes = (config.heads, config.kv_heads, config.head_size)
             name, why = kernel(Call(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
-            parts.append(f"{name} at {time}" + (f" ({why})" if why else ""))
-    return f"attention: {', '.join(parts)}"
+            found.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", []).append(time)
+    if len(found) == 1:
+        return f"attention: {next(iter(found)).format('')}"
+    parts = (words.format(f" at {', '.join(map(str, at))}") for words, at in found.items())
+    return f"attention: {'; '.join(parts)}"

@@ -24,7 +24,7 @@ def refusal(call: Call) -> str | None:
     if call.dtype not in (jnp.bfloat16, jnp.float16):
         return f"cuDNN takes half precision, not {jnp.dtype(call.dtype).name}"
     if call.time < BLOCK:
-        return f"{call.time} tokens are less than a block of {BLOCK}"
+        return f"fewer tokens than a block of {BLOCK}"
     if call.narrow and call.slots:
         return f"cuDNN's window of {call.window} would hide the prefix"
     found = capability()

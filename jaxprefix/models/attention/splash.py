@@ -26,7 +26,7 @@ LARGEST_BLOCK = 512  # of queries or keys: what fits beside its scores into a co
 def refusal(call: Call) -> str | None:
     """Why this call needs another kernel, if it does."""
     if call.time < BLOCK:
-        return f"{call.time} tokens are less than a block of {BLOCK}"
+        return f"fewer tokens than a block of {BLOCK}"
     return cannot_be_divided(call)
 
 

@@ -1,0 +1,92 @@
+"""One layer of the decoder: the block that Flax declares, and the products in it with what hooks add to them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxprefix.models import int8, places
+from jaxprefix.models.attention import rotate
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
+
+# attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
+Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
+
+
+class Block(nn.Module):
+    """One layer: attention and a gated feed-forward, each behind a norm, each added to the residual stream."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, stream: Float[Array, "B T D"], turn: tuple[Array, Array], attend: Attend, hooks: Hooks):
+        sizes = self.config
+        width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
+        shapes = {
+            "q_proj": (heads, size, width),
+            "k_proj": (groups, size, width),
+            "v_proj": (groups, size, width),
+            "o_proj": (width, heads, size),
+            "gate_proj": (sizes.intermediate_size, width),
+            "up_proj": (sizes.intermediate_size, width),
+            "down_proj": (width, sizes.intermediate_size),
+        }
+
+        def apply(name: str, inputs: Array, dims: int = 1) -> Array:
+            weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
+            scale = self.get_variable("params", int8.scale_name(name))
+            return project(inputs, weight, dims, hooks.delta.get(name), scale)
+
+        def norm(name: str) -> Array:
+            return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
+
+        inputs = norm("input_layernorm")
+        query, key = (rotate(apply(name, inputs), turn) for name in ("q_proj", "k_proj"))
+        read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
+        stream = stream + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
+        inputs = norm("post_attention_layernorm")
+        inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
+        return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept
+
+
+def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "... D"]:
+    """Root mean square norm (arXiv:1910.07467), computed in float32."""
+    wide = stream.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
+    return scale * wide.astype(stream.dtype)
+
+
+def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None, scale: Array | None = None) -> Array:
+    """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any.
+
+    With `scale` (of the outputs) the weight is of whole numbers, as int8.py says.
+    """
+    # As two matrices: of more dimensions XLA would transpose the weight before every product.
+    rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
+    matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
+    contracted = (((1,), (1,)), ((), ()))
+    outputs = jax.lax.dot_general(inputs.reshape(-1, width), matrix, contracted, preferred_element_type=numbers)
+    outputs = outputs.reshape(*rows, *weight.shape[:-dims])
+    if scale is not None:
+        outputs = (outputs * scale).astype(inputs.dtype)
+    if delta is None:
+        return outputs
+    if delta.keys is not None:
+        keep = jax.random.bernoulli(delta.keys, 1 - delta.dropout, inputs.shape)
+        inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
+    a, b = places.everywhere((delta.a, delta.b))
+    inner = project(inputs, a.astype(inputs.dtype), dims)
+    return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
+
+
+def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
+    if hook is None:
+        return stream
+    down, up = places.everywhere((hook.down, hook.up))
+    inner = nn.silu(project(stream, down.astype(stream.dtype), 1))
+    return stream + project(inner, up.astype(stream.dtype), 1)

@@ -1,0 +1,111 @@
+"""Weights from a checkpoint straight to their places: of each leaf a process reads what its devices hold, once."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+from jax.tree_util import DictKey
+
+from jaxprefix.models import decoder, int8
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import input_dims
+from jaxprefix.models.stored import Stored, room
+from jaxprefix.models.weights import is_stacked, opened, tensor_names
+
+READERS = 4  # threads that wait for the disk
+
+Box = tuple[slice, ...]  # a part of a leaf, by starts and stops
+
+
+def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
+    """The weights in `directory` as arrays of `dtype`, placed by `shardings` (a tree like them; None: one device)."""
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), decoder.shapes(config))
+    return load_like(directory, config, like, shardings)
+
+
+def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
+    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits.
+
+    No more than one leaf is in memory twice. Raises ValueError as `weights.opened` does.
+    """
+    if shardings is None:
+        shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
+    with opened(directory, config) as tensors, ThreadPoolExecutor(READERS) as readers:
+        parts = _Parts(tensors, config, readers)
+
+        def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.Array:
+            box = _box(sharding, leaf.shape)
+            made = _placed(parts.read(path, leaf, box), box, leaf.shape, sharding)
+            return made.block_until_ready()  # before memory is taken for the next one
+
+        return jax.tree_util.tree_map_with_path(leaf, like, shardings)
+
+
+class _Parts:
+    """Reads parts of leaves, a layer at a time in each of several threads."""
+
+    def __init__(self, tensors: Mapping[str, Stored], config: DecoderConfig, readers: ThreadPoolExecutor) -> None:
+        self.tensors, self.config, self.readers = tensors, config, readers
+        self.known: dict[str, np.ndarray] = {}  # scales
+
+    def read(self, path: tuple, leaf: jax.ShapeDtypeStruct, box: Box) -> np.ndarray:
+        name = path[-1].key
+        if int8.is_scale(name):
+            return self._scales(int8.projection(name), leaf.shape[1:])[box]
+        into, names = room([each.stop - each.start for each in box], leaf.dtype), tensor_names(path, self.config)
+        if not is_stacked(path):
+            self.tensors[names[0]].read(_on_disk(name, leaf.shape, box), into)
+            return into
+        of_layer = box[1:]
+        index, chosen = _on_disk(name, leaf.shape, of_layer), names[box[0]]
+        if leaf.dtype != np.int8:
+            list(self.readers.map(lambda each, part: self.tensors[each].read(index, part), chosen, into))
+            return into
+        outputs = len(of_layer) - input_dims(name)
+        scales = self._scales(name, leaf.shape[1 : 1 + outputs])[box[: 1 + outputs]]
+
+        def round_layer(each: str, part: np.ndarray, scale: np.ndarray) -> None:
+            part[...] = int8.rounded(self.tensors[each][index].reshape(part.shape), scale)
+
+        list(self.readers.map(round_layer, chosen, into, scales))
+        return into
+
+    def _scales(self, name: str, outputs: tuple[int, ...]) -> np.ndarray:
+        """Of all outputs of a projection in all layers `[L, *outputs]`: a part of its inputs does not tell."""
+        if name not in self.known:
+            names = tensor_names((DictKey("layers"), DictKey(name)), self.config)
+            self.known[name] = np.stack([int8.scales(self.tensors[each][:]).reshape(outputs) for each in names])
+        return self.known[name]
+
+
+def _placed(held: np.ndarray, box: Box, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
+    """The leaf of which this process holds `box`."""
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        ends = (each.indices(size) for each, size in zip(index, shape, strict=True))
+        near = zip(ends, box, strict=True)
+        return held[tuple(slice(start - place.start, stop - place.start) for (start, stop, _), place in near)]
+
+    return jax.make_array_from_callback(shape, sharding, part)  # type: ignore[arg-type]
+
+
+def _box(sharding: Sharding, shape: tuple[int, ...]) -> Box:
+    """The part of a leaf that holds all that this process's devices hold of it."""
+    parts = list(sharding.addressable_devices_indices_map(shape).values())
+    ends = [[each[dim].indices(size)[:2] for each in parts if each is not None] for dim, size in enumerate(shape)]
+    return tuple(slice(min(start for start, _ in dim), max(stop for _, stop in dim)) for dim in ends)
+
+
+def _on_disk(name: str, shape: tuple[int, ...], index: Box) -> Box:
+    """A part of one tensor as rows and columns on disk; heads are whole, and lie beside each other."""
+    if len(index) < 3:
+        return index
+    heads = 1 if name == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
+    size = shape[-1] if heads else shape[-2]
+    assert index[heads + 1] == slice(0, size)
+    folded = slice(index[heads].start * size, index[heads].stop * size)
+    return (index[0], folded) if heads else (folded, index[2])
