@@ -100,7 +100,10 @@ def write(directory: Path, layers: int) -> None:
 
 def cold() -> None:
     subprocess.run(["sync"], check=True)
-    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except OSError as error:
+        sys.exit(f"error: the disk's cache cannot be emptied ({error.strerror}): run this as root, outside a container")
 
 
 def disk(files: list[Path]) -> float:

@@ -14,7 +14,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxprefix import hosts
+from jaxprefix import compiled, hosts
 from jaxprefix.models import places
 
 # Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's)
@@ -84,6 +84,7 @@ def make(text: str | None = None) -> Mesh:
 
 
 def _wake() -> None:
+    compiled.keep()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda

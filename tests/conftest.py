@@ -4,8 +4,14 @@ Tests of an accelerator ask for it by name: JAX_PLATFORMS=cuda pytest -m gpu
 """
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Many tests and their subprocesses compile the same small programs: once is enough, for all test processes together.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="jaxprefix-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
 from jaxtyping import install_import_hook

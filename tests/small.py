@@ -1,7 +1,6 @@
 """What tests of whole runs share: a tiny random Llama on disk, invented rows, and configurations of seconds."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,6 @@ from jaxprefix.train.loop import train
 
 MIRROR = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"  # a local mirror of the hub, with real rows
 needs_rows = pytest.mark.skipif(not MIRROR.is_dir(), reason="no real rows: shared/data is not beside the checkout")
-
-# Many tests and subprocesses (JAX_COMPILATION_CACHE_DIR) compile the same tiny programs: once a session is enough.
-CACHE = tempfile.TemporaryDirectory(prefix="jaxprefix-tests-")
-jax.config.update("jax_compilation_cache_dir", CACHE.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 SIZES = {
     "architectures": ["LlamaForCausalLM"],

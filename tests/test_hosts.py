@@ -1,7 +1,6 @@
 """Several processes on 127.0.0.1: the same losses, one writer, a checkpoint that one process reads, and refusals."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -45,7 +44,6 @@ def together(given: tuple[Path, Path], output: Path, processes: int, steps: int)
     running = [
         subprocess.Popen(
             [sys.executable, *command, "--output", output, "--hosts", f"127.0.0.1:{port},{number}/{processes}"],
-            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

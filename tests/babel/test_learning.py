@@ -10,7 +10,6 @@ import jax
 import naive
 import numpy as np
 import pytest
-import small
 
 from jaxprefix import tasks
 from jaxprefix.base import open_base, start_tokens
@@ -22,7 +21,6 @@ from jaxprefix.train import rows as training_rows
 from jaxprefix.train.data import buckets, steps_from
 from jaxprefix.train.loop import train
 
-assert small.CACHE  # of compiled programs
 STEPS = 90
 CONFIG = RunConfig(method="prefix", steps=STEPS, mesh="1x1", log_every=1, eval_every=STEPS, save_every=STEPS)
 ENGLISH = Evaluation(languages="en", limit=60, mesh="1x1")

@@ -14,7 +14,6 @@ from jaxprefix.babel.tasks import text
 from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.train import journal
 
-assert small.CACHE  # of compiled programs
 SIZES = {"vocab_size": 1024, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4}
 
 

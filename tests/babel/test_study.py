@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small  # its cache of compiled programs
 
 from jaxprefix import terminal
 from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import study as module
 from jaxprefix.babel.study import Study, study
 
-assert small.CACHE
 SMALL = {
     "methods": "lora",
     "tasks": "babel-nli",

@@ -1,6 +1,7 @@
 """python -m jaxprefix.lm_eval: the harness's command with our models, without torch, and what users get wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_run_without_torch(place: Path, tmp_path: Path):
     arguments += ["--include_path", str(place / "tasks"), "--output_path", "out", "--log_samples", "--num_fewshot", "0"]
     arguments += ["--batch", "4", "--gen_kwargs", "max_gen_toks=4", "--mesh", "2x1", "--platform", "cpu"]
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"}
-    environment |= {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, *arguments, str(place / "empty" / "manager.py")],
         cwd=tmp_path,

@@ -67,8 +67,7 @@ def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
     for name in ("model", "train_file", "method", "batch", "max_length", "mesh", "held_out", "lr", "save_every"):
         arguments += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     arguments += ["--steps", "1000000", "--log-every", "1"]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": small.CACHE.name}
-    with subprocess.Popen(arguments, env=environment, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(arguments, stdout=-1, stderr=-1, text=True) as process:
         try:
             yield process
         finally:
