@@ -11,13 +11,15 @@ WORKERS ?= 2
 DATA ?= ../shared/data
 # Harmed files that each reader is given.
 FUZZ_EXAMPLES ?= 100000
+# Of bench-gpu: train, decode, scoring or start.
+PART ?= train
 # Of the study of the embedded world.
 SEEDS ?= 0
 # Two stamps, so that the demo does not pay for torch and the other things that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo study-babel test test-all fuzz bench lint clean
+.PHONY: help demo study-babel test test-all fuzz bench bench-gpu lint clean
 
 help:
 	@echo "make demo      the frozen base, a prefix and LoRA on the embedded model, into runs/demo-*"
@@ -25,7 +27,8 @@ help:
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
 	@echo "make fuzz      100,000 harmed files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
-	@echo "make bench     speed beside transformers and PEFT, about 20 minutes on two cores; rows: DATA=$(DATA)"
+	@echo "make bench     speed beside transformers and PEFT, about an hour on two cores; rows: DATA=$(DATA)"
+	@echo "make bench-gpu the same on one accelerator with a Python of yours, 8B: PYTHON=... PART=train|decode|scoring|start"
 	@echo "make lint      ruff and pyright"
 	@echo "make clean     remove the environment, the caches and the demo's runs; other runs are kept"
 	@echo "WORKERS=2      the processes that test"
@@ -53,7 +56,13 @@ fuzz: $(TESTING)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
 
 bench: $(TESTING)
+	$(BIN)/python -m benchmarks.training $(DATA) 2
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.evaluation $(DATA) 48 3
+
+# With a python of your own that has what benchmarks/gpu.py names; nothing is installed.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu $(PART)
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

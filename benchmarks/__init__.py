@@ -1,0 +1,1 @@
+from benchmarks import bare as bare  # before anything of the package

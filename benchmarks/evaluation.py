@@ -7,19 +7,17 @@ shown.
 
 import json
 import os
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks.sides import bypass, keep, side
 from benchmarks.work import BATCH, EQUAL, GENERATION, SCORING, write_model
 from jaxprefix.base import open_base
 from jaxprefix.models import start
@@ -27,13 +25,11 @@ from jaxprefix.models.adapters import LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import write_saved
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = {"prefix": PrefixTuning(10, "all"), "soft-prompt": SoftPrompt(10), "lora": LoRA(4, 8.0, "q,v")}
 TARGETS = {SCORING: 3.0, GENERATION: 2.0, EQUAL: 2.0}
 # Behind a soft prompt PEFT drops the positions of rows that are padded on the left: 41 of 64 answers were equal.
 WORKS = {"prefix": (SCORING, GENERATION, EQUAL), "soft-prompt": (SCORING,), "lora": (SCORING, GENERATION)}
 UNITS = {SCORING: "questions/s", GENERATION: "tokens/s", EQUAL: "tokens/s"}
-BYPASS = "int mkl_serv_intel_cpu_true(void) { return 1; }"
 
 
 def main() -> None:
@@ -45,7 +41,7 @@ def main() -> None:
             run, exported = write_adapters(Path(place), base, name, adapter)
             for work in WORKS[name]:
                 rows.append(measure(work, name, base, run, exported, data, count, repeats))
-                write(rows)
+                keep("evaluation", rows)
 
 
 def write_adapters(place: Path, base: Path, name: str, adapter: Any) -> tuple[Path, Path]:
@@ -69,13 +65,13 @@ def measure(
     """The sides in turn, `repeats` times; each process answers twice, and the second time counts."""
     ours = ["benchmarks.ours", work, str(run), str(data), str(count), "2"]
     theirs = ["benchmarks.peer", work, str(base), str(exported), str(data), str(count), "2"]
-    bypass = _bypass(base.parent) if method == "prefix" else None  # what it is worth does not depend on the method
+    fast = bypass(base.parent) if method == "prefix" else None  # what it is worth does not depend on the method
     sides: dict[str, list[dict]] = {"ours": [], "peer": [], "bypassed": []}
     for _ in range(repeats):
-        sides["ours"].append(_run(ours))
-        sides["peer"].append(_run(theirs))
-        if bypass:
-            sides["bypassed"].append(_run(theirs, LD_PRELOAD=str(bypass)))
+        sides["ours"].append(side(ours))
+        sides["peer"].append(side(theirs))
+        if fast:
+            sides["bypassed"].append(side(theirs, LD_PRELOAD=str(fast)))
     agreed = agreement(work, sides["ours"][0]["answers"], sides["peer"][0]["answers"])
     amount = sides["peer"][0]["amount"]  # of answers without their end tokens
     rate = {side: [amount / each["seconds"][-1] for each in found] for side, found in sides.items() if found}
@@ -91,26 +87,14 @@ def measure(
         "target": TARGETS[work],
         "met": figure / peer >= TARGETS[work],
         "spread": {side: [round(min(each), 2), round(max(each), 2)] for side, each in rate.items()},
-        "peer_bypassed": round(statistics.median(rate["bypassed"]), 2) if bypass else None,
-        "ratio_bypassed": round(figure / statistics.median(rate["bypassed"]), 2) if bypass else None,
+        "peer_bypassed": round(statistics.median(rate["bypassed"]), 2) if fast else None,
+        "ratio_bypassed": round(figure / statistics.median(rate["bypassed"]), 2) if fast else None,
         "agreement": agreed,
         "compilations": sides["ours"][0]["compilations"],
         "buckets": sides["ours"][0]["buckets"],
     }
     print(json.dumps(row), flush=True)
     return row
-
-
-def _run(arguments: list[str], **environment: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
@@ -122,28 +106,6 @@ def agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
     difference = float(np.abs(np.subtract(ours, theirs)).max())
     assert difference < 1e-3, f"log-likelihoods differ by {difference}"
     return {"largest_difference": difference}
-
-
-def _bypass(place: Path) -> Path | None:
-    """A library that lets MKL take its fast path on any processor; None without a C compiler."""
-    library = place / "bypass.so"
-    if not library.exists() and shutil.which("cc"):
-        (place / "bypass.c").write_text(BYPASS)
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, place / "bypass.c"], check=True)
-    return library if library.exists() else None
-
-
-def write(rows: list[dict[str, Any]]) -> None:
-    """Keeps the run under its date, and its rows in latest.json in the place of the older ones of their works."""
-    RESULTS.mkdir(exist_ok=True)
-    versions = {name: __import__(name).__version__ for name in ("jax", "torch", "transformers", "peft")}
-    about = {"date": date.today().isoformat(), "processor": platform.processor(), "versions": versions, "rows": rows}
-    (RESULTS / f"evaluation-{about['date']}.json").write_text(json.dumps(about, indent=2) + "\n")
-    latest = RESULTS / "latest.json"
-    kept = json.loads(latest.read_text()) if latest.is_file() else []
-    own = {(row["work"], row["method"], row["device"]) for row in rows}
-    kept = [row for row in kept if (row["work"], row["method"], row["device"]) not in own]
-    latest.write_text(json.dumps(kept + rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

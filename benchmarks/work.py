@@ -75,7 +75,7 @@ def belebele(data: Path, count: int) -> list[Question]:
 
 
 def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
-    """The model in Hugging Face layout, with a byte-level BPE of its vocabulary's size, trained on the rows."""
+    """The model in Hugging Face layout, with a tokenizer of its vocabulary's size."""
     values = SIZES | (sizes or {})
     config = DecoderConfig.parse(values)
     directory.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,17 @@ def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
     frozen["layers"] = {name: leaf if "norm" in name else SPREAD * leaf for name, leaf in frozen["layers"].items()}
     weights.save(frozen, config, directory)
     (directory / "config.json").write_text(json.dumps(values))
+    write_tokenizer(directory, data, config.vocabulary_size)
+    return directory
+
+
+def write_tokenizer(directory: Path, data: Path, vocabulary: int) -> None:
+    """A byte-level BPE of so many tokens, trained on the rows."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary_size,
+        vocab_size=vocabulary,
         special_tokens=["<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -97,4 +103,3 @@ def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
     tokenizer.save(str(directory / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    return directory

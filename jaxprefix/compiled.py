@@ -7,9 +7,8 @@ from pathlib import Path
 
 import jax
 
-LIMIT = (
-    4 * 2**30
-)  # bytes; JAX's own limit is not used, because a process that is killed while it writes breaks its list
+# Bytes. JAX's own limit is not used: a process that is killed while it writes breaks its list.
+LIMIT = 4 * 2**30
 SHORTEST = 0.1  # seconds: what takes less to compile is not kept
 
 

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import sentencepiece
 import tokenizers
 
 from jaxprefix.jsonfile import parse
 from jaxprefix.wording import one_line
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 LONGEST_TOKEN = 1000
 LARGEST_ID = 2**32 - 1  # both libraries keep ids in 32 bits and raise for others
@@ -71,7 +73,7 @@ class FastBackend:
 class SentencePieceBackend:
     """A `tokenizer.model`. Control tokens (`<s>`, `</s>`) in a text stay text, as the library does by default."""
 
-    processor: sentencepiece.SentencePieceProcessor
+    processor: "sentencepiece.SentencePieceProcessor"
     control: re.Pattern[str]  # every control piece, in a group
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -139,6 +141,8 @@ def open_backend(directory: Path) -> Backend:
         tokenizer.no_padding()
         return FastBackend(tokenizer, fast)
     if piece.is_file():
+        import sentencepiece  # few models need it
+
         try:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(piece))
             pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]

@@ -1,0 +1,36 @@
+"""python -m benchmarks.table: the newest figure of each work, as a Markdown table."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.sides import RESULTS
+
+COLUMNS = ("work", "method", "device", "ours", "peer", "ratio", "target", "memory, MB, ours : peer")
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    header = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return "\n".join([*header, *map(_line, rows)])
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if row["figure"] is None:
+        return f"| {row['work']} | {row['method']} | {row['device']} | not measured | | | {row['target'] or ''} | |"
+    ours, peer = (_with_spread(row, side, value) for side, value in (("ours", row["figure"]), ("peer", row["peer"])))
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    target = "" if row["target"] is None else f"{row['target']}{'' if row['met'] else ' (missed)'}"
+    memory = " : ".join(f"{each:,}" for each in row.get("memory_mb", []))
+    cells = (row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, memory)
+    return f"| {' | '.join(cells)} |"
+
+
+def _with_spread(row: Mapping[str, Any], side: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    spread = row.get("spread", {}).get(side)
+    return f"{value:,}" + (f" ({spread[0]:,.4g}–{spread[1]:,.4g})" if spread else "")
+
+
+if __name__ == "__main__":
+    print(table(json.loads((RESULTS / "latest.json").read_text())))

@@ -1,0 +1,140 @@
+"""python -m benchmarks.training DATA REPEATS: training steps beside transformers and PEFT on CPU, in turn, in one run.
+
+Both sides have the same weights, adapter and rows, and their losses are compared before anything is said of speed.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import steps
+from benchmarks.sides import bypass, keep, middle, side
+from benchmarks.table import table
+from benchmarks.work import SIZES, write_tokenizer
+from jaxprefix.rowfiles import read_rows
+from jaxprefix.tokenizer import load_tokenizer
+
+BATCH, TIME = 8, 256
+STEPS = 4  # of a process; the first is not timed
+METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Transformers and PEFT in one of their settings, and how much faster than it we mean to be."""
+
+    name: str
+    target: float
+    dtype: str = "float32"
+    is_bypassed: bool = False
+
+
+INSTALLED = Peer("installed", 2.5)
+FAST = Peer("MKL bypassed", 1.4, is_bypassed=True)
+BEST = Peer("bfloat16, MKL bypassed", 1.0, "bfloat16", is_bypassed=True)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps on rows whose response, or whose every token, is learnt."""
+
+    name: str
+    is_short: bool
+    methods: Sequence[str]
+    peers: Sequence[Peer]
+
+
+WORKS = (
+    Work("training, responses learnt", True, METHODS, (INSTALLED, FAST)),
+    Work("training, best against best", True, ("prefix", "lora"), (BEST,)),
+    Work("training, every token learnt", False, ("prefix", "lora"), (Peer("installed", 1.8), FAST)),
+    Work("full fine-tuning, every token learnt", False, ("full",), (Peer("installed", 1.3), FAST)),
+    Work("full fine-tuning, responses learnt", True, ("full",), (Peer("installed", 1.3), FAST)),
+)
+
+
+def main() -> None:
+    data, repeats = Path(sys.argv[1]), int(sys.argv[2])
+    chosen = [work for work in WORKS if len(sys.argv) < 4 or sys.argv[3] in work.name]
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        sizes = steps.write_model(place, SIZES, np.float32)
+        steps.write_adapters(place, sizes, [*METHODS, "full"])
+        write_tokenizer(place / "model", data, sizes.vocabulary_size)
+        for work in chosen:
+            steps.write_rows(place, qa_rows(place / "model", data, work.is_short))
+            for method in work.methods:
+                found += measure(place, work, method, repeats)
+                keep("training", found)
+    print(table(found))
+
+
+def qa_rows(model: Path, data: Path, is_short: bool) -> list[list[tuple[list[int], int]]]:
+    """Real questions with their passages, cut from the left to TIME tokens with the answer; shorter ones left out."""
+    tokenizer = load_tokenizer(model)
+    found: list[tuple[list[int], int]] = []
+    for row in read_rows(data / "google" / "xquad" / "xquad.en" / "validation.jsonl"):
+        prompt = tokenizer.prompt_ids(f"{row['context']}\nQuestion: {row['question']}\nAnswer:\n")
+        response = tokenizer.response_ids(row["answers"]["text"][0])
+        ids = (prompt + response)[-TIME:]
+        if len(ids) == TIME:
+            found.append((ids, TIME - len(response) if is_short else 1))
+        if len(found) == STEPS * BATCH:
+            break
+    return [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
+
+
+def measure(place: Path, work: Work, method: str, repeats: int) -> list[dict[str, Any]]:
+    """A row for each peer; all sides in turn, `repeats` times."""
+    ours, theirs = [], {peer: [] for peer in work.peers}
+    for _ in range(repeats):
+        ours.append(side(["benchmarks.train_ours", str(place), method, "float32", "dots"]))
+        for peer, runs in theirs.items():
+            runs.append(_peer(place, method, peer))
+    return [row(work, method, ours, peer, runs) for peer, runs in theirs.items()]
+
+
+def _peer(place: Path, method: str, peer: Peer) -> dict[str, Any]:
+    fast = bypass(place) if peer.is_bypassed else None
+    environment = {"LD_PRELOAD": str(fast)} if fast else {}
+    return side(["benchmarks.train_peer", str(place), method, peer.dtype, "sdpa", "eager"], **environment)
+
+
+def row(work: Work, method: str, ours: list[dict], peer: Peer, theirs: list[dict]) -> dict[str, Any]:
+    tokens = BATCH * TIME
+    figure, spread = middle([tokens / second for each in ours for second in each["seconds"][1:]])
+    other, others = middle([tokens / second for each in theirs for second in each["seconds"][1:]])
+    memory = [middle([each["memory"] / 1e6 for each in runs])[0] for runs in (ours, theirs)]
+    return {
+        "work": f"{work.name}, beside {peer.name}",
+        "method": method,
+        "device": "2 CPU cores",
+        "figure": round(figure, 1),
+        "unit": "tokens/s",
+        "peer": round(other, 1),
+        "ratio": round(figure / other, 2),
+        "target": peer.target,
+        "met": figure / other >= peer.target,
+        "spread": {"ours": spread, "peer": others},
+        "memory_mb": [round(each) for each in memory],
+        "compile_s": round(middle([each["compile"] for each in ours])[0], 1),
+        "first_step_s": [round(middle([each["first_step"] for each in runs])[0], 1) for runs in (ours, theirs)],
+        "agreement": agreement(ours[0]["losses"], theirs[0]["losses"], 1e-4 if peer.dtype == "float32" else 2e-2),
+    }
+
+
+def agreement(ours: list[float], theirs: list[float], most: float) -> dict[str, float]:
+    """The largest share by which a loss differs; AssertionError where that is more than rounding."""
+    share = float(np.max(np.abs(np.subtract(ours, theirs)) / np.abs(theirs)))
+    assert share <= most, f"losses differ by {share:.1e}: {ours}, {theirs}"
+    return {"largest_share": share}
+
+
+if __name__ == "__main__":
+    main()
