@@ -23,7 +23,7 @@ def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     kind = getattr(torch, dtype)
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=kind, attn_implementation="sdpa")
     model = model.to(device).eval()
-    [rows] = json.loads((folder / "rows.json").read_text())
+    rows = json.loads((folder / "rows.json").read_text())[0]
     prompts = torch.tensor([ids[:prompt] for ids, prompt in rows], device=device)
     with torch.inference_mode():
         seconds, answers = (decoding if work == "decode" else choosing)(model, prompts, number)

@@ -1,19 +1,26 @@
 """Both measured sides do the same work: a benchmark of unequal answers would say nothing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small
 
-from benchmarks import evaluation, ours, peer
+from benchmarks import answer_ours, answer_peer, evaluation, gpu, ours, peer, steps, train_ours, train_peer
+from benchmarks.training import agreement
 from benchmarks.work import write_model
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning"),
+]
 
 TINY = {"vocab_size": 1000, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4}
 
 
 @small.needs_rows
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
 def test_both_sides_say_the_same(tmp_path: Path):
     """With a soft prompt, whose own positions PEFT's logits have as well."""
     method = "soft-prompt"
@@ -26,3 +33,53 @@ def test_both_sides_say_the_same(tmp_path: Path):
         assert one["compilations"] == one["buckets"]
         with pytest.raises(AssertionError):
             evaluation.agreement(work, one["answers"][::-1], other["answers"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("steps")
+    sizes = steps.write_model(place, gpu.TINY, np.float32)
+    steps.write_adapters(place, sizes, list(steps.methods(3)))
+    steps.write_rows(place, steps.random_rows(sizes, 3, 4, 32, 6))
+    return place
+
+
+@pytest.mark.parametrize("method", steps.methods(3))
+def test_both_sides_learn_the_same(folder: Path, method: str):
+    """Three steps with the same losses, of which the later ones depend on what the earlier ones changed."""
+    one = train_ours.main(folder, method, "float32", "dots")
+    other = train_peer.main(folder, method, "float32", "sdpa", "eager")
+    agreement(one["losses"], other["losses"], 1e-5)
+    assert one["memory"] > 0 and len(one["seconds"]) == len(other["seconds"]) == 3
+    with pytest.raises(AssertionError):
+        agreement(one["losses"][::-1], other["losses"], 1e-5)
+
+
+def test_both_sides_answer_the_same(folder: Path):
+    one, other = (side.main(folder, "decode", "float32", 5) for side in (answer_ours, answer_peer))
+    assert one["answers"] == other["answers"] and len(one["answers"][0]) == 5
+    one, other = (side.main(folder, "scoring", "float32", 4) for side in (answer_ours, answer_peer))
+    np.testing.assert_allclose(one["answers"], other["answers"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", gpu.PARTS)
+def test_one_accelerator_at_a_small_size(part: str):
+    """On CPU; the figures are not kept."""
+    found = gpu.main(part, "tiny", "lora")
+    assert len(found) == 1 and found[0]["figure"] > 0
+
+
+def test_the_accelerator_s_part_needs_no_more_than_its_machine_has():
+    """No registry is there to install from."""
+    missing = ("tyro", "datasets", "jaxtyping", "sentencepiece", "matplotlib", "sacrebleu", "rouge_score", "regex")
+    code = f"""
+import sys
+for name in {missing}: sys.modules[name] = None
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in {missing} else found(name, *rest)
+import benchmarks.gpu, benchmarks.train_ours, benchmarks.answer_ours, benchmarks.rates
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
