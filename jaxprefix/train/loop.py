@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxprefix import directory as directories
 from jaxprefix import hosts
 from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
+from jaxprefix.base import Base, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
 from jaxprefix.models import attention
@@ -25,12 +25,13 @@ from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
 from jaxprefix.tasks.task import Task
 from jaxprefix.terminal import Stopped, progress
-from jaxprefix.train import placed
 from jaxprefix.train import rows as training_rows
+from jaxprefix.train.ahead import load_and_compile
 from jaxprefix.train.claim import claim
 from jaxprefix.train.data import buckets, collate, epoch
 from jaxprefix.train.finite import Figures, NotFinite, Write, keep_batch
 from jaxprefix.train.journal import Journal
+from jaxprefix.train.placed import PerShape, Programs
 from jaxprefix.train.plan import Plan, check_batch, check_length
 from jaxprefix.train.step import State, held_out_loss
 from jaxprefix.train.stopping import Stop
@@ -75,9 +76,9 @@ def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mes
             describe(directory, config, base, about | {"steps": 0, "finished": True})
         return
     print(rows)
-    frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
-    trainer = Trainer(config, base, mesh, frozen, plan)
+    frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
+    trainer = Trainer(config, base, mesh, frozen, plan, programs=programs)
     print(trainer.attention_line())
     trainer.stop = stop
     trainer.resume(directory)
@@ -94,20 +95,31 @@ def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mes
 class Trainer:
     """The compiled step and its state on a mesh."""
 
-    def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan, params: Any = None) -> None:
-        """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
+    def __init__(
+        self,
+        config: RunConfig,
+        base: Base,
+        mesh: Mesh,
+        frozen: Any,
+        plan: Plan,
+        params: Any = None,
+        programs: Programs | None = None,
+    ) -> None:
+        """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate.
+
+        `programs` are the run's, some of which may be compiled already.
+        """
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
-        self.optimizer, self.rate = placed.optimizer_of(config, plan.steps)
-        self.figures = Figures(self.rate, config.on_nan)
+        if programs is None:
+            tokens = start_tokens(base.tokenizer, config.seed)
+            programs = Programs(config, base.config, mesh, frozen, tokens, plan.steps)
+        self.figures = Figures(programs.rate, config.on_nan)
         self.best: dict[str, Any] | None = None  # of the checkpoints: {"step", "held_out_loss"}
         self.stop = Stop()
-        tokens = start_tokens(base.tokenizer, config.seed)
-        self.state = placed.initial_state(
-            config.adapter, self.optimizer, base.config, mesh, frozen, tokens, config.seed
-        )
+        self.state = programs.initial(frozen)
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
-        self.step = PerShape(placed.jitted(config, base.config, self.optimizer, mesh, self.state))
+        self.step = programs.step
         score = held_out_loss(base.config, config.adapter)
         self.score = PerShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
 
@@ -225,23 +237,6 @@ class Trainer:
     def _scalar(self, value: np.ndarray) -> jax.Array:
         whole = meshes.replicated(self.mesh)
         return jax.make_array_from_callback(value.shape, whole, lambda _: value)
-
-
-class PerShape:
-    """A jitted function compiled once for each shape of its last argument; counts the compilations."""
-
-    def __init__(self, function: Any) -> None:
-        self.function, self.programs = function, {}
-
-    @property
-    def compilations(self) -> int:
-        return len(self.programs)
-
-    def __call__(self, *arguments: Any) -> Any:
-        shape = tuple(leaf.shape for leaf in jax.tree.leaves(arguments[-1]))
-        if shape not in self.programs:
-            self.programs[shape] = self.function.lower(*arguments).compile()
-        return self.programs[shape](*arguments)
 
 
 def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:
