@@ -47,8 +47,18 @@ def open_base(model: str | None) -> Base:
 
 def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
     """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
+    like = abstract_weights(base, mesh, dtype)
+    return loading.load_like(base.directory, base.config, like, jax.tree.map(lambda leaf: leaf.sharding, like))
+
+
+def abstract_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
+    """The same before they are read: ShapeDtypeStructs with where each will lie."""
     shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
-    return loading.load_like(base.directory, base.config, shapes, meshes.shardings(mesh, shapes))
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        meshes.shardings(mesh, shapes),
+    )
 
 
 def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Frozen:

@@ -28,6 +28,9 @@ class Command:
     """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
     quiet: bool = False
     """No progress."""
+    profile: int | None = None
+    """Trace so many steps into DIRECTORY/profile, for TensorBoard (XProf) and Perfetto: from the third of this command
+    on, or its last ones where there are no more."""
     dry_run: bool = False
     """Only compile the step, from the model's config.json alone, and tell what it asks of each device."""
     hosts: str | None = None
@@ -42,6 +45,8 @@ def main() -> None:
     command.config.check()
     run.refuse_foreign_flags(arguments, command.config.method)
     if command.dry_run:
+        if command.profile is not None:
+            raise ValueError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
         mesh.prepare(command.config.mesh, "cpu")
         dry_run(command.config, command.chip, command.output)
         return
@@ -51,7 +56,7 @@ def main() -> None:
     if emulated:
         print(emulated)
     with stoppable() as stop:
-        directory = train(command.config, command.output, command.quiet, stop)
+        directory = train(command.config, command.output, command.quiet, stop, command.profile)
         if stop.asked:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.hosts or command.config.model or command.config.task or command.config.train_file:

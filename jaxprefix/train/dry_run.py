@@ -96,7 +96,7 @@ def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, 
     def tokens(_: str, length: int) -> list[int]:
         return [0] * length
 
-    state = placed.initial_state(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
+    _, state = placed.initial(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
     lowered = placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, abstract_batch(config, mesh))
     return lowered, (_held(frozen), _held(state.params), _held(state.optimizer))
 

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxprefix import directory as directories
 from jaxprefix import hosts
 from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length, trainable_line
+from jaxprefix.base import Base, open_base, start_tokens, text_length, trainable_line
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
 from jaxprefix.models import attention
@@ -25,24 +25,35 @@ from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
 from jaxprefix.tasks.task import Task
 from jaxprefix.terminal import Stopped, progress
-from jaxprefix.train import placed
 from jaxprefix.train import rows as training_rows
+from jaxprefix.train.ahead import load_and_compile
 from jaxprefix.train.claim import claim
-from jaxprefix.train.data import buckets, collate, epoch
+from jaxprefix.train.data import TrainBatch, buckets, collate, epoch
 from jaxprefix.train.finite import Figures, NotFinite, Write, keep_batch
 from jaxprefix.train.journal import Journal
+from jaxprefix.train.placed import PerShape, Programs
 from jaxprefix.train.plan import Plan, check_batch, check_length
+from jaxprefix.train.profile import Profile, phase, step_phase
+from jaxprefix.train.profile import check as check_profile
 from jaxprefix.train.step import State, held_out_loss
 from jaxprefix.train.stopping import Stop
 
 
-def train(config: RunConfig, output: Path | None = None, quiet: bool = False, stop: Stop | None = None) -> Path:
+def train(
+    config: RunConfig,
+    output: Path | None = None,
+    quiet: bool = False,
+    stop: Stop | None = None,
+    profile: int | None = None,
+) -> Path:
     """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
 
     The directory is this call's alone meanwhile. Raises ValueError for anything that the user can mend, and where the
     disk is full; nothing is written before everything has been read. Raises Stopped, saved, once `stop` is asked.
+    `profile` is the number of steps to trace.
     """
     config.check()
+    check_profile(profile, config.method, output)
     task = training_rows.training_task(config)
     base = open_base(config.model)
     mesh = meshes.make(config.mesh)
@@ -52,11 +63,20 @@ def train(config: RunConfig, output: Path | None = None, quiet: bool = False, st
     mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
     with hosts.first_enters(mine, output or Path()) as directory:
         check_length(config, base.config)
-        _train(directory, config, task, base, mesh, quiet, stop or Stop())
+        _train(directory, config, task, base, mesh, quiet, stop or Stop(), profile)
     return directory
 
 
-def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mesh, quiet: bool, stop: Stop) -> None:
+def _train(
+    directory: Path,
+    config: RunConfig,
+    task: Task,
+    base: Base,
+    mesh: Mesh,
+    quiet: bool,
+    stop: Stop,
+    profile: int | None,
+) -> None:
     about: dict[str, Any] = {
         "source": ",".join(training_rows.languages(config, task)),
         "rows": None,
@@ -75,16 +95,16 @@ def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mes
             describe(directory, config, base, about | {"steps": 0, "finished": True})
         return
     print(rows)
-    frozen = load_weights(base, mesh, config.dtype)
     plan = Plan(config, rows.learn)
-    trainer = Trainer(config, base, mesh, frozen, plan)
+    frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
+    trainer = Trainer(config, base, mesh, frozen, plan, programs=programs)
     print(trainer.attention_line())
     trainer.stop = stop
     trainer.resume(directory)
     with directories.writing(directory):
         # Before anything else is: a directory without it would be refused.
         describe(directory, config, base, about | {"steps": plan.steps, "finished": False, "best": trainer.best})
-        trainer.run(directory, rows.held_out, quiet)
+        trainer.run(directory, rows.held_out, quiet, profile)
         describe(directory, config, base, about | {"steps": plan.steps, "finished": True, "best": trainer.best})
     if trainer.figures.skipped:
         print(f"skipped {trainer.figures.skipped} of {plan.steps} steps: their loss or gradient was not finite")
@@ -94,20 +114,31 @@ def _train(directory: Path, config: RunConfig, task: Task, base: Base, mesh: Mes
 class Trainer:
     """The compiled step and its state on a mesh."""
 
-    def __init__(self, config: RunConfig, base: Base, mesh: Mesh, frozen: Any, plan: Plan, params: Any = None) -> None:
-        """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate."""
+    def __init__(
+        self,
+        config: RunConfig,
+        base: Base,
+        mesh: Mesh,
+        frozen: Any,
+        plan: Plan,
+        params: Any = None,
+        programs: Programs | None = None,
+    ) -> None:
+        """`params` are what training goes on from; without them, fresh ones. They are copied: steps donate.
+
+        `programs` are the run's, some of which may be compiled already.
+        """
         self.config, self.base, self.mesh, self.frozen, self.plan = config, base, mesh, frozen, plan
-        self.optimizer, self.rate = placed.optimizer_of(config, plan.steps)
-        self.figures = Figures(self.rate, config.on_nan)
+        if programs is None:
+            tokens = start_tokens(base.tokenizer, config.seed)
+            programs = Programs(config, base.config, mesh, frozen, tokens, plan.steps)
+        self.figures = Figures(programs.rate, config.on_nan)
         self.best: dict[str, Any] | None = None  # of the checkpoints: {"step", "held_out_loss"}
-        self.stop = Stop()
-        tokens = start_tokens(base.tokenizer, config.seed)
-        self.state = placed.initial_state(
-            config.adapter, self.optimizer, base.config, mesh, frozen, tokens, config.seed
-        )
+        self.stop, self.profile = Stop(), Profile()
+        self.state = programs.initial(frozen)
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
-        self.step = PerShape(placed.jitted(config, base.config, self.optimizer, mesh, self.state))
+        self.step = programs.step
         score = held_out_loss(base.config, config.adapter)
         self.score = PerShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
 
@@ -135,12 +166,14 @@ class Trainer:
         self.figures.skipped, self.best = position.get("skipped", 0), position.get("best")
         print(f"resumed at step {position['step']} of {self.plan.steps}")
 
-    def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool) -> None:
+    def run(self, directory: Path, held_out: Sequence[Encoded], quiet: bool, profile: int | None) -> None:
         """Trains from where the state is to the last step."""
         start = int(self.state.step)
+        self.profile = Profile(profile, directory, start, self.plan.steps)
         with closing(self.checkpoints), closing(Journal(directory, self.config, start)) as journal:
             try:
-                self.learn(held_out, journal.write, self._save, quiet)
+                with closing(self.profile):
+                    self.learn(held_out, journal.write, self._save, quiet)
             except NotFinite as error:
                 raise ValueError(self._keep(directory, error)) from None
         print(f"compiled the training step {self.step.compilations} times")
@@ -174,28 +207,47 @@ class Trainer:
         self, start: int, held_out: Sequence[Encoded], write: Write, save: Callable[[int], None], advance: Callable
     ) -> None:
         config, last, began, figures = self.config, self.plan.steps, time.monotonic(), self.figures
-        for step, batch in enumerate(self.plan.batches(start, self.base.tokenizer.pad), start + 1):
-            read = int((batch.positions != NEVER).sum())
-            self.state, metrics = self.step(self.state, self.frozen, meshes.put(self.mesh, batch, dim=1))
-            figures.add(step, read, metrics)
-            self.stop.working = True
-            scores = step % config.eval_every == 0 or step == last
-            reads = step % config.log_every == 0 or step % config.save_every == 0 or scores
-            ends = self._ends(reads)
-            saves = step % config.save_every == 0 or step == last or ends is not None
-            if reads or saves:
-                jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
-                speed = figures.write(write, time.monotonic() - began)
-                advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
-            if scores and held_out:
-                self._score(step, held_out, write, saves)
-            if saves:
-                save(step)
+        batches = self.plan.batches(start, self.base.tokenizer.pad)
+        step, following = start, self._placed(batches)
+        while following:
+            step, (batch, read) = step + 1, following
+            self.profile.begin(step)
+            with step_phase(step):
+                self.state, metrics = self.step(self.state, self.frozen, batch)
+                following = self._placed(batches)  # made before anything is waited for: the devices compute meanwhile
+                with phase("wait"):
+                    figures.add(step, read, metrics)
+                self.stop.working = True
+                scores = step % config.eval_every == 0 or step == last
+                reads = step % config.log_every == 0 or step % config.save_every == 0 or scores
+                ends = self._ends(reads)
+                saves = step % config.save_every == 0 or step == last or ends is not None
+                if reads or saves:
+                    with phase("wait"):
+                        jax.block_until_ready(metrics)  # steps are dispatched ahead: the clock stops when they are done
+                    speed = figures.write(write, time.monotonic() - began)
+                    advance(step, f"loss {float(metrics['loss']):.3f} · {speed:,.0f} tokens/s")
+                if scores and held_out:
+                    with phase("score"):
+                        self._score(step, held_out, write, saves)
+                if saves:
+                    with phase("save"):
+                        save(step)
+            self.profile.end(metrics)
             if ends and step < last:
                 line = f"stopped by {ends.name} at step {step} of {last}; it is saved, and the same command goes on"
                 raise Stopped(line, ends)
             if not figures.waiting:
                 began = time.monotonic()
+
+    def _placed(self, batches: Iterator[TrainBatch]) -> tuple[TrainBatch, int] | None:
+        """The next batch, on the devices, and how many tokens it has."""
+        with phase("batch"):
+            batch = next(batches, None)
+        if batch is None:
+            return None
+        with phase("put"):
+            return meshes.put(self.mesh, batch, dim=1), int((batch.positions != NEVER).sum())
 
     def _ends(self, reads: bool) -> signal.Signals | None:
         """The signal that ends the run at this step. Several processes ask each other where they wait anyway."""
@@ -225,23 +277,6 @@ class Trainer:
     def _scalar(self, value: np.ndarray) -> jax.Array:
         whole = meshes.replicated(self.mesh)
         return jax.make_array_from_callback(value.shape, whole, lambda _: value)
-
-
-class PerShape:
-    """A jitted function compiled once for each shape of its last argument; counts the compilations."""
-
-    def __init__(self, function: Any) -> None:
-        self.function, self.programs = function, {}
-
-    @property
-    def compilations(self) -> int:
-        return len(self.programs)
-
-    def __call__(self, *arguments: Any) -> Any:
-        shape = tuple(leaf.shape for leaf in jax.tree.leaves(arguments[-1]))
-        if shape not in self.programs:
-            self.programs[shape] = self.function.lower(*arguments).compile()
-        return self.programs[shape](*arguments)
 
 
 def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:

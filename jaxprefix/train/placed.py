@@ -1,4 +1,4 @@
-"""The training step on a mesh: where its state lies, and the jitted program."""
+"""What a run computes on a mesh: its first state, where that lies, and the jitted step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def optimizer_of(config: RunConfig, steps: int) -> tuple[optax.GradientTransform
     return optimizers.make(rate, config.weight_decay, config.clip, shares), rate
 
 
-def initial_state(
+def initial(
     adapter: Adapter,
     optimizer: optax.GradientTransformation,
     config: DecoderConfig,
@@ -34,8 +34,11 @@ def initial_state(
     frozen: Any,
     tokens: start.Tokens,
     seed: int,
-) -> State:
-    """Fresh parameters and optimizer state, each made where it will lie; of abstract weights, abstract ones."""
+) -> tuple[Any, State]:
+    """(frozen -> fresh parameters and optimizer state, each made where it will lie), jitted; and that state, abstract.
+
+    The weights may be abstract.
+    """
 
     def make(frozen: Any) -> State:
         params = start.fresh(adapter, jax.random.key(seed), config, frozen, tokens)
@@ -48,9 +51,7 @@ def initial_state(
         optimizer, lambda _, place: place, shapes.optimizer, places, transform_non_params=lambda _: whole
     )
     placed = State(places, moments, whole, whole)  # type: ignore[arg-type]
-    if isinstance(jax.tree.leaves(frozen)[0], jax.ShapeDtypeStruct):
-        return abstract(shapes, placed)
-    return jax.jit(meshes.traced(mesh, make), out_shardings=placed)(frozen)
+    return jax.jit(meshes.traced(mesh, make), out_shardings=placed), abstract(shapes, placed)
 
 
 def abstract(shapes: Any, places: Any) -> Any:
@@ -69,3 +70,44 @@ def jitted(
     # Outputs lie where the inputs lay: otherwise the second step would be another program.
     places = (jax.tree.map(lambda leaf: leaf.sharding, state), meshes.replicated(mesh))
     return jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=places)
+
+
+class PerShape:
+    """A jitted function compiled once for each shape of its last argument; counts the compilations."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.programs = function, {}
+
+    @property
+    def compilations(self) -> int:
+        return len(self.programs)
+
+    def compiled(self, *arguments: Any) -> Any:
+        """The program for these arguments, which may be abstract."""
+        shape = tuple(leaf.shape for leaf in jax.tree.leaves(arguments[-1]))
+        if shape not in self.programs:
+            self.programs[shape] = self.function.lower(*arguments).compile()
+        return self.programs[shape]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)(*arguments)
+
+
+class Programs:
+    """What a run computes.
+
+    Attributes:
+        rate: the optimizer's peak learning rate at each step.
+        state: the first state, abstract.
+        initial: frozen -> the first state.
+        step: (state, frozen, batch) -> (state, metrics), where the state is given away.
+    """
+
+    def __init__(
+        self, config: RunConfig, sizes: DecoderConfig, mesh: Mesh, frozen: Any, tokens: start.Tokens, steps: int
+    ) -> None:
+        """`frozen` may be abstract; `steps` are those of the whole run."""
+        optimizer, self.rate = optimizer_of(config, steps)
+        make, self.state = initial(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
+        self.initial = PerShape(make)
+        self.step = PerShape(jitted(config, sizes, optimizer, mesh, self.state))

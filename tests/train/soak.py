@@ -12,7 +12,8 @@ from typing import Any
 import small
 
 from jaxprefix.train.journal import Journal
-from jaxprefix.train.loop import PerShape, train
+from jaxprefix.train.loop import train
+from jaxprefix.train.placed import PerShape
 
 EVERY = 1000
 

@@ -58,7 +58,7 @@ def prompts(mesh: Any) -> tuple[Any, Any]:
 def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
     config = replace(RunConfig(batch=ROWS).with_adapter(adapter), remat="dots")
     frozen, (optimizer, _) = abstract(mesh, sizes), placed.optimizer_of(config, 10)
-    state = placed.initial_state(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
+    _, state = placed.initial(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
     batch = abstract_batch(replace(config, max_length=LENGTH), mesh)
     return placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, batch).compile()
 
