@@ -174,7 +174,7 @@ def start(place: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str])
     _, device = matrix_rate()
     found = []
     for method in methods:
-        command = ["benchmarks.train_ours", str(place), method, size.dtype, "dots"]
+        command = ["benchmarks.train_ours", str(place), method, size.dtype, "dots", "together"]
         first = _timed(command)
         second, read = _timed(command), read_time(place / "model")
         found.append(

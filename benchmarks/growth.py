@@ -19,8 +19,8 @@ from jaxprefix.models import decoder
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.run import RunConfig
-from jaxprefix.train import placed
 from jaxprefix.train.data import Bucket, collate
+from jaxprefix.train.placed import Programs
 from jaxprefix.train.program import Program
 
 # As deep as models are, and narrow: compiling does not ask how wide they are.
@@ -52,15 +52,12 @@ class Step:
         mesh, adapter = meshes.make("1x1"), PrefixTuning(10, "all", source="kv")
         self.frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), sizes)
         config = RunConfig(method="none", batch=batch, max_length=length).with_adapter(adapter)
-        optimizer, _ = placed.optimizer_of(config, 100)
-        self.state = placed.initial_state(
-            adapter, optimizer, sizes, mesh, self.frozen, lambda _, length: [0] * length, seed=0
-        )
+        programs = Programs(config, sizes, mesh, self.frozen, lambda _, length: [0] * length, 100)
+        self.state = programs.initial(self.frozen)
         rows = [Encoded(list(range(length - LEARNT)), [1] * LEARNT, cut=False)] * batch
         self.batch = meshes.put(mesh, collate(rows, Bucket(length, LEARNT), batch, pad=0), dim=1)
-        jitted = placed.jitted(config, sizes, optimizer, mesh, self.state)
         began = time.perf_counter()
-        self.lowered = jitted.lower(self.state, self.frozen, self.batch)
+        self.lowered = programs.step.function.lower(self.state, self.frozen, self.batch)
         self.compiled = self.lowered.compile()
         self.compile_seconds = time.perf_counter() - began
 
