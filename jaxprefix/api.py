@@ -26,8 +26,8 @@ from jaxprefix.models.sample import GREEDY, Sampling
 from jaxprefix.run import Dtype, RunConfig
 from jaxprefix.saved import read_saved, together, write_saved
 from jaxprefix.tasks.own import pair
-from jaxprefix.train.loop import Trainer
 from jaxprefix.train.plan import Plan, check_batch
+from jaxprefix.train.trainer import Trainer
 from jaxprefix.wording import shown
 
 

@@ -18,7 +18,8 @@ from jaxprefix.checkpoint import NOTES, Checkpoints
 from jaxprefix.directory import read_run
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved
-from jaxprefix.train.loop import Trainer, train
+from jaxprefix.train.loop import train
+from jaxprefix.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.data import TrainBatch
-from jaxprefix.train.loop import Trainer, train
+from jaxprefix.train.loop import train
 from jaxprefix.train.plan import Plan
+from jaxprefix.train.trainer import Trainer
 
 POISON = "Ω"  # no other row has it, and the base's embedding of it is NaN
 

@@ -20,9 +20,9 @@ from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTunin
 from jaxprefix.run import RunConfig
 from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train.data import TrainBatch, buckets, collate
-from jaxprefix.train.loop import Trainer
 from jaxprefix.train.plan import Plan
 from jaxprefix.train.step import State, train_step
+from jaxprefix.train.trainer import Trainer
 
 PREFIX = PrefixTuning(length=5, layers="1:3", std=0.5)
 METHODS: dict[str, tuple[Adapter, float]] = {  # with a learning rate that moves a random model within a few steps
