@@ -61,6 +61,7 @@ def test_training_goes_on_from_where_it_is(base: LanguageModel):
     assert second[0] < first[-2] < first[0] - 0.5
 
 
+@pytest.mark.slow  # the command's losses are compared in train/test_step.py
 def test_a_mesh_changes_nothing(base: LanguageModel, directory: Path):
     """Losses to rounding, answers token for token; prompts that do not fill the data devices are no matter."""
     sharded, found = load_model(str(directory), mesh="4x2"), []

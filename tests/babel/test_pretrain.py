@@ -30,6 +30,7 @@ def settings(place: Path, **changes) -> Pretrain:
     return Pretrain(**(values | changes))
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp_path: Path):
     whole, stopped = settings(tmp_path / "whole"), settings(tmp_path / "stopped")
     pretrain(whole)

@@ -144,7 +144,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     assert np.abs(np.subtract(base_rows[0]["logprobs"], rows[0]["logprobs"])).max() > 0.1  # the adapter was there
 
 
-@pytest.mark.parametrize("file", ["answers.jsonl", "colours.jsonl"])
+@pytest.mark.parametrize("file", [pytest.param("answers.jsonl", marks=pytest.mark.slow), "colours.jsonl"])
 def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
     """The same predictions in the same order, in batches of 3, 4 or 16, and on four devices."""
     found = []

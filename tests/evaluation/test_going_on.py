@@ -73,8 +73,11 @@ def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settin
 
 @pytest.mark.parametrize(
     ("file", "sampling"),
-    [("answers.jsonl", {}), ("answers.jsonl", {"temperature": 1.0, "top_p": 0.9}), ("colours.jsonl", {})],
-    ids=["generated", "drawn", "chosen"],
+    [
+        pytest.param("answers.jsonl", {}, id="generated", marks=pytest.mark.slow),
+        pytest.param("answers.jsonl", {"temperature": 1.0, "top_p": 0.9}, id="drawn"),
+        pytest.param("colours.jsonl", {}, id="chosen"),
+    ],
 )
 def test_the_end_is_that_of_an_uninterrupted_evaluation(
     folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, monkeypatch: pytest.MonkeyPatch
