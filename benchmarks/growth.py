@@ -6,6 +6,7 @@ Ours alone, on CPU, with a prefix in every layer. What a step computes is counte
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,20 +29,21 @@ NARROW = SIZES | {"hidden_size": 256, "intermediate_size": 688, "num_attention_h
 DEPTHS, BATCHES, LENGTHS = (8, 16, 32, 64), (4, 8, 16, 32), (512, 1024, 2048, 4096)
 TOKENS = 4096  # a step, whatever the rows' length
 LEARNT = 16
-REPEATS = 3
+REPEATS = 2
 
 
 def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
-    found = [
-        compiling("depth, layers", DEPTHS, [(NARROW | {"num_hidden_layers": depth}, 8, 128) for depth in DEPTHS]),
-        compiling("batch, rows", BATCHES, [(NARROW, batch, 128) for batch in BATCHES]),
-        lengths(),
-    ]
-    keep("growth", found)
-    print(table(found))
-    for row in found:
-        print(row["work"], row["each"])
+    depths = [(NARROW | {"num_hidden_layers": depth}, 8, 128) for depth in DEPTHS]
+    batches = [(NARROW, batch, 128) for batch in BATCHES]
+    for measured in (
+        partial(compiling, "depth, layers", DEPTHS, depths),
+        partial(compiling, "batch, rows", BATCHES, batches),
+        lengths,
+    ):
+        row = measured()
+        keep("growth", [row])
+        print(table([row]), row["each"], sep="\n", flush=True)
 
 
 class Step:

@@ -7,7 +7,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,18 @@ def middle(values: list[float]) -> tuple[float, list[float]]:
     return statistics.median(values), [round(min(values), 3), round(max(values), 3)]
 
 
-def keep(name: str, rows: list[Mapping[str, Any]]) -> None:
-    """Writes what this run measured under its date, and into latest.json in the place of older figures of the same."""
+def keep(name: str, rows: list[dict[str, Any]]) -> None:
+    """Writes what was measured under its date and into latest.json, in the place of older figures of the same."""
     RESULTS.mkdir(exist_ok=True)
     versions = {name: __import__(name).__version__ for name in ("jax", "torch", "transformers", "peft")}
-    about = {"date": date.today().isoformat(), "processor": platform.processor(), "versions": versions, "rows": rows}
-    (RESULTS / f"{name}-{about['date']}.json").write_text(json.dumps(about, indent=2) + "\n")
-    latest = RESULTS / "latest.json"
-    kept = json.loads(latest.read_text()) if latest.is_file() else []
+    about: dict[str, Any] = {"date": date.today().isoformat(), "processor": platform.processor(), "versions": versions}
+    dated, latest = RESULTS / f"{name}-{about['date']}.json", RESULTS / "latest.json"
+    before = json.loads(dated.read_text())["rows"] if dated.is_file() else []
+    dated.write_text(json.dumps(about | {"rows": _replaced(before, rows)}, indent=2) + "\n")
+    before = json.loads(latest.read_text()) if latest.is_file() else []
+    latest.write_text(json.dumps(_replaced(before, rows), indent=2) + "\n")
+
+
+def _replaced(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     own = {tuple(row[name] for name in KEY) for row in rows}
-    kept = [row for row in kept if tuple(row[name] for name in KEY) not in own]
-    latest.write_text(json.dumps([*kept, *rows], indent=2) + "\n")
+    return [row for row in before if tuple(row[name] for name in KEY) not in own] + rows

@@ -1,5 +1,6 @@
 """Both measured sides do the same work: a benchmark of unequal answers would say nothing."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import small
 
 from benchmarks import answer_ours, answer_peer, evaluation, gpu, ours, peer, steps, train_ours, train_peer
+from benchmarks.sides import RESULTS
+from benchmarks.table import table
 from benchmarks.training import agreement
 from benchmarks.work import write_model
 
@@ -83,3 +86,8 @@ import benchmarks.gpu, benchmarks.train_ours, benchmarks.answer_ours, benchmarks
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_shows_the_newest_figures():
+    page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert table(json.loads((RESULTS / "latest.json").read_text(encoding="utf-8"))) in page
