@@ -32,7 +32,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     places, ratios = list(range(len(shown))), [row["ratio"] for row in shown]
     axes.barh(places, ratios, color=[OTHER_COLOUR if row["met"] else BASELINE_COLOUR for row in shown], height=0.7)
     for place, row in zip(places, shown, strict=True):
-        axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=MEAN_COLOUR, linewidth=1.5)
+        if row["target"] is not None:
+            axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=MEAN_COLOUR, linewidth=1.5)
     labels(axes, places, ratios, [None] * len(shown), lying=True)
     axes.set_yticks(places, [f"{row['method']}: {row['work']}" for row in shown])
     axes.invert_yaxis()
