@@ -40,7 +40,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xlim(0, 1.1 * max(ratios))
     plain(axes, "x")
     keys = [
-        Patch(color=OTHER_COLOUR, label="at the target or above"),
+        Patch(color=OTHER_COLOUR, label="at the target or above, or without one"),
         Patch(color=BASELINE_COLOUR, label="below it"),
         Line2D([], [], color=MEAN_COLOUR, linewidth=1.5, label="target"),
     ]
