@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import small
 from safetensors.numpy import load_file, save_file
 
 from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights, open_base, start_tokens, text_length
+from jaxprefix.base import Base, abstract_weights, load_weights, open_base, start_tokens, text_length
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.run import RunConfig
 from jaxprefix.train import ahead, placed
@@ -147,7 +148,22 @@ def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_pa
 def test_where_the_weights_are_not_right_nothing_is_compiled(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, capfd: Any
 ):
-    compiled = list[tuple]()
+    """Where that shows in time: here the compiler waits for it."""
+    compiled, read = list[tuple](), threading.Event()
+
+    def load(*arguments: Any) -> Any:
+        try:
+            return load_weights(*arguments)
+        finally:
+            read.set()
+
+    def late(*arguments: Any) -> Any:
+        assert read.wait(60)
+        time.sleep(0.5)  # until the reader's thread has handed over what it found
+        return abstract_weights(*arguments)
+
+    monkeypatch.setattr(ahead, "load_weights", load)
+    monkeypatch.setattr(ahead, "abstract_weights", late)
     monkeypatch.setattr(PerShape, "compiled", lambda *arguments: compiled.append(arguments))
     with pytest.raises(ValueError, match=r"model\.norm\.weight is missing"):
         train(replace(config, model=str(broken(config, tmp_path / "model"))), tmp_path / "run", quiet=True)
