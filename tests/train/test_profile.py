@@ -112,6 +112,7 @@ def wider(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunCon
     return replace(config, model=str(model), batch=16, eval_every=100, save_every=100)
 
 
+@pytest.mark.slow  # it depends on what else the machine does
 def test_making_batches_is_little_of_a_step(wider: RunConfig, tmp_path: Path):
     """What the host has left to do is to wait."""
     train(wider, tmp_path / "run", quiet=True, profile=6)
@@ -122,6 +123,7 @@ def test_making_batches_is_little_of_a_step(wider: RunConfig, tmp_path: Path):
     print(shares)  # pytest -rP
 
 
+@pytest.mark.slow  # as well
 def test_batches_are_made_while_the_devices_compute(wider: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also where every step's figures are read; here they take long to make."""
     made = Plan.batches
