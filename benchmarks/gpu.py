@@ -133,9 +133,7 @@ def decode(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> l
     asked = [str(place), "decode", size.dtype, str(size.new)]
     ours, theirs = side(["benchmarks.answer_ours", *asked]), side(["benchmarks.answer_peer", *asked])
     tokens = size.answers * (size.new - 1)
-    row = _row(
-        f"decode, {size.answers} × {size.time} tokens", "none", device, "tokens/s", tokens, ours, theirs, 3.0, first=1
-    )
+    row = _row(f"decode, {size.answers} × {size.time} tokens", "none", device, "tokens/s", tokens, ours, theirs, 3.0)
     cache = 2 * sizes.layers * sizes.kv_heads * sizes.head_size * size.answers * (size.time + size.new / 2)
     weights = layer_parameters(sizes) + sizes.vocabulary_size * sizes.hidden_size
     least = (weights + cache) * BYTES[size.dtype] / rate
@@ -157,7 +155,7 @@ def scoring(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> 
     asked = [str(place), "scoring", size.dtype, "4"]
     ours, theirs = side(["benchmarks.answer_ours", *asked]), side(["benchmarks.answer_peer", *asked])
     name = f"scoring, {size.rows} × {size.time} tokens, 4 choices"
-    row = _row(name, "none", device, "questions/s", size.rows, ours, theirs, 3.0, first=1)
+    row = _row(name, "none", device, "questions/s", size.rows, ours, theirs, 3.0)
     head = 4 * size.rows * sizes.vocabulary_size * sizes.hidden_size
     useful = 2 * (layer_parameters(sizes) * size.rows * (size.time - 1) + head)
     row["mfu"], row["mfu_target"] = round(useful * row["figure"] / size.rows / rate, 3), 0.65
@@ -218,11 +216,10 @@ def _row(
     ours: dict,
     theirs: dict,
     target: float,
-    first: int = 1,
 ) -> dict[str, Any]:
-    """`first` is the first of the measured times that counts."""
-    figure, spread = middle([amount / second for second in ours["seconds"][first:]])
-    other, others = middle([amount / second for second in theirs["seconds"][first:]])
+    """The first of the measured times does not count."""
+    figure, spread = middle([amount / second for second in ours["seconds"][1:]])
+    other, others = middle([amount / second for second in theirs["seconds"][1:]])
     return {
         "work": work,
         "method": method,

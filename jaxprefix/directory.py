@@ -219,14 +219,18 @@ def writing(directory: Path) -> Iterator[None]:
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all, also where the machine stops; makes its directory.
 
-    Of several processes the first one does it.
+    Of several processes the first one does it. Where it cannot be written nothing of it is left.
     """
     if not hosts.first():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{UNFINISHED}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,5 +1,6 @@
 """What machines do to a run: killed at any moment, a disk without room. It ends as if nothing had happened."""
 
+import errno
 import json
 import os
 import shlex
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.directory import read_run
+from jaxprefix.directory import read_run, write_whole
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import read_saved
 from jaxprefix.train.loop import train
@@ -106,6 +107,17 @@ def test_a_file_that_cannot_grow(config: RunConfig, whole: Path, tmp_path: Path,
     assert_one_line(done, f"{said} be written to")
     assert "File too large" in done.stderr
     assert_goes_on(config, tmp_path / "run", whole)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_older_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_whole(tmp_path / "made" / "report.md", b"older")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "made" / "report.md", b"newer")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "made").iterdir()] == [("report.md", b"older")]
 
 
 MOUNT = ["unshare", "-Urm", "sh", "-c"]
