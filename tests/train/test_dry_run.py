@@ -1,7 +1,9 @@
 """--dry-run: what it counts against what can be reckoned by hand, and against the arrays of a real run."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -126,6 +128,9 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     needs = dry_run(config, "v5e", tmp_path)
     assert not needs.fits(CHIPS["v5e"]) and needs.rows(CHIPS["v5e"], 512) == 0
     assert needs.fits(CHIPS["v5p"]) and needs.rows(CHIPS["v5p"], 512) > 0
+    whole = sum(asdict(needs.bytes).values())
+    assert needs.bytes.temporary > 4096 * 14336  # one of a layer's matrices, out of its stack, at least
+    assert needs.fits(SimpleNamespace(usable=whole)) and not needs.fits(SimpleNamespace(usable=whole - 1))
     with pytest.raises(ValueError, match=r"plan\.json is there already; give a new file"):
         dry_run(config, "v5e", tmp_path)
 
