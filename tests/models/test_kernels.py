@@ -1,4 +1,5 @@
-"""Every kernel equals the XLA path, forward and in all gradients (law 9): splash interpreted, cuDNN's layout in XLA.
+"""Every kernel equals the XLA path, forward and in all gradients (law 9): splash interpreted, cuDNN's layout in XLA,
+blocks of queries as they are; and that path equals a softmax in float64.
 
 Real tokens alone are compared: what padding reads is never used. float32; 1e-5 for what is read and for gradients, of
 which about 1e-6 was seen.
@@ -20,8 +21,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxprefix.models import attention, decode, decoder
 from jaxprefix.models.adapters import PrefixTuning
+from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention import call as calls
-from jaxprefix.models.attention import cudnn, splash
 from jaxprefix.models.attention.call import Call
 from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix
 
@@ -110,6 +111,49 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
         largest = np.abs(other).max(initial=0)
         np.testing.assert_allclose(one, other, rtol=0, atol=max(atol, relative * largest), err_msg=name)
         assert np.any(other) == (name in "qkv" or (case.slots > 0 and case.present))
+
+
+@pytest.mark.parametrize("most", [3, 8])
+@pytest.mark.parametrize("name", COMMON | WINDOWS)
+def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
+    """Of 50 and of 19 queries."""
+    monkeypatch.setattr(blocks, "BLOCK", 16)
+    monkeypatch.setattr(blocks, "BLOCKS", most)
+    assert_equal_to_xla((COMMON | WINDOWS)[name])
+
+
+@pytest.mark.parametrize("hidden", ["nothing", "some", "all of a query"])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3), (3, 1)])
+def test_xla_is_a_softmax(heads: int, kv_heads: int, hidden: str):
+    """Beside NumPy's float64: what is read, and its gradients along a random direction by central differences."""
+    shapes = [(2, 7, heads, SIZE), (2, 9, kv_heads, SIZE), (2, 9, kv_heads, SIZE)]
+    arguments = [tiny.normal(seed, *shape) for seed, shape in enumerate(shapes)]
+    mask = None if hidden == "nothing" else np.random.default_rng(0).random((2, 7, 9)) < 0.6
+    if hidden == "all of a query":
+        assert mask is not None
+        mask[1, 4] = False
+
+    def softmax(query: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+        keys, values = (np.repeat(each, heads // kv_heads, axis=2) for each in (keys, values))
+        scores = np.einsum("btnh,bsnh->bnts", query, keys) / SIZE**0.5
+        scores = scores if mask is None else np.where(mask[:, None], scores, -1e30)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.einsum("bnts,bsnh->btnh", weights / weights.sum(-1, keepdims=True), values)
+
+    found, pull_back = jax.vjp(
+        lambda *each: attention.attention(*each, None if mask is None else jnp.asarray(mask)), *arguments
+    )
+    wide = [np.asarray(each, np.float64) for each in arguments]
+    np.testing.assert_allclose(found, softmax(*wide), rtol=0, atol=1e-6)
+    direction = np.asarray(tiny.normal(9, *found.shape), np.float64)
+    for place, gradient in enumerate(pull_back(jnp.float32(direction))):
+        step = 1e-5 * np.asarray(tiny.normal(10 + place, *shapes[place]), np.float64)
+        ahead, behind = (
+            softmax(*(each + sign * step if number == place else each for number, each in enumerate(wide)))
+            for sign in (1, -1)
+        )
+        wanted = np.sum((ahead - behind) * direction) / 2
+        assert np.sum(np.asarray(gradient, np.float64) * step) == pytest.approx(wanted, rel=1e-4, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", COMMON | WINDOWS)

@@ -1,7 +1,8 @@
 """Grouped-query attention; which kernel computes it is chosen here and nowhere else.
 
-XLA takes any positions. The kernels take ordinary calls: right-padded rows of text behind a prefix, as in training and
-prefill. Whether a call is ordinary must be known before it is traced: its caller says so, and `ordinary` checks it.
+xla.py takes any positions. Ordinary calls are right-padded rows of text behind a prefix, as in training and prefill:
+the kernels take them, and where none can, blocks.py. Whether a call is ordinary must be known before it is traced: its
+caller says so, and `ordinary` checks it.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxprefix.models.attention import cudnn, splash
+from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention.call import RESIDUALS, Call, platform
 from jaxprefix.models.attention.rope import rotate, rotation
 from jaxprefix.models.attention.xla import attention
@@ -51,9 +52,9 @@ def causal(
     if is_ordinary:
         rows, time, heads, size = query.shape
         name, _ = kernel(Call(rows, time, heads, keys.shape[2], size, query.dtype, slots, window))
-        if name != "xla":
-            present = None if prefix is None else prefix.positions[0] == ALWAYS
-            return KERNELS[platform()][1].attend(query, keys, values, present, window)
+        present = None if prefix is None else prefix.positions[0] == ALWAYS
+        module = blocks if name == "xla" else KERNELS[platform()][1]
+        return module.attend(query, keys, values, present, window)
     return attention(query, keys, values, visible(positions, key_positions, window))
 
 
