@@ -6,7 +6,6 @@ shown.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.sides import bypass, keep, side
+from benchmarks.sides import bypass, cores, keep, side
 from benchmarks.work import BATCH, EQUAL, GENERATION, SCORING, write_model
 from jaxprefix.base import open_base
 from jaxprefix.models import start
@@ -79,7 +78,7 @@ def measure(
     row = {
         "work": f"{work}, batch {BATCH}",
         "method": method,
-        "device": f"{os.cpu_count()} CPU cores",
+        "device": cores(),
         "figure": round(figure, 2),
         "unit": UNITS[work],
         "peer": round(peer, 2),

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.sides import keep, middle
+from benchmarks.sides import cores, keep, middle
 from benchmarks.table import table
 from benchmarks.work import SIZES
 from jaxprefix import mesh as meshes
@@ -100,7 +100,7 @@ def _row(work: str, each: dict[int, float], ratio: float, target: float, unit: s
     return {
         "work": work,
         "method": "prefix",
-        "device": "2 CPU cores",
+        "device": cores(),
         "figure": round(ratio, 2),
         "unit": "× " + ("the shortest" if unit == "s" else unit),
         "peer": None,

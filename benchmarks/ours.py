@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIME, questions
+from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIMES, questions
 from jaxprefix import mesh
 from jaxprefix.base import load_weights
 from jaxprefix.evaluation.engine import generate, score
@@ -25,7 +25,7 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
         replace(base, tokenizer=tokenizer), saved.config.adapter, saved.params, frozen, made, 2048, chat=False
     )
     asked = [
-        Asked(tokenizer.prompt_ids(each.prompt)[-TIME:], tuple(map(tokenizer.encode, each.choices)))
+        Asked(tokenizer.prompt_ids(each.prompt)[-TIMES[work] :], tuple(map(tokenizer.encode, each.choices)))
         for each in questions(work, data, count)
     ]
     seconds, found = [], {}

@@ -14,7 +14,7 @@ import peft
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIME, questions
+from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIMES, questions
 from jaxprefix.tokenizer import load_tokenizer
 
 
@@ -60,7 +60,7 @@ def main(work: str, base: str, adapter: str, data: Path, count: int, passes: int
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(model, adapter).eval()
     rows = questions(work, data, count)
-    prompts = [tokenizer.prompt_ids(each.prompt)[-TIME:] for each in rows]
+    prompts = [tokenizer.prompt_ids(each.prompt)[-TIMES[work] :] for each in rows]
     pairs = [
         (prompt, tokenizer.encode(choice))
         for prompt, each in zip(prompts, rows, strict=True)

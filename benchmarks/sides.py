@@ -13,6 +13,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 BYPASS = "int mkl_serv_intel_cpu_true(void) { return 1; }"
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # by what /proc/cpuinfo calls them
 KEY = ("work", "method", "device")  # of a figure: a later one takes its place
 
 
@@ -35,6 +36,14 @@ def bypass(place: Path) -> Path | None:
         (place / "bypass.c").write_text(BYPASS)
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, place / "bypass.c"], check=True)
     return library if library.exists() else None
+
+
+def cores() -> str:
+    """The processors of this machine and their widest vectors, on which the speed of products depends."""
+    about = Path("/proc/cpuinfo")
+    flags = about.read_text() if about.exists() else ""
+    widest = next((f", {name}" for flag, name in VECTORS.items() if flag in flags), "")
+    return f"{os.cpu_count()} CPU cores{widest}"
 
 
 def middle(values: list[float]) -> tuple[float, list[float]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import steps
-from benchmarks.sides import bypass, keep, middle, side
+from benchmarks.sides import bypass, cores, keep, middle, side
 from benchmarks.table import table
 from benchmarks.work import SIZES, write_tokenizer
 from jaxprefix.rowfiles import read_rows
@@ -115,7 +115,7 @@ def row(work: Work, method: str, ours: list[dict], peer: Peer, theirs: list[dict
     return {
         "work": f"{work.name}, beside {peer.name}",
         "method": method,
-        "device": "2 CPU cores",
+        "device": cores(),
         "figure": round(figure, 1),
         "unit": "tokens/s",
         "peer": round(other, 1),

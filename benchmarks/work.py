@@ -33,10 +33,10 @@ SIZES = {
 }
 LANGUAGES = ("ar", "de", "en", "hi", "zh")
 BATCH = 16  # rows at a time, on both sides
-TIME = 256  # tokens that a prompt keeps, its end
 NEW_TOKENS = 64  # of the longest answer
 SPREAD = 3  # times the usual weights of the layers: without it random weights soon repeat themselves
 GENERATION, EQUAL, SCORING = "generation", "generation of equal lengths", "scoring"
+TIMES = {GENERATION: 128, EQUAL: 128, SCORING: 256}  # tokens that a prompt keeps, its end
 ENDS = tuple(range(2, SIZES["vocab_size"], 32))  # a token in 32 ends an answer: lengths vary, as real answers' do
 NO_ENDS = (2**30,)
 

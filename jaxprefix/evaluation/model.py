@@ -107,7 +107,7 @@ class Model:
         whole = self.base.config.kv_heads % self.mesh.shape["model"] == 0
 
         def pin(leaf: Any) -> Any:
-            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", None, "model")}[leaf.ndim]
+            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", "model")}[leaf.ndim]
             spec = P(*axes) if whole or leaf.ndim < 5 else P(None, "data")
             return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
 

@@ -1,4 +1,4 @@
-"""Prefill and generation. A prefix is a cache that was trained; here the cache is a prefix that was computed.
+"""Prefill and generation. A prefix is a cache that was trained, and a cache is a prefix that was computed.
 
 Rows are right-padded, and each slot of the cache carries its own row's position. New tokens go to a ring of slots
 behind the prompts, in all rows to the same slot; a row whose answer has ended is taken by another prompt while the
@@ -13,17 +13,22 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jaxprefix.models import decoder, places
+from jaxprefix.models.attention import heads_in_front
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
-from jaxprefix.models.hooks import NEVER, Hooks, Prefix
+from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
 from jaxprefix.models.sample import GREEDY, Sampling, choose
+
+# Of a cache's leaves: the dimension of slots, and what stands in those that are not written yet.
+SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
+EMPTY: Any = Cache(keys=0, values=0, positions=NEVER)  # type: ignore[arg-type]
 
 
 @struct.dataclass
 class Answers:
     """B rows, each somewhere in its answer of at most M tokens; `done` rows wait for another prompt."""
 
-    cache: Prefix  # slots: trained prefix, soft prompt, prompt, and a ring for M - 1 new tokens
+    cache: Cache  # slots: trained prefix, soft prompt, prompt, and a ring for M - 1 new tokens
     slot: Int[Array, ""]  # of the ring, where the next token goes
     last: Int[Array, " B"]  # the newest token, which the cache does not hold yet
     position: Int[Array, " B"]  # its place in the text
@@ -44,7 +49,7 @@ class Prompts:
 
 def prefill(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, room: int
-) -> tuple[Float[Array, "B D"], Int[Array, " B"], Prefix]:
+) -> tuple[Float[Array, "B D"], Int[Array, " B"], Cache]:
     """Runs the prompts; returns the state at each row's last token, the position that follows it, and the cache.
 
     The cache holds the trained prefix, a soft prompt, the prompt, and `room` empty slots at its end.
@@ -58,33 +63,40 @@ def prefill(
     return ends, jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
 
 
-def _cache(memory: Prefix, trained: Prefix | None, room: int) -> Prefix:
-    layers, rows = memory.positions.shape[:2]
+def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:
+    """The slots of `trained`, those of the memory, and `room` empty ones."""
+    before = [] if trained is None else [_of_rows(trained, memory)]
 
-    def join(front: Array | None, text: Array, empty: int) -> Array:
-        end = jnp.full((layers, rows, room, *text.shape[3:]), empty, text.dtype)
-        if front is None:
-            return jnp.concatenate([text, end], axis=2)
-        front = front[:, None] if front.ndim < text.ndim else front
-        front = jnp.broadcast_to(front, (layers, rows, front.shape[2], *text.shape[3:])).astype(text.dtype)
-        return jnp.concatenate([front, text, end], axis=2)
+    def join(dim: int, filling: int, *leaves: Array) -> Array:
+        shape, dtype = leaves[-1].shape, leaves[-1].dtype
+        end = jnp.full((*shape[:dim], room, *shape[dim + 1 :]), filling, dtype)
+        return jnp.concatenate([*leaves, end], axis=dim)
 
-    keys, values, slots = (None, None, None) if trained is None else (trained.keys, trained.values, trained.positions)
-    return _shared(
-        Prefix(join(keys, memory.keys, 0), join(values, memory.values, 0), join(slots, memory.positions, NEVER))
-    )
+    return _shared(jax.tree.map(join, SLOTS, EMPTY, *before, memory))
 
 
-def _shared(cache: Prefix) -> Prefix:
+def _of_rows(trained: Prefix, memory: Cache) -> Cache:
+    """The trained prefix as the beginning of the memory's rows."""
+    keys, values = heads_in_front(trained.keys, trained.values)
+
+    def spread(dim: int, leaf: Array, like: Array) -> Array:
+        leaf = leaf[:, None] if leaf.ndim < like.ndim else leaf
+        shape = (*like.shape[:dim], leaf.shape[dim], *like.shape[dim + 1 :])
+        return jnp.broadcast_to(leaf, shape).astype(like.dtype)
+
+    return jax.tree.map(spread, SLOTS, Cache(keys, values, trained.positions), memory)
+
+
+def _shared(cache: Cache) -> Cache:
     """The cache as a mesh shares it."""
-    return Prefix(places.cache(cache.keys), places.cache(cache.values), places.rows(cache.positions, dim=1))
+    return Cache(places.cache(cache.keys), places.cache(cache.values), places.rows(cache.positions, dim=1))
 
 
 def extend(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Prefix, hooks: Hooks
-) -> tuple[Float[Array, "B T D"], Prefix]:
+    config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Cache, hooks: Hooks
+) -> tuple[Float[Array, "B T D"], Cache]:
     """States of further tokens after what the cache holds, and their own keys and values; the cache stays as it is."""
-    after = hooks.replace(prefix=cache, prompt=None, first=0)  # type: ignore[attr-defined]
+    after = hooks.replace(cache=cache, prefix=None, prompt=None, first=0)  # type: ignore[attr-defined]
     states, memory = decoder.run(config, frozen, batch, after, remat="full", keep=True)
     assert memory is not None
     return states, memory
@@ -95,12 +107,12 @@ def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks,
     like = jax.eval_shape(lambda: prefill(config, frozen, prompts.batch, hooks, length - 1)[2])
     rows = prompts.source.shape[0]
 
-    def slots(leaf: Any, filling: int) -> Array:
+    def slots(filling: int, leaf: Any) -> Array:
         return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
 
     zeros = jnp.zeros(rows, jnp.int32)
     return Answers(
-        cache=_shared(Prefix(slots(like.keys, 0), slots(like.values, 0), slots(like.positions, NEVER))),
+        cache=_shared(jax.tree.map(slots, EMPTY, like)),
         slot=jnp.int32(0),
         last=zeros,
         position=zeros,
@@ -184,8 +196,10 @@ def advance(
         live = ~answers.done
         last = Batch(answers.last[:, None], jnp.where(live, answers.position, NEVER)[:, None])
         states, new = extend(config, frozen, last, answers.cache, hooks)
+        place = start + answers.slot
         cache = jax.tree.map(
-            lambda slots, one: jax.lax.dynamic_update_slice_in_dim(slots, one, start + answers.slot, axis=2),
+            lambda dim, slots, one: jax.lax.dynamic_update_slice_in_dim(slots, one, place, dim),
+            SLOTS,
             answers.cache,
             new,
         )

@@ -18,10 +18,19 @@ from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models import places
-from jaxprefix.models.attention import RESIDUALS, attention, causal, ordinary, per_row, rotation
-from jaxprefix.models.block import Block, rms_norm
+from jaxprefix.models.attention import (
+    RESIDUALS,
+    attention,
+    cached,
+    causal,
+    heads_in_front,
+    ordinary,
+    per_row,
+    rotation,
+)
+from jaxprefix.models.block import Block, product, rms_norm
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER, Hooks, Prefix
+from jaxprefix.models.hooks import NEVER, Cache, Hooks
 
 Frozen = Any  # the tree of weights above
 
@@ -52,8 +61,12 @@ def attend_with(
     hooks: Hooks,
     is_ordinary: bool = False,
 ) -> Array:
-    """The layer's attention: prefix (or cache) and text share one softmax; the gated keys have their own."""
-    read, gated = causal(query, keys, values, positions, hooks.prefix, window, is_ordinary), hooks.gated
+    """The layer's attention: prefix or cache and text share one softmax; the gated keys have their own."""
+    if hooks.cache is not None:
+        read = cached.attend(query, keys, values, positions, hooks.cache, window)
+    else:
+        read = causal(query, keys, values, positions, hooks.prefix, window, is_ordinary)
+    gated = hooks.gated
     if gated is not None:
         own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
         read = read + (gated.gate[..., None, :, None] * own).astype(read.dtype)
@@ -108,24 +121,24 @@ def hidden(
 
 def run(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None, remat: str, keep: bool
-) -> tuple[Float[Array, "B _ D"], Prefix | None]:
-    """States at all positions, a prompt's included; with `keep` also every layer's keys and values at them."""
+) -> tuple[Float[Array, "B _ D"], Cache | None]:
+    """States at all positions, a prompt's included; with `keep` also every layer's cache of them."""
     hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)
-    is_ordinary = batch.right_padded and (hooks.prefix is None or hooks.prefix.positions.ndim == 2)  # and no cache
+    is_ordinary = batch.right_padded and hooks.cache is None
     if is_ordinary:
         stream = jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
     turn = rotation(config.rope, config.head_size, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
         read = attend_with(query, key, value, positions, config.window, layer, is_ordinary)
-        return read, (key, value) if keep else None
+        return read, heads_in_front(key, value) if keep else None
 
     def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, Any]:
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)  # type: ignore[return-value]
 
     stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat)
-    memory = Prefix(kept[0], kept[1], jnp.broadcast_to(positions, (config.layers, *positions.shape))) if keep else None
+    memory = Cache(kept[0], kept[1], jnp.broadcast_to(positions, (config.layers, *positions.shape))) if keep else None
     return rms_norm(stream, frozen["norm"], config.norm_epsilon), memory
 
 
@@ -184,8 +197,9 @@ def checkpointed(body: Callable, remat: str) -> Callable:
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """float32 scores of the next token; for tests and for a few positions at a time."""
     head = places.head(frozen.get("lm_head", frozen["embed_tokens"]))
-    scores = jnp.einsum("...d,vd->...v", places.everywhere(states), head, preferred_element_type=jnp.float32)
-    return places.scored(head, scores)
+    states = places.everywhere(states)
+    scores = product(states.reshape(-1, states.shape[-1]), head, jnp.float32)
+    return places.scored(head, scores.reshape(*states.shape[:-1], -1))
 
 
 def token_logprobs(

@@ -32,13 +32,24 @@ SEAMS = ("prompt", "prefix", "gated", "after_attention", "after_feed_forward")  
 class Prefix:
     """Keys and values that join a layer's softmax; `positions` is ALWAYS, or NEVER in a layer that has no prefix.
 
-    With a batch dimension (`[L, B, P, K, H]`) every row has a prefix of its own. The cache of generation is such a
-    prefix too: its slots carry positions of text.
+    With a batch dimension (`[L, B, P, K, H]`) every row has a prefix of its own.
     """
 
     keys: Float[Array, "L *B P K H"]
     values: Float[Array, "L *B P K H"]
     positions: Int[Array, "L *B P"]
+
+
+@struct.dataclass
+class Cache:
+    """A prefix that was computed: S slots a row, of a trained prefix and of text, each with its position or NEVER.
+
+    Keys lie as the product with queries reads them, values as the one with their weights does.
+    """
+
+    keys: Float[Array, "L B K H S"]
+    values: Float[Array, "L B K S H"]
+    positions: Int[Array, "L B S"]
 
 
 @struct.dataclass
@@ -82,6 +93,7 @@ class Hooks:
     first: int = struct.field(pytree_node=False, default=0)  # the lowest layer that has a hook
     prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings: real positions 0..P-1
     prefix: Prefix | None = None
+    cache: Cache | None = None  # in the place of the prefix, which it holds
     gated: Gated | None = None
     delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by the projection's name in PROJECTIONS
     after_attention: Bottleneck | None = None

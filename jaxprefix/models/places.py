@@ -79,11 +79,11 @@ def rows(leaf: Array, dim: int = 0) -> Array:
 
 
 def cache(leaf: Array) -> Array:
-    """Keys or values `[L, B, S, K, H]`: rows over `data`, and heads over `model` if they go round."""
+    """Keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if they go round."""
     sizes = _sizes()
     if not sizes or leaf.shape[1] % sizes["data"]:
         return leaf
-    return _at(leaf, (), ("data",), (), () if leaf.shape[3] % sizes["model"] else ("model",))
+    return _at(leaf, (), ("data",), () if leaf.shape[2] % sizes["model"] else ("model",))
 
 
 def looked_up(table: Array, stream: Array) -> Array:

@@ -2,7 +2,7 @@
 
 xla.py takes any positions. Ordinary calls are right-padded rows of text behind a prefix, as in training and prefill:
 the kernels take them, and where none can, blocks.py. Whether a call is ordinary must be known before it is traced: its
-caller says so, and `ordinary` checks it.
+caller says so, and `ordinary` checks it. cached.py is for tokens behind a cache.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxprefix.models.attention import blocks, cudnn, splash
+from jaxprefix.models.attention import blocks, cached, cudnn, splash
 from jaxprefix.models.attention.call import RESIDUALS, Call, platform
 from jaxprefix.models.attention.rope import rotate, rotation
-from jaxprefix.models.attention.xla import attention
+from jaxprefix.models.attention.xla import attention, heads_in_front
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
 
-__all__ = ["RESIDUALS", "attention", "causal", "kernel", "line", "ordinary", "per_row", "rotate", "rotation"]
+__all__ = [
+    "RESIDUALS",
+    "attention",
+    "cached",
+    "causal",
+    "heads_in_front",
+    "kernel",
+    "line",
+    "ordinary",
+    "per_row",
+    "rotate",
+    "rotation",
+]
 
 KERNELS = {"tpu": ("splash", splash), "gpu": ("cudnn", cudnn)}
 
@@ -41,7 +53,7 @@ def causal(
     window: int | None,
     is_ordinary: bool,
 ) -> Float[Array, "B T N H"]:
-    """One softmax over the prefix (or cache) of this layer and the text."""
+    """One softmax over the prefix of this layer and the text."""
     slots, key_positions = 0, positions
     if prefix is not None:
         slots = prefix.positions.shape[-1]
