@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import steps
-from benchmarks.sides import bypass, cores, keep, middle, side
+from benchmarks.sides import bypass, cores, keep, middle, side, torch_dtype
 from benchmarks.table import table
 from benchmarks.work import SIZES, write_tokenizer
 from jaxprefix.rowfiles import read_rows
@@ -37,7 +37,7 @@ class Peer:
 INSTALLED = Peer("installed", 2.5)
 FAST = Peer("MKL bypassed", 1.4, is_bypassed=True)
 SHOWN = Peer("MKL bypassed", None, is_bypassed=True)
-BEST = Peer("bfloat16, MKL bypassed", 1.0, "bfloat16", is_bypassed=True)
+BEST = Peer(f"{torch_dtype()}, MKL bypassed", 1.0, torch_dtype(), is_bypassed=True)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.models import int8, places
-from jaxprefix.models.attention import rotate
-from jaxprefix.models.attention.call import platform
+from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
 

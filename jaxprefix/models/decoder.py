@@ -21,8 +21,8 @@ from jaxprefix.models import places
 from jaxprefix.models.attention import (
     RESIDUALS,
     attention,
-    cached,
     causal,
+    further,
     heads_in_front,
     ordinary,
     per_row,
@@ -63,7 +63,7 @@ def attend_with(
 ) -> Array:
     """The layer's attention: prefix or cache and text share one softmax; the gated keys have their own."""
     if hooks.cache is not None:
-        read = cached.attend(query, keys, values, positions, hooks.cache, window)
+        read = further(query, keys, values, positions, hooks.cache, window)
     else:
         read = causal(query, keys, values, positions, hooks.prefix, window, is_ordinary)
     gated = hooks.gated

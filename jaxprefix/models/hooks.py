@@ -37,7 +37,7 @@ class Prefix:
 
     keys: Float[Array, "L *B P K H"]
     values: Float[Array, "L *B P K H"]
-    positions: Int[Array, "L *B P"]
+    positions: Int[Array, "L P"]
 
 
 @struct.dataclass

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxprefix.models.attention import blocks, cached, cudnn, splash
+from jaxprefix.models.attention import blocks, cudnn, splash
+from jaxprefix.models.attention.cached import further
 from jaxprefix.models.attention.call import RESIDUALS, Call, platform
 from jaxprefix.models.attention.rope import rotate, rotation
 from jaxprefix.models.attention.xla import attention, heads_in_front
@@ -21,13 +22,14 @@ from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
 __all__ = [
     "RESIDUALS",
     "attention",
-    "cached",
     "causal",
+    "further",
     "heads_in_front",
     "kernel",
     "line",
     "ordinary",
     "per_row",
+    "platform",
     "rotate",
     "rotation",
 ]

@@ -7,7 +7,7 @@ from jaxprefix.models.attention.xla import heads_in_front, laid_out, product, re
 from jaxprefix.models.hooks import Cache, visible
 
 
-def attend(
+def further(
     query: Float[Array, "B T N H"],
     keys: Float[Array, "B T K H"],
     values: Float[Array, "B T K H"],
