@@ -48,9 +48,9 @@ study-babel: $(RUNTIME)
 test: $(TESTING)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# An empty marker expression takes back the `not slow` of pyproject.toml.
+# An empty marker expression takes back the `not slow` of pyproject.toml, and no flags the quick ones of tests/conftest.py.
 test-all: $(TESTING)
-	$(BIN)/python -m pytest -m '' -n $(WORKERS) --dist loadfile
+	XLA_FLAGS= $(BIN)/python -m pytest -m '' -n $(WORKERS) --dist loadfile
 
 fuzz: $(TESTING)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)

@@ -103,7 +103,9 @@ def agreement(work: str, ours: list, theirs: list) -> dict[str, float]:
         assert equal >= 0.9 * len(ours), f"{equal} of {len(ours)} answers are equal"
         return {"equal_answers": equal / len(ours)}
     difference = float(np.abs(np.subtract(ours, theirs)).max())
-    assert difference < 1e-3, f"log-likelihoods differ by {difference}"
+    # Of sums near -117 with LoRA each side was 5.7e-4 from the peer in float64.
+    most = 2e-5 * float(np.abs(theirs).max())
+    assert difference < most, f"log-likelihoods differ by {difference}, expected at most {most}"
     return {"largest_difference": difference}
 
 

@@ -115,14 +115,24 @@ def _fastest(command: list[str], settings: list[list[str]]) -> dict[str, Any]:
 
 
 def training_flops(sizes: DecoderConfig, tokens: int, learnt: int) -> float:
-    """Useful ones: forward, and gradients of activations; the head at learnt positions alone. Remat is no use."""
-    return 4 * (layer_parameters(sizes) * tokens + sizes.vocabulary_size * sizes.hidden_size * learnt)
+    """Useful ones: forward, and gradients of activations. Remat is no use."""
+    return 4 * needed_products(sizes, tokens, learnt)
+
+
+def needed_products(sizes: DecoderConfig, tokens: int, read: int) -> int:
+    """Parameters times tokens where the head reads some tokens alone: of the last layer only its keys and values are
+    needed of the others.
+    """
+    width, layer = sizes.hidden_size, layer_parameters(sizes)
+    keys = 2 * width * sizes.kv_heads * sizes.head_size
+    of_layers = (sizes.layers - 1) * layer * tokens + keys * tokens + (layer - keys) * read
+    return of_layers + sizes.vocabulary_size * width * read
 
 
 def layer_parameters(sizes: DecoderConfig) -> int:
-    """Of all layers' projections."""
+    """Of one layer's projections."""
     width, heads = sizes.hidden_size, (2 * sizes.heads + 2 * sizes.kv_heads) * sizes.head_size
-    return sizes.layers * width * (heads + 3 * sizes.intermediate_size)
+    return width * (heads + 3 * sizes.intermediate_size)
 
 
 def decode(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> list[dict[str, Any]]:
@@ -135,7 +145,7 @@ def decode(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> l
     tokens = size.answers * (size.new - 1)
     row = _row(f"decode, {size.answers} × {size.time} tokens", "none", device, "tokens/s", tokens, ours, theirs, 3.0)
     cache = 2 * sizes.layers * sizes.kv_heads * sizes.head_size * size.answers * (size.time + size.new / 2)
-    weights = layer_parameters(sizes) + sizes.vocabulary_size * sizes.hidden_size
+    weights = sizes.layers * layer_parameters(sizes) + sizes.vocabulary_size * sizes.hidden_size
     least = (weights + cache) * BYTES[size.dtype] / rate
     row["bandwidth_share"] = round(least / (size.answers / row["figure"]), 3)
     row["bandwidth_target"] = 0.7
@@ -156,8 +166,7 @@ def scoring(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> 
     ours, theirs = side(["benchmarks.answer_ours", *asked]), side(["benchmarks.answer_peer", *asked])
     name = f"scoring, {size.rows} × {size.time} tokens, 4 choices"
     row = _row(name, "none", device, "questions/s", size.rows, ours, theirs, 3.0)
-    head = 4 * size.rows * sizes.vocabulary_size * sizes.hidden_size
-    useful = 2 * (layer_parameters(sizes) * size.rows * (size.time - 1) + head)
+    useful = 2 * needed_products(sizes, size.rows * (size.time - 1), size.rows)
     row["mfu"], row["mfu_target"] = round(useful * row["figure"] / size.rows / rate, 3), 0.65
     difference = float(np.abs(np.subtract(ours["answers"], theirs["answers"])).max())
     assert difference < (1e-3 if size.dtype == "float32" else 0.3), difference

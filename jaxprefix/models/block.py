@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxprefix.models import int8, places
 from jaxprefix.models.attention import platform, rotate
@@ -21,12 +22,22 @@ Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
 
 
 class Block(nn.Module):
-    """One layer: attention and a gated feed-forward, each behind a norm, each added to the residual stream."""
+    """One layer: attention and a gated feed-forward, each behind a norm, each added to the residual stream.
+
+    With places `at` in each row only those are computed; their queries read the keys and values of all.
+    """
 
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, stream: Float[Array, "B T D"], turn: tuple[Array, Array], attend: Attend, hooks: Hooks):
+    def __call__(
+        self,
+        stream: Float[Array, "B T D"],
+        turn: tuple[Array, Array],
+        attend: Attend,
+        hooks: Hooks,
+        at: Int[Array, "B M"] | None = None,
+    ):
         sizes = self.config
         width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
         shapes = {
@@ -48,12 +59,20 @@ class Block(nn.Module):
             return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
 
         inputs = norm("input_layernorm")
-        query, key = (rotate(apply(name, inputs), turn) for name in ("q_proj", "k_proj"))
+        asking, asking_turn = jax.tree.map(partial(picked, at=at), (inputs, turn))
+        query, key = rotate(apply("q_proj", asking), asking_turn), rotate(apply("k_proj", inputs), turn)
         read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
-        stream = stream + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
+        stream = picked(stream, at) + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
         inputs = norm("post_attention_layernorm")
         inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
         return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept
+
+
+def picked(leaf: Shaped[Array, "B T ..."], at: Int[Array, "B M"] | None) -> Shaped[Array, "B _ ..."]:
+    """What stands at these places of each row; without places, everything."""
+    if at is None:
+        return leaf
+    return jnp.take_along_axis(leaf, at.reshape(*at.shape, *[1] * (leaf.ndim - 2)), axis=1)
 
 
 def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "... D"]:

@@ -54,13 +54,12 @@ def prefill(
 
     The cache holds the trained prefix, a soft prompt, the prompt, and `room` empty slots at its end.
     """
-    states, memory = decoder.run(config, frozen, batch, hooks, remat="full", keep=True)
-    assert memory is not None
-    positions = memory.positions[0]
+    positions = decoder.all_positions(batch, hooks)
     text = jnp.where(positions == NEVER, -1, positions)
-    last = jnp.argmax(text, axis=1)
-    ends = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
-    return ends, jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
+    last = jnp.argmax(text, axis=1, keepdims=True)
+    states, memory = decoder.run(config, frozen, batch, hooks, remat="full", keep=True, at=last)
+    assert memory is not None
+    return states[:, 0], jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
 
 
 def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:

@@ -9,17 +9,16 @@ Flax declares one block; the loop over layers is `lax.scan` over its `apply`. We
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.extend.core import primitives
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models import places
 from jaxprefix.models.attention import (
-    RESIDUALS,
     attention,
     causal,
     further,
@@ -28,14 +27,14 @@ from jaxprefix.models.attention import (
     per_row,
     rotation,
 )
-from jaxprefix.models.block import Block, product, rms_norm
+from jaxprefix.models.block import Block, picked, product, rms_norm
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Hooks
+from jaxprefix.models.layers import loop
 
 Frozen = Any  # the tree of weights above
 
-# What picks one layer's weights from the stack, and lays them out for a product.
-PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
+FEW_PLACES = 128  # of a row, and at most its half: the last layer computes them alone, and XLA their few scores
 HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
@@ -56,16 +55,20 @@ def attend_with(
     query: Array,
     keys: Array,
     values: Array,
+    asking: Array,
     positions: Array,
     window: int | None,
     hooks: Hooks,
     is_ordinary: bool = False,
 ) -> Array:
-    """The layer's attention: prefix or cache and text share one softmax; the gated keys have their own."""
+    """The layer's attention: prefix or cache and text share one softmax; the gated keys have their own.
+
+    `asking` are the positions of the queries, `positions` those of the text.
+    """
     if hooks.cache is not None:
-        read = further(query, keys, values, positions, hooks.cache, window)
+        read = further(query, keys, values, asking, positions, hooks.cache, window)
     else:
-        read = causal(query, keys, values, positions, hooks.prefix, window, is_ordinary)
+        read = causal(query, keys, values, asking, positions, hooks.prefix, window, is_ordinary)
     gated = hooks.gated
     if gated is not None:
         own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
@@ -99,30 +102,55 @@ def shapes(config: DecoderConfig) -> Frozen:
     return jax.eval_shape(lambda: init(jax.random.key(0), config))
 
 
-def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
-    """The residual stream `[B, P+T, D]` that enters layer 0, and its positions; a prompt takes positions 0..P-1."""
-    table, positions = frozen["embed_tokens"], batch.positions
-    stream = places.looked_up(table, table[batch.tokens])
+def all_positions(batch: Batch, hooks: Hooks) -> Int[Array, "B _"]:
+    """Those of the residual stream `[B, P+T]`: a prompt takes 0..P-1, and the text counts on."""
+    positions = batch.positions
     if hooks.prompt is None:
-        return stream, positions
-    rows, length = stream.shape[0], hooks.prompt.shape[-2]
-    prompt = jnp.broadcast_to(hooks.prompt, (rows, *hooks.prompt.shape[-2:])).astype(stream.dtype)
+        return positions
+    rows, length = positions.shape[0], hooks.prompt.shape[-2]
     before = jnp.broadcast_to(jnp.arange(length), (rows, length))
-    after = jnp.where(positions == NEVER, NEVER, positions + length)
-    return jnp.concatenate([prompt, stream], axis=1), jnp.concatenate([before, after], axis=1)
+    return jnp.concatenate([before, jnp.where(positions == NEVER, NEVER, positions + length)], axis=1)
+
+
+def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
+    """The residual stream `[B, P+T, D]` that enters layer 0, and its positions."""
+    table = frozen["embed_tokens"]
+    stream = places.looked_up(table, table[batch.tokens])
+    if hooks.prompt is not None:
+        prompt = jnp.broadcast_to(hooks.prompt, (stream.shape[0], *hooks.prompt.shape[-2:])).astype(stream.dtype)
+        stream = jnp.concatenate([prompt, stream], axis=1)
+    return stream, all_positions(batch, hooks)
 
 
 def hidden(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None = None, remat: str = "dots"
-) -> Float[Array, "B T D"]:
-    """What the head reads at every token of the batch (a prompt's own positions are dropped), after the last norm."""
-    return run(config, frozen, batch, hooks, remat, keep=False)[0][:, -batch.tokens.shape[1] :]
+    config: DecoderConfig,
+    frozen: Frozen,
+    batch: Batch,
+    hooks: Hooks | None = None,
+    remat: str = "dots",
+    at: Int[Array, "B M"] | None = None,
+) -> Float[Array, "B _ D"]:
+    """What the head reads, after the last norm, at these tokens of each row; without `at` at all T of them."""
+    length = batch.tokens.shape[1]
+    prompt = 0 if hooks is None or hooks.prompt is None else hooks.prompt.shape[-2]
+    states = run(config, frozen, batch, hooks, remat, keep=False, at=None if at is None else prompt + at)[0]
+    return states[:, -length:] if at is None else states
 
 
 def run(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks | None, remat: str, keep: bool
+    config: DecoderConfig,
+    frozen: Frozen,
+    batch: Batch,
+    hooks: Hooks | None,
+    remat: str,
+    keep: bool,
+    at: Int[Array, "B M"] | None = None,
 ) -> tuple[Float[Array, "B _ D"], Cache | None]:
-    """States at all positions, a prompt's included; with `keep` also every layer's cache of them."""
+    """States at these places of each row, at all without; a prompt's count. With `keep` also every layer's cache.
+
+    Of the last layer little more is computed than is read: where the places are few, its keys and values at all of
+    them, and everything else at those alone.
+    """
     hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)
     is_ordinary = batch.right_padded and hooks.cache is None
@@ -130,68 +158,21 @@ def run(
         stream = jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
     turn = rotation(config.rope, config.head_size, positions)
 
-    def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-        read = attend_with(query, key, value, positions, config.window, layer, is_ordinary)
-        return read, heads_in_front(key, value) if keep else None
+    def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
+        asking = picked(positions, at)
 
-    def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, Any]:
-        return Block(config).apply({"params": weights}, stream, turn, attend, layer)  # type: ignore[return-value]
+        def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
+            whole = is_ordinary and at is None
+            read = attend_with(query, key, value, asking, positions, config.window, layer, whole)
+            return read, heads_in_front(key, value) if keep else None
 
-    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat)
+        return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
+
+    early = at is not None and at.shape[1] <= min(FEW_PLACES, batch.tokens.shape[1] // 2)
+    last = partial(step, at=at) if early else None
+    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat, last)
     memory = Cache(kept[0], kept[1], jnp.broadcast_to(positions, (config.layers, *positions.shape))) if keep else None
-    return rms_norm(stream, frozen["norm"], config.norm_epsilon), memory
-
-
-def loop(
-    config: DecoderConfig, layers: Frozen, stream: Array, hooks: Hooks, step: Callable, remat: str
-) -> tuple[Array, Any]:
-    """Runs the stream through all layers: those below the first hook apart, because nothing there is differentiated.
-
-    The body indexes the whole stack: a slice such as `w[2:]` would copy the model.
-    """
-
-    def weights(index: Array) -> Frozen:
-        return {
-            name: places.gathered(name, jax.lax.dynamic_index_in_dim(stack, index, keepdims=False))
-            for name, stack in layers.items()
-        }
-
-    def below(stream: Array, index: Array) -> tuple[Array, Any]:
-        return step(stream, weights(index), Hooks())
-
-    def above(stream: Array, slices: tuple[Array, Hooks]) -> tuple[Array, Any]:
-        return step(stream, weights(slices[0]), slices[1])
-
-    indices, first = jnp.arange(config.layers), hooks.first
-    seams = jax.tree.map(lambda leaf: leaf[first:], hooks.per_layer)
-    upper = checkpointed(above, remat)
-    if not first:
-        return jax.lax.scan(upper, stream, (indices, seams))
-    stream, low = jax.lax.scan(below, stream, indices[:first])
-    stream, high = jax.lax.scan(upper, stream, (indices[first:], seams))
-    return stream, jax.tree.map(lambda *parts: jnp.concatenate(parts), low, high)
-
-
-def checkpointed(body: Callable, remat: str) -> Callable:
-    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"; of a kernel for
-    attention, its output), or nothing but the picking of its weights ("none"), which would otherwise be kept: the model
-    a second time.
-    """
-
-    def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
-        return primitive not in PICKING
-
-    saveable = jax.checkpoint_policies
-    policies = {
-        "full": None,
-        "dots": saveable.save_from_both_policies(
-            saveable.dots_with_no_batch_dims_saveable, saveable.save_only_these_names(RESIDUALS)
-        ),
-        "none": all_but_weights,
-    }
-    if remat not in policies:
-        raise ValueError(f"remat {remat!r} is unknown; expected {', '.join(policies)}")
-    return jax.checkpoint(body, policy=policies[remat], prevent_cse=False)
+    return rms_norm(stream if early else picked(stream, at), frozen["norm"], config.norm_epsilon), memory
 
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
@@ -202,25 +183,23 @@ def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V
     return places.scored(head, scores.reshape(*states.shape[:-1], -1))
 
 
-def token_logprobs(
-    frozen: Frozen, states: Float[Array, "B T D"], at: Int[Array, "B M"], targets: Int[Array, "B M"]
-) -> Float[Array, "B M"]:
-    """log p(target) (float32) read from `states` at the M positions `at` of each row, a chunk of positions at a time.
+def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:
+    """log p(target) (float32) read from the states of M positions a row, a chunk of positions at a time.
 
-    No [B, T, V] array exists, forward or backward: each chunk's logits are computed again for its gradient.
+    No [B, M, V] array exists, forward or backward: each chunk's logits are computed again for its gradient.
     """
-    return _at_positions(frozen, states, at, targets, _logprob)
+    return _in_chunks(frozen, states, targets, _logprob)
 
 
 def token_scores(
-    frozen: Frozen, states: Float[Array, "B T D"], at: Int[Array, "B M"], targets: Int[Array, "B M"]
+    frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]
 ) -> tuple[Float[Array, "B M"], Float[Array, "B M"]]:
     """`token_logprobs`, and beside each the log p of the likeliest token there."""
 
     def read(scores: Array, targets: Array) -> tuple[Array, Array]:
         return _logprob(scores, targets), jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1)
 
-    return _at_positions(frozen, states, at, targets, read)
+    return _in_chunks(frozen, states, targets, read)
 
 
 def _logprob(scores: Array, targets: Array) -> Array:
@@ -228,10 +207,9 @@ def _logprob(scores: Array, targets: Array) -> Array:
     return chosen - jax.nn.logsumexp(scores, axis=-1)
 
 
-def _at_positions(frozen: Frozen, states: Array, at: Array, targets: Array, read: Callable) -> Any:
+def _in_chunks(frozen: Frozen, states: Array, targets: Array, read: Callable) -> Any:
     """`read(logits [B, m, V], targets [B, m])` for all M positions, m at a time; what it returns is joined again."""
-    rows, count = at.shape
-    states = jnp.take_along_axis(states, at[..., None], axis=1)
+    rows, count = targets.shape
     chunk = max(m for m in range(1, count + 1) if count % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
 
     @jax.checkpoint

@@ -35,8 +35,7 @@ def choices(
             places = jnp.where(real[:, 1:], places, NEVER)
             further, _ = extend(config, frozen, Batch(tokens[:, :-1], places), cache, hooks)
             states = jnp.concatenate([states, further], axis=1)
-        at = jnp.broadcast_to(jnp.arange(longest), tokens.shape)
-        logprobs, best = decoder.token_scores(frozen, states, at, tokens)
+        logprobs, best = decoder.token_scores(frozen, states, tokens)
         return jnp.sum(logprobs * real, axis=1), jnp.all((logprobs >= best) | ~real, axis=1)
 
     return jax.lax.map(one, (tokens, lengths))

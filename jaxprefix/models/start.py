@@ -14,6 +14,7 @@ from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.layers import loop
 
 # (start, slots) -> the ids of as many tokens: what "vocabulary" or "text:..." means to the base's tokenizer
 Tokens = Callable[[str, int], Sequence[int]]
@@ -51,12 +52,12 @@ def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Tex
     turn = rotation(config.rope, config.head_size, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-        return decoder.attend_with(query, key, value, positions, None, layer), (inputs[0], key[0], value[0])
+        return decoder.attend_with(query, key, value, positions, positions, None, layer), (inputs[0], key[0], value[0])
 
     def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
-    _, (inputs, keys, values) = decoder.loop(config, frozen["layers"], stream, Hooks(), step, "full")
+    _, (inputs, keys, values) = loop(config, frozen["layers"], stream, Hooks(), step, "full")
     return Text(stream[0], inputs, _moved(config, keys, -length), values)
 
 

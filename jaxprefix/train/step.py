@@ -31,8 +31,8 @@ def summed_loss(
 ) -> Array:
     """-Σ log p over the learnt tokens of one micro-batch (its leaves without the leading A), float32."""
     weights, hooks = adapter.bind(params, frozen, key)
-    states = decoder.hidden(config, weights, batch.inputs, hooks, remat)
-    logprobs = decoder.token_logprobs(weights, states, batch.at, batch.targets)
+    states = decoder.hidden(config, weights, batch.inputs, hooks, remat, batch.at)
+    logprobs = decoder.token_logprobs(weights, states, batch.targets)
     return -jnp.sum(logprobs * batch.weights)
 
 

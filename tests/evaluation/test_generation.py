@@ -23,13 +23,13 @@ MISTRAL = DecoderConfig.parse(
 )
 LENGTHS, NEW, END = (12, 7, 1), 10, 96
 SPACE = max(LENGTHS) + NEW
-GENERATE = jax.jit(decode.generate, static_argnums=(0, 4, 5), compiler_options=tiny.FAST)
-CHOICES = jax.jit(score.choices, static_argnums=0, compiler_options=tiny.FAST)
+GENERATE = jax.jit(decode.generate, static_argnums=(0, 4, 5))
+CHOICES = jax.jit(score.choices, static_argnums=0)
 
 
 def weights(config: DecoderConfig) -> Any:
     """Large enough that every token matters."""
-    frozen = jax.jit(decoder.init, static_argnums=1, compiler_options=tiny.FAST)(jax.random.key(2), config)
+    frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(2), config)
     return jax.tree.map(lambda leaf: leaf if leaf.ndim < 2 or bool((leaf == 1).all()) else 10 * leaf, frozen)
 
 
@@ -66,7 +66,7 @@ def batch() -> Batch:
     return Batch(jnp.array(tokens, jnp.int32), jnp.array(positions, jnp.int32))
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=tiny.FAST)
+@partial(jax.jit, static_argnums=0)
 def _whole(config: DecoderConfig, frozen: Any, hooks: Hooks, tokens: jax.Array) -> jax.Array:
     rows = Batch(tokens[None], jnp.arange(SPACE)[None])
     return decoder.logits(frozen, decoder.hidden(config, frozen, rows, hooks))[0]

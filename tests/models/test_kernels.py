@@ -49,9 +49,6 @@ def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cudnn, "attend", partial(cudnn.attend, implementation="xla"))
 
 
-jit = partial(jax.jit, compiler_options=tiny.FAST)
-
-
 @dataclass(frozen=True)
 class Case:
     """One layer's attention."""
@@ -76,7 +73,7 @@ class Case:
         query, keys, values, *slots = arguments
         positions = jnp.full(self.slots, ALWAYS if self.present else NEVER)
         prefix = Prefix(*slots, positions) if self.slots else None
-        return attention.causal(query, keys, values, POSITIONS, prefix, self.window, is_ordinary)
+        return attention.causal(query, keys, values, POSITIONS, POSITIONS, prefix, self.window, is_ordinary)
 
 
 COMMON = {
@@ -101,7 +98,7 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
             read = case.attend(is_ordinary, *arguments).astype(jnp.float32)
             return jnp.sum(read * direction), read
 
-        return jit(jax.value_and_grad(function, range(5), has_aux=True))(*case.arguments)
+        return jax.jit(jax.value_and_grad(function, range(5), has_aux=True))(*case.arguments)
 
     ((_, found), gradients), ((_, wanted), wanted_gradients) = run(True), run(False)
     assert not np.array_equal(found, wanted), "the kernel was not used"
@@ -198,7 +195,7 @@ def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] |
             return jnp.mean(states * direction), states
 
         arguments = tiny.noisy(METHOD), replace(ROWS, right_padded=right_padded)
-        compiled = jit(jax.value_and_grad(function, has_aux=True))
+        compiled = jax.jit(jax.value_and_grad(function, has_aux=True))
         if where is None:
             return compiled(*arguments)
         whole, shared = NamedSharding(where, P()), NamedSharding(where, P("data"))
@@ -219,7 +216,7 @@ def test_a_row_that_is_not_right_padded_as_said_is_nan(padding: str):
     """On any machine, so that a wrong claim is found before it meets a kernel."""
     real = {"left": REAL[:, ::-1], "holes": REAL & (np.arange(TIME) != 3), "right": REAL}[padding]
     positions = np.where(real, np.maximum(real.cumsum(1) - 1, 0), NEVER)
-    states = jit(adapted)(tiny.noisy(METHOD), replace(ROWS, positions=jnp.array(positions)))
+    states = jax.jit(adapted)(tiny.noisy(METHOD), replace(ROWS, positions=jnp.array(positions)))
     lost = {"left": [False, True], "holes": [True, True], "right": [False, False]}[padding]  # the first row is whole
     assert np.isnan(states).any((1, 2)).tolist() == np.isnan(states).all((1, 2)).tolist() == lost
 
@@ -229,7 +226,7 @@ def test_slots_that_are_text_or_differ_in_a_layer_are_nan():
     prefix = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1].prefix
     for places in (jnp.full(4, 7), jnp.arange(4), jnp.array([ALWAYS, ALWAYS, NEVER, NEVER])):
         hooks = Hooks(prefix=prefix.replace(positions=jnp.broadcast_to(places, prefix.positions.shape)))
-        states = jit(partial(decoder.hidden, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
+        states = jax.jit(partial(decoder.hidden, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
         assert np.isnan(states).all()
 
 

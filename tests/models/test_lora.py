@@ -52,7 +52,7 @@ def test_dropout_keeps_the_mean():
     a, b = tiny.normal(2, 3, 16), tiny.normal(3, 7, 3)
     plain = block.project(inputs, weight, 1, LowRank(a, b, 0.5))
     draw = jax.vmap(lambda key: block.project(inputs, weight, 1, LowRank(a, b, 0.5, 0.3, key)))
-    draws = np.asarray(jax.jit(draw, compiler_options=tiny.FAST)(jax.random.split(KEY, 2000)))
+    draws = np.asarray(jax.jit(draw)(jax.random.split(KEY, 2000)))
     error = draws.std(axis=0) / np.sqrt(len(draws))
     assert error.min() > 0  # something was dropped
     assert np.max(np.abs(draws.mean(axis=0) - plain) / error) < 5

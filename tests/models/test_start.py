@@ -22,7 +22,7 @@ TEXT = np.array([17, 3, 52, 8, 8])
 WORDS = "text:five tokens of an invented text"
 KV = PrefixTuning(len(TEXT), "all", "kv", start=WORDS)
 SOFT = SoftPrompt(len(TEXT), start=WORDS)
-READ = jax.jit(start.read, static_argnums=0, compiler_options=tiny.FAST)
+READ = jax.jit(start.read, static_argnums=0)
 
 
 def tokens(words: str, length: int) -> Sequence[int]:
@@ -32,7 +32,7 @@ def tokens(words: str, length: int) -> Sequence[int]:
 
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG) -> Any:
-    return jax.jit(lambda key: start.fresh(adapter, key, config, FROZEN, tokens), compiler_options=tiny.FAST)(KEY)
+    return jax.jit(lambda key: start.fresh(adapter, key, config, FROZEN, tokens))(KEY)
 
 
 def recorded(text: np.ndarray = TEXT) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

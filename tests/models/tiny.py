@@ -25,8 +25,6 @@ CONFIG = DecoderConfig(
     rope=Rope(100.0),
     max_positions=64,
 )
-# Many small programs, each run once: XLA's optimisations would cost more than they save.
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 LENGTHS = (11, 7)
 TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocabulary_size, (len(LENGTHS), max(LENGTHS)))
@@ -55,7 +53,7 @@ FROZEN = weights()
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG, frozen: Any = FROZEN) -> Any:
     """Its parameters as training starts with them."""
-    return jax.jit(lambda key: adapter.init(key, config, frozen), compiler_options=FAST)(jax.random.key(0))
+    return jax.jit(lambda key: adapter.init(key, config, frozen))(jax.random.key(0))
 
 
 def noisy(
@@ -86,7 +84,7 @@ def row(tokens: Any) -> decoder.Batch:
     return batch(np.asarray(tokens)[None], np.arange(len(tokens))[None])
 
 
-@partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@partial(jax.jit, static_argnums=0)
 def _logits(config: DecoderConfig, frozen: Any, rows: decoder.Batch, hooks: Hooks) -> jax.Array:
     return decoder.logits(frozen, decoder.hidden(config, frozen, rows, hooks))
 

@@ -17,8 +17,6 @@ ROWS = hf.rows("right", lengths=(12, 9, 12))  # PEFT counts positions itself, so
 FIRST_LEARNT = 4  # the tokens before it are the prompt
 # peft 0.21 asks transformers 5 by an old name.
 IGNORED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-# Many small programs, each run once: XLA's optimisations would cost more than they save.
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def labels() -> torch.Tensor:
@@ -48,7 +46,7 @@ def ours(pair: hf.Pair, adapter: Adapter, params: Any) -> tuple[np.ndarray, floa
         states = decoder.hidden(pair.config, weights, rows.inputs, hooks)
         return decoder.logits(weights, states), jax.value_and_grad(loss)(params)
 
-    logits, (loss, gradients) = jax.jit(run, compiler_options=FAST)(jax.tree.map(jnp.asarray, params), pair.frozen)
+    logits, (loss, gradients) = jax.jit(run)(jax.tree.map(jnp.asarray, params), pair.frozen)
     return np.asarray(logits)[ROWS.mask], float(loss), hf.numpy(gradients)
 
 

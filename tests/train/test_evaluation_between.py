@@ -1,6 +1,5 @@
 """An evaluation between two steps changes nothing in the second: no method keeps a cache that training would read."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -38,8 +37,7 @@ def test_an_evaluation_in_between_changes_no_step(name: str):
     """Bit for bit, also of the gradients: they are the moments of an optimizer that only sums them."""
     adapter = METHODS[name]
     optimizer = optax.chain(optax.trace(decay=1.0), optax.scale(-0.1))
-    jit = partial(jax.jit, compiler_options=tiny.FAST)
-    step: Any = jit(train_step(CONFIG, adapter, optimizer, "dots", jax.random.key(0)))
+    step: Any = jax.jit(train_step(CONFIG, adapter, optimizer, "dots", jax.random.key(0)))
     params = tiny.noisy(adapter)
     start = State(params, optimizer.init(params), jnp.int32(0))
 
@@ -47,9 +45,9 @@ def test_an_evaluation_in_between_changes_no_step(name: str):
     without, metrics = step(first, FROZEN, batch(2))
 
     again, _ = step(start, FROZEN, batch(1))
-    loss, _ = jit(held_out_loss(CONFIG, adapter))(again.params, FROZEN, batch(3))
+    loss, _ = jax.jit(held_out_loss(CONFIG, adapter))(again.params, FROZEN, batch(3))
     hooks = adapter.bind(again.params, FROZEN)[1]
-    generate = jit(decode.generate, static_argnums=(0, 4, 5))
+    generate = jax.jit(decode.generate, static_argnums=(0, 4, 5))
     tokens, _ = generate(CONFIG, FROZEN, tiny.batch(), hooks, 4, (0,))
     between, after = step(again, FROZEN, batch(2))
 

@@ -47,15 +47,16 @@ def kernel(call: Call) -> tuple[str, str]:
 
 
 def causal(
-    query: Float[Array, "B T N H"],
+    query: Float[Array, "B M N H"],
     keys: Float[Array, "B T K H"],
     values: Float[Array, "B T K H"],
+    asking: Int[Array, "B M"],
     positions: Int[Array, "B T"],
     prefix: Prefix | None,
     window: int | None,
     is_ordinary: bool,
-) -> Float[Array, "B T N H"]:
-    """One softmax over the prefix of this layer and the text."""
+) -> Float[Array, "B M N H"]:
+    """One softmax over the prefix of this layer and the text, for the queries of the positions `asking`."""
     slots, key_positions = 0, positions
     if prefix is not None:
         slots = prefix.positions.shape[-1]
@@ -69,7 +70,7 @@ def causal(
         present = None if prefix is None else prefix.positions[0] == ALWAYS
         module = blocks if name == "xla" else KERNELS[platform()][1]
         return module.attend(query, keys, values, present, window)
-    return attention(query, keys, values, visible(positions, key_positions, window))
+    return attention(query, keys, values, visible(asking, key_positions, window))
 
 
 def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array, " B"]:

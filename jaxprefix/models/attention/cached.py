@@ -8,19 +8,20 @@ from jaxprefix.models.hooks import Cache, visible
 
 
 def further(
-    query: Float[Array, "B T N H"],
+    query: Float[Array, "B M N H"],
     keys: Float[Array, "B T K H"],
     values: Float[Array, "B T K H"],
+    asking: Int[Array, "B M"],
     positions: Int[Array, "B T"],
     cache: Cache,
     window: int | None,
-) -> Float[Array, "B T N H"]:
-    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]`, of one layer's cache."""
+) -> Float[Array, "B M N H"]:
+    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]`, of one layer's cache and queries of these positions."""
     queries = laid_out(query, keys.shape[2])
     own = heads_in_front(keys, values)
     found = [
-        scores(queries, cache.keys, visible(positions, cache.positions, window)),
-        scores(queries, own[0], visible(positions, positions, window)),
+        scores(queries, cache.keys, visible(asking, cache.positions, window)),
+        scores(queries, own[0], visible(asking, positions, window)),
     ]
     most = jnp.maximum(*(jnp.max(each, axis=-1, keepdims=True) for each in found))
     weights = [jnp.exp(each - most) for each in found]
