@@ -95,7 +95,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize(("limit", "said"), [(2_500, "a checkpoint cannot"), (600, "run cannot"), (40, "run cannot")])
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (2_500, "a checkpoint cannot"),
+        pytest.param(600, "run cannot", marks=pytest.mark.slow),
+        (40, "run cannot"),
+    ],
+)
 def test_a_file_that_cannot_grow(config: RunConfig, whole: Path, tmp_path: Path, limit: int, said: str):
     """The kernel refuses to write beyond a size: in a checkpoint, or earlier in run.json.
 
