@@ -47,9 +47,7 @@ def test_few_places_have_the_states_and_gradients_of_all(name: str):
     frozen = tiny.FROZEN | {"layers": jax.tree.map(lambda leaf: leaf[: config.layers], tiny.FROZEN["layers"])}
     params = tiny.noisy(adapter, 0.3, config, frozen)
     few, whole = (
-        jax.jit(
-            jax.value_and_grad(partial(loss, config, adapter, at, right_padded), has_aux=True),
-        )(params, frozen)
+        jax.jit(jax.value_and_grad(partial(loss, config, adapter, at, right_padded), has_aux=True))(params, frozen)
         for at in (True, False)
     )
     for path, leaf in jax.tree_util.tree_leaves_with_path(whole[1]):
