@@ -1,6 +1,7 @@
 """What tests of whole runs share: a tiny random Llama on disk, invented rows, and configurations of seconds."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from jaxprefix.run import RunConfig
 from jaxprefix.train import journal
 from jaxprefix.train.loop import train
 
-MIRROR = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"  # a local mirror of the hub, with real rows
-needs_rows = pytest.mark.skipif(not MIRROR.is_dir(), reason="no real rows: shared/data is not beside the checkout")
+# A local mirror of the Hub, with real rows.
+MIRROR = Path(os.environ.get("JAXPREFIX_DATA") or os.devnull)
+needs_rows = pytest.mark.skipif(not MIRROR.is_dir(), reason="no real rows: set JAXPREFIX_DATA to a mirror of the Hub")
 
 SIZES = {
     "architectures": ["LlamaForCausalLM"],

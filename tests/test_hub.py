@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import small
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,7 +26,6 @@ from huggingface_hub.utils import httpx
 
 from jaxprefix import hub
 
-MIRROR = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 ROWS = [{"id": "1", "text": "Grüße\u2028, 世界"}, {"id": "2", "text": "नमस्ते"}]
 
 
@@ -255,7 +255,7 @@ def test_what_a_mirror_lacks_is_told_with_what_it_has(tmp_path):
     assert f"no directory {tmp_path}/no" in line(data=tmp_path / "no")
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="no folder shared/data beside the checkout")
+@small.needs_rows
 @pytest.mark.parametrize(
     "dataset, config, split, count, columns",
     [
@@ -264,8 +264,8 @@ def test_what_a_mirror_lacks_is_told_with_what_it_has(tmp_path):
         ("google-research-datasets/tydiqa", "secondary_task", "train", 3696, {"id", "context", "question", "answers"}),
     ],
 )
-def test_the_mirror_beside_the_checkout(dataset, config, split, count, columns):
-    rows = hub.dataset_rows(dataset, config, split, None, MIRROR)
+def test_real_rows_of_a_mirror(dataset, config, split, count, columns):
+    rows = hub.dataset_rows(dataset, config, split, None, small.MIRROR)
     assert len(rows) == count
     assert all(columns <= row.keys() for row in rows)
 

@@ -1,7 +1,7 @@
 """What the official scripts say of real rows and of perturbed answers, as digests: the tests hold our scores to them.
 
     python tests/tasks/official.py --squad evaluate-v1.1.py --mlqa mlqa_evaluation_v1.py \\
-        --gsm8k grade_school_math/dataset.py --mgsm mgsm_eval.py --data ../shared/data
+        --gsm8k grade_school_math/dataset.py --mgsm mgsm_eval.py --data MIRROR
 
 writes official_digests.json beside this file. The scripts: SQuAD's (rajpurkar.github.io/SQuAD-explorer), MLQA's
 (github.com/facebookresearch/MLQA), github.com/openai/grade-school-math, github.com/openai/simple-evals. Of them only

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+import small
 
 from jaxprefix.tasks import TASKS, find, mnli, training
 from jaxprefix.tasks.belebele import BELEBELE
@@ -23,9 +24,6 @@ from jaxprefix.tasks.xcopa import XCOPA
 from jaxprefix.tasks.xlsum import XLSUM
 from jaxprefix.tasks.xnli import XNLI
 from jaxprefix.tasks.xquad import XQUAD
-
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs shared/data beside the checkout")
 
 
 def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
@@ -114,11 +112,10 @@ def test_what_evaluation_reads_is_never_trained_on():
     assert "XQuAD" in SQUAD.leaks["validation"] and "MGSM" in GSM8K.leaks["test"]
 
 
+@small.needs_rows
 def test_xquads_note_is_true_of_its_rows():
     assert "92% in zh" in XQUAD.note
-    file = DATA / "google" / "xquad" / "xquad.zh" / "validation.jsonl"
-    if not file.exists():
-        pytest.skip("needs shared/data beside the checkout")
+    file = small.MIRROR / "google" / "xquad" / "xquad.zh" / "validation.jsonl"
     with file.open(encoding="utf-8") as lines:
         golds = [json.loads(line)["answers"]["text"][0] for line in lines]
     assert round(100 * sum(len(gold.split()) == 1 for gold in golds) / len(golds)) == 92
@@ -171,7 +168,7 @@ def test_flores_pairs_its_sentences_with_the_english_ones_by_id(tmp_path: Path):
     assert [row["english"] for row in FLORES.load("zho_Hans", "devtest", root)] == ["two"]
 
 
-@needs_data
+@small.needs_rows
 @pytest.mark.parametrize(
     ("task", "language", "split", "count"),
     [
@@ -195,7 +192,7 @@ def test_flores_pairs_its_sentences_with_the_english_ones_by_id(tmp_path: Path):
     ],
 )
 def test_every_real_row_becomes_an_example(task, language: str, split: str, count: int):
-    rows = task.load(language, split, DATA)
+    rows = task.load(language, split, small.MIRROR)
     examples = [task.example(row, language) for row in rows]
     assert len(examples) == count
     for row, example in zip(rows, examples, strict=True):
@@ -210,9 +207,9 @@ def test_every_real_row_becomes_an_example(task, language: str, split: str, coun
         assert len({example.id for example in examples}) == count
 
 
-@needs_data
+@small.needs_rows
 def test_xnli_ids_name_the_same_pair_in_every_language():
-    german, swahili = (XNLI.load(language, "test", DATA) for language in ("de", "sw"))
+    german, swahili = (XNLI.load(language, "test", small.MIRROR) for language in ("de", "sw"))
     assert [(row["id"], row["label"]) for row in german] == [(row["id"], row["label"]) for row in swahili]
 
 
