@@ -117,7 +117,7 @@ def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
 @pytest.mark.parametrize(
     "adapter",
     [
-        *(PrefixTuning(source=source, mlp=mlp) for source in ("hidden", "kv") for mlp in (0, 5)),
+        *(PrefixTuning(source=source, mlp=mlp) for source in ("hidden", "kv") for mlp in (0, 12)),
         LlamaAdapter(),
         SoftPrompt(),
         LoRA(targets="q,k,v,o,gate,up,down"),

@@ -26,9 +26,10 @@ def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, t
     def text(member: Adapter) -> Any:
         if isinstance(member, Sum):
             return {name: text(each) for name, each in member.members}
-        if not isinstance(member, PrefixTuning | LlamaAdapter | SoftPrompt) or member.start == "random":
+        if not isinstance(member, PrefixTuning | LlamaAdapter | SoftPrompt):
             return None
-        return read(config, frozen, jnp.asarray(tokens(member.start, member.length), jnp.int32))
+        start = member.chosen_start if isinstance(member, PrefixTuning) else member.start
+        return None if start == "random" else read(config, frozen, jnp.asarray(tokens(start, member.length), jnp.int32))
 
     return adapter.init(key, config, frozen, text(adapter))
 

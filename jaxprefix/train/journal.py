@@ -20,7 +20,7 @@ class Journal:
 
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
-        kept = [row for row in read(directory) if row["step"] <= step]
+        kept = [row for row in read(directory) if row["step"] <= step] if step else []
         write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         first = hosts.first()
         self.file = (self.path if first else Path(os.devnull)).open("a", encoding="utf-8")

@@ -19,6 +19,7 @@ from jaxprefix.base import Base, start_tokens
 from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.encoding import Encoded
 from jaxprefix.models import attention
+from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.run import RunConfig
 from jaxprefix.terminal import Stopped, progress
@@ -30,6 +31,8 @@ from jaxprefix.train.plan import Plan
 from jaxprefix.train.profile import Profile, phase, step_phase
 from jaxprefix.train.step import State, held_out_loss
 from jaxprefix.train.stopping import Stop
+
+HARMFUL = 2  # times the base's held-out loss: a fresh adapter above it is warned of
 
 
 class Trainer:
@@ -60,8 +63,11 @@ class Trainer:
         if params is not None:
             self.state = self.state.replace(params=jax.tree.map(jnp.copy, params))  # type: ignore[attr-defined]
         self.step = programs.step
-        score = held_out_loss(base.config, config.adapter)
-        self.score = PerShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
+        self.score = self._scorer(config.adapter)
+
+    def _scorer(self, adapter: Adapter) -> PerShape:
+        score = held_out_loss(self.base.config, adapter)
+        return PerShape(jax.jit(meshes.traced(self.mesh, score), out_shardings=meshes.replicated(self.mesh)))
 
     def attention_line(self) -> str:
         """Which kernels compute attention, and where not the platform's fastest one, why."""
@@ -92,6 +98,8 @@ class Trainer:
         start = int(self.state.step)
         self.profile = Profile(profile, directory, start, self.plan.steps)
         with closing(self.checkpoints), closing(Journal(directory, self.config, start)) as journal:
+            if not start and held_out:
+                self._score_start(held_out, journal.write)
             try:
                 with closing(self.profile):
                     self.learn(held_out, journal.write, self._save, quiet)
@@ -184,20 +192,42 @@ class Trainer:
         if saves and math.isfinite(loss) and (self.best is None or loss < self.best["held_out_loss"]):
             self.best = {"step": step, "held_out_loss": loss}
 
+    def _score_start(self, held_out: Sequence[Encoded], write: Write) -> None:
+        """Step 0: the held-out loss of the frozen base and of the fresh adapter, with a warning where it does harm."""
+        adapter, fresh = self.config.adapter, self.held_out_loss(held_out)
+        base = fresh if adapter.starts_as_base else self._mean_loss(held_out, self._scorer(NoAdapter()), {})
+        write({"step": 0, "held_out_loss": fresh, "base_held_out_loss": base})
+        print(f"frozen base: held-out loss {base:.4f}")
+        print(f"step 0: held-out loss {fresh:.4f}")
+        if not fresh <= HARMFUL * base:
+            print(
+                f"warning: the fresh adapter's loss is {fresh / base:.1f} times the frozen base's: {_advice(adapter)}"
+            )
+
     def held_out_loss(self, rows: Sequence[Encoded]) -> float:
         """Mean -log p of the rows' learnt tokens."""
+        return self._mean_loss(rows, self.score, self.state.params)
+
+    def _mean_loss(self, rows: Sequence[Encoded], score: PerShape, params: Any) -> float:
         size = self.config.batch // self.config.accumulate
         shapes = buckets(rows)
         total = count = 0.0
         for bucket, chosen in sorted(epoch(rows, shapes, size, 0, 0), key=lambda each: each[1]):
             batch = collate([rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad)
-            loss, learnt = self.score(self.state.params, self.frozen, meshes.put(self.mesh, batch, dim=1))
+            loss, learnt = score(params, self.frozen, meshes.put(self.mesh, batch, dim=1))
             total, count = total + float(loss), count + float(learnt)
         return total / count
 
     def _scalar(self, value: np.ndarray) -> jax.Array:
         whole = meshes.replicated(self.mesh)
         return jax.make_array_from_callback(value.shape, whole, lambda _: value)
+
+
+def _advice(adapter: Adapter) -> str:
+    """The flags that decide where the parameters start."""
+    members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
+    flags = [f"--{member.method}" for member in members if not member.starts_as_base]  # type: ignore[attr-defined]
+    return "choose " + " and ".join(f"another {flag}.start or a smaller {flag}.std" for flag in flags)
 
 
 def _advance(bar: Any, start: int, steps: int) -> Callable[[int, str], None]:

@@ -20,7 +20,7 @@ from jaxprefix.encoding import encode
 from jaxprefix.evaluation import asking, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.mesh import make
-from jaxprefix.models import decoder
+from jaxprefix.models import decoder, start
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.run import RunConfig
 from jaxprefix.tasks.own import own_rows_task
@@ -104,7 +104,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     config, base = RunConfig.from_json(read_run(run)["config"]), open_base(str(folder / "model"))
     frozen = load_weights(base, make("1x1"), "float32")
     checkpoints = Checkpoints(run)
-    like = jax.eval_shape(lambda: config.adapter.init(jax.random.key(0), base.config, frozen))
+    like = start.abstract(config.adapter, base.config)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = checkpoints.restore_adapter(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)

@@ -83,7 +83,7 @@ def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adap
 
 
 def test_it_generates_what_its_numbers_mean(base: Any, frozen: Any):
-    adapter, found = PrefixTuning(length=4), []
+    adapter, found = PrefixTuning(length=4, start="random", std=0.5), []
     params = adapter.init(jax.random.key(1), base.config, frozen)
     for tree in (frozen, wide(frozen)):
         weights, hooks = adapter.bind(params, tree)

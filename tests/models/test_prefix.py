@@ -91,7 +91,7 @@ def test_an_mlp_is_folded_into_the_slots_that_it_makes(source: Any, softmax: Any
 def test_an_mlp_starts_as_wide_as_the_plain_slots(source: Any):
     """Within 5%, of some 50,000 numbers; and no slot is another's copy."""
     config = replace(CONFIG, hidden_size=256, kv_heads=4, head_size=32)
-    adapter = PrefixTuning(50, "all", source, std=0.5, mlp=64)
+    adapter = PrefixTuning(50, "all", source, start="random", std=0.5, mlp=64)
     _, slots = adapter.fold(adapter.init(KEY, config, None))
     plain = replace(adapter, mlp=0).init(KEY, config, None)
     for name, leaf in plain.items():
@@ -100,3 +100,12 @@ def test_an_mlp_starts_as_wide_as_the_plain_slots(source: Any):
         assert float(slots[name].std()) == pytest.approx(0.5, rel=0.05)
         flat = slots[name].reshape(-1, *leaf.shape[2:])
         assert float(jnp.abs(flat[0] - flat[1]).max()) > 0.5
+
+
+@pytest.mark.parametrize("source", ["hidden", "kv"])
+def test_an_mlp_starts_at_the_slots_of_a_text(source: Any):
+    adapter = PrefixTuning(3, "1:3", source, mlp=5)
+    expected = tiny.fresh(replace(adapter, mlp=0))
+    _, slots = adapter.fold(tiny.fresh(adapter))
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(slots[name], leaf, rtol=0, atol=1e-5, err_msg=name)

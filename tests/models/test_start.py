@@ -26,9 +26,9 @@ READ = jax.jit(start.read, static_argnums=0)
 
 
 def tokens(words: str, length: int) -> Sequence[int]:
-    """A tokenizer that knows two texts."""
-    assert words in (WORDS, "vocabulary") and length == len(TEXT)
-    return TEXT.tolist() if words == WORDS else TEXT[::-1].tolist()
+    """A tokenizer that knows one text and its own vocabulary."""
+    assert words in (WORDS, "vocabulary") and length <= len(TEXT)
+    return TEXT.tolist() if words == WORDS else TEXT[::-1][:length].tolist()
 
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG) -> Any:
@@ -112,7 +112,8 @@ def test_a_random_start_asks_for_no_tokens():
     def never(_: str, __: int) -> Sequence[int]:
         raise AssertionError
 
-    for adapter in every.METHODS.values():
+    split = PrefixTuning(softmax="split")  # whose default is a random start
+    for adapter in (split, PrefixTuning(start="random"), LlamaAdapter(start="random"), SoftPrompt(start="random")):
         jax.eval_shape(lambda adapter=adapter: start.fresh(adapter, KEY, CONFIG, FROZEN, never))
 
 

@@ -161,7 +161,7 @@ def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path
     assert Checkpoints(run)._whole() == (6, {})
 
 
-LOSSES = {2: 3.0, 4: 1.0, 6: math.nan, 8: 2.0, 10: 1.5, 12: 4.0}
+LOSSES = {0: 9.0, 2: 3.0, 4: 1.0, 6: math.nan, 8: 2.0, 10: 1.5, 12: 4.0}
 
 
 def test_the_last_few_and_the_best_are_kept(
@@ -178,5 +178,5 @@ def test_the_last_few_and_the_best_are_kept(
     position = json.loads((tmp_path / "run" / "checkpoints" / "12" / "position" / "metadata").read_text())
     assert position == {"step": 12, "skipped": 0, "best": {"step": 4, "held_out_loss": 1.0}}
     written = [row["held_out_loss"] for row in small.metrics(tmp_path / "run") if "held_out_loss" in row]
-    assert written == [3.0, 1.0, None, 2.0, 1.5, 4.0]
+    assert written == [9.0, 3.0, 1.0, None, 2.0, 1.5, 4.0]
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["12", "4"]

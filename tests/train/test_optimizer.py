@@ -137,7 +137,7 @@ def test_schedule_of_a_long_run():
 def test_decay_spares_slots_gates_and_norms():
     config = DecoderConfig(8, 4, 4, 2, 2, 1, 2, 1e-5, Rope(1e4), 8)
     methods = (
-        PrefixTuning(source="kv", mlp=3),
+        PrefixTuning(source="kv", mlp=12),
         LlamaAdapter(),
         SoftPrompt(),
         LoRA(targets="q"),
@@ -157,7 +157,7 @@ def test_decay_spares_slots_gates_and_norms():
         "lora": {"q_proj": {"a": True, "b": True}},
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
     }
-    mlp = start.abstract(PrefixTuning(mlp=3), config)
+    mlp = start.abstract(PrefixTuning(mlp=12), config)
     assert optimizer.decayed({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
         "hidden_map": True,
         "hidden_bias": False,

@@ -72,8 +72,9 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_metrics_have_every_step_once(whole: Path):
     rows = small.metrics(whole)
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, STEPS + 1))
-    assert [row["step"] for row in rows if "held_out_loss" in row] == [6, 12]
-    assert set(rows[0]) == {"step", "loss", "gradient_norm", "tokens", "learning_rate"}
+    assert [row["step"] for row in rows if "held_out_loss" in row] == [0, 6, 12]
+    assert set(rows[0]) == {"step", "held_out_loss", "base_held_out_loss"}
+    assert set(rows[1]) == {"step", "loss", "gradient_norm", "tokens", "learning_rate"}
     assert all(np.isfinite(value) for row in rows for value in row.values())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxprefix import mesh as meshes
-from jaxprefix.models import decode, decoder, score
+from jaxprefix.models import decode, decoder, score, start
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.run import RunConfig
@@ -64,7 +64,7 @@ def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
 
 
 def scoring(mesh: Any, adapter: Adapter) -> Any:
-    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), SIZES, frozen), abstract(mesh))
+    params = start.abstract(adapter, SIZES)
     params = placed.abstract(params, meshes.shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any, choices: Any, lengths: Any) -> Any:
@@ -76,7 +76,7 @@ def scoring(mesh: Any, adapter: Adapter) -> Any:
 
 
 def generation(mesh: Any, adapter: Adapter) -> Any:
-    params = jax.eval_shape(lambda frozen: adapter.init(jax.random.key(0), SIZES, frozen), abstract(mesh))
+    params = start.abstract(adapter, SIZES)
     params = placed.abstract(params, meshes.shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:

@@ -36,13 +36,14 @@ class PrefixTuning:
 
     method: ClassVar[str] = "prefix"
     learning_rate: ClassVar[float] = 3e-3
+    starts_as_base: ClassVar[bool] = False
 
     length: int = 10  # slots a layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
     source: Literal["hidden", "kv"] = "hidden"  # what is learnt: vectors to project, or keys and values
     softmax: Literal["joint", "split"] = "joint"  # one with the text, or one of the prefix's own
-    start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS
-    std: float = 0.5  # of the random start: about the size of the normed inputs that the projections are used to
+    start: str | None = None  # vocabulary (sampled tokens), text:SOME WORDS or random; None: see chosen_start
+    std: float = 0.02  # of the random start
     mlp: int = 0  # units of the MLP that makes the slots during training; 0 is none
 
     def __post_init__(self) -> None:
@@ -56,30 +57,59 @@ class PrefixTuning:
         if self.mlp < 0:
             raise ValueError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")
         check_size(self.method, "mlp", self.mlp or 1)
-        check_start(self.method, self.start)
-        if self.mlp and self.start != "random":
-            raise ValueError(f"prefix mlp {self.mlp} makes the slots itself; it cannot start from {self.start!r:.100}")
+        check_start(self.method, self.chosen_start)
+        if 0 < self.mlp < self.length and self.chosen_start != "random":
+            raise ValueError(
+                f"prefix mlp {self.mlp} has fewer units than the {self.length} slots that start from "
+                f"{self.chosen_start!r:.100}; expected at least {self.length}, or the start random"
+            )
+
+    @property
+    def chosen_start(self) -> str:
+        """`start`, or its default: vocabulary with a joint softmax, random with a split one.
+
+        Measured on SmolLM2-135M-Instruct, TyDiQA, as a fresh adapter's held-out loss over the base's 2.202. Joint:
+        2.234 from the vocabulary, 2.409 from random slots of std 0 to 0.02, which take a share of every softmax, and
+        16 from a std of 0.5. Split: 5.895 from the vocabulary, whose values are added whole, and 2.228 from a std of
+        0.02.
+        """
+        if self.start is None:
+            return "random" if self.softmax == "split" else "vocabulary"
+        return self.start
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
         layers = slots.Range.of(self.layers, config.layers)
+        start, wanted = self.chosen_start, None
+        if start != "random":
+            wanted = slots.of_text(check_text(self.method, start, self.length, text), layers, self.source)
         if self.mlp:
-            return self._init_mlp(key, config, layers)
-        if self.start == "random":
-            return slots.random(key, config, layers, self.length, self.source, self.std)
-        return slots.of_text(check_text(self.method, self.start, self.length, text), layers, self.source)
+            return self._init_mlp(key, config, layers, wanted)
+        return wanted or slots.random(key, config, layers, self.length, self.source, self.std)
 
-    def _init_mlp(self, key: Array, config: DecoderConfig, layers: slots.Range) -> dict[str, Array]:
-        """Scaled so that the slots start about as wide as the random ones."""
+    def _init_mlp(
+        self, key: Array, config: DecoderConfig, layers: slots.Range, wanted: dict[str, Array] | None
+    ) -> dict[str, Array]:
+        """An MLP that makes the wanted slots; without them, one scaled so that slots have the std of random ones."""
         first, second, third = jax.random.split(key, 3)
         params = {
             "slots": jax.random.normal(first, (self.length, config.hidden_size)),
             "inner": config.hidden_size**-0.5 * jax.random.normal(second, (config.hidden_size, self.mlp)),
             "inner_bias": jnp.zeros(self.mlp),
         }
-        std = self.std / (TANH_STD * self.mlp**0.5)
-        for name, maps in slots.random(third, config, layers, self.mlp, self.source, std).items():
+        if wanted:  # the smallest maps that take the units to the slots: there are at least as many units as slots
+            inverse = jnp.linalg.pinv(self._units(params))
+            found = {name: jnp.einsum("mp,np...->nm...", inverse, leaf) for name, leaf in wanted.items()}
+        else:
+            std = self.std / (TANH_STD * self.mlp**0.5)
+            found = slots.random(third, config, layers, self.mlp, self.source, std)
+        for name, maps in found.items():
             params |= {f"{name}_map": maps, f"{name}_bias": jnp.zeros_like(maps[:, 0])}
         return params
+
+    @staticmethod
+    def _units(params: dict[str, Array]) -> Array:
+        """`[P, M]`, what the MLP's units give for each slot."""
+        return jnp.tanh(params["slots"] @ params["inner"] + params["inner_bias"])
 
     def fold(self, params: dict[str, Array]) -> tuple["PrefixTuning", dict[str, Array]]:
         """This method without its MLP, and the slots that the MLP makes: what is served and exported."""
@@ -88,7 +118,7 @@ class PrefixTuning:
     def _folded(self, params: dict[str, Array]) -> dict[str, Array]:
         if not self.mlp:
             return params
-        inner = jnp.tanh(params["slots"] @ params["inner"] + params["inner_bias"])
+        inner = self._units(params)
         names = ("hidden",) if self.source == "hidden" else ("keys", "values")
         made = {name: jnp.einsum("pm,nm...->np...", inner, params[f"{name}_map"]) for name in names}
         return {name: leaf + params[f"{name}_bias"][:, None] for name, leaf in made.items()}

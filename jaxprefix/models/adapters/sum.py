@@ -25,6 +25,10 @@ class Sum:
         if len(set(names)) < len(names):
             raise ValueError(f"method {'+'.join(names)!r}: each method may stand only once in a sum")
 
+    @property
+    def starts_as_base(self) -> bool:
+        return all(member.starts_as_base for _, member in self.members)
+
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, Any]:
         keys = jax.random.split(key, len(self.members))
         return {
