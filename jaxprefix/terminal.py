@@ -2,13 +2,17 @@
 
 import dis
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PACKAGE = Path(__file__).parent
+MINUTE = 60.0  # seconds between lines of progress where there is no terminal
 
 
 class Stopped(Exception):
@@ -49,10 +53,33 @@ def _raised_here(error: ValueError) -> bool:
     return PACKAGE in Path(code.co_filename).parents and code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
-def progress(quiet: bool) -> Progress:
-    """A bar with rate and time left; nothing at all where it is unwanted or no terminal is there to draw on."""
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    """A bar with rate and time left; where there is no terminal to draw it on, a line a minute on stderr."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    return Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal
-    )
+    hidden = quiet or not console.is_terminal
+    columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=hidden) as bar:
+        if quiet or not hidden:
+            yield bar
+            return
+        done = threading.Event()
+        reporter = threading.Thread(target=_report, args=(bar, done), daemon=True)
+        reporter.start()
+        try:
+            yield bar
+        finally:
+            done.set()
+            reporter.join()
+
+
+def _report(bar: Progress, done: threading.Event) -> None:
+    """Prints a line a task every MINUTE; a thread, because a compiler may keep the main one for long."""
+    while not done.wait(MINUTE):
+        for task in bar.tasks:
+            steps = f" {task.completed:g} of {task.total:g}" if task.total else ""
+            left = f", {timedelta(seconds=int(task.time_remaining))} left" if task.time_remaining else ""
+            elapsed = timedelta(seconds=int(task.elapsed or 0))
+            rate = f", {task.fields['rate']}" if task.fields["rate"] else ""
+            print(f"{task.description}{steps}{rate}, {elapsed} so far{left}", file=sys.stderr, flush=True)

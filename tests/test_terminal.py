@@ -1,43 +1,39 @@
-"""A mistake of the user is one line and code 2; a defect of ours, or of a library, keeps its traceback."""
+"""Progress where no terminal is there to draw on: a line each minute, also while the main thread is held."""
 
-import numpy as np
+import time
+from typing import Any
+
 import pytest
 
-from jaxprefix import mesh, terminal
+from jaxprefix import terminal
 
 
-def test_an_error_that_the_package_raised(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit) as ended:
-        terminal.run(lambda: mesh.parse("banana") and None)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: --mesh 'banana' is not a mesh; expected DATAxMODEL, such as 4x2\n"
+def wait_for_line(capsys: Any) -> str:
+    """The first line on stderr; a minute is made short, and nothing bounds how long a busy machine takes for it."""
+    while not (printed := capsys.readouterr().err):
+        time.sleep(0.01)
+    return printed.splitlines()[0]
 
 
-def test_sources_are_not_needed(monkeypatch: pytest.MonkeyPatch):
-    """They may be absent, or edited while a long run goes on."""
-    monkeypatch.setattr("linecache.getline", lambda *_: "something else")
-    monkeypatch.setattr("linecache.getlines", lambda *_: [])
-    with pytest.raises(SystemExit):
-        terminal.run(lambda: mesh.parse("banana") and None)
+def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.05)
+    with terminal.progress(quiet=False) as bar:
+        task = bar.add_task("training", total=200, rate="loss 0.5")
+        bar.update(task, completed=50)
+        assert wait_for_line(capsys).startswith("training 50 of 200, loss 0.5, 0:00:0")
 
 
-def a_number() -> None:
-    """In a frame of the package, but not by a `raise` of it."""
-    code = compile("int('x')", str(terminal.PACKAGE / "mesh.py"), "exec")
-    exec(code)
+def test_a_task_without_an_end_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.05)
+    with terminal.progress(quiet=False) as bar:
+        bar.add_task("compiling", total=None, rate="")
+        line = wait_for_line(capsys)
+    assert line.startswith("compiling, 0:00:0") and line.endswith(" so far")
 
 
-@pytest.mark.parametrize("defect", [a_number, lambda: np.zeros(3).reshape(2) and None], ids=["ours", "a library's"])
-def test_any_other_error(defect):
-    with pytest.raises(ValueError, match=r"int|reshape"):
-        terminal.run(defect)
-
-
-def test_a_stop_by_the_user(capsys: pytest.CaptureFixture[str]):
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as ended:
-        terminal.run(stop)
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped; what was saved is kept, and the same command goes on from there\n"
+def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.001)
+    with terminal.progress(quiet=True) as bar:
+        bar.add_task("training", total=2, rate="")
+        time.sleep(0.05)
+    assert not capsys.readouterr().err

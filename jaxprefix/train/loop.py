@@ -13,6 +13,7 @@ from jaxprefix.checkpoint import Checkpoints
 from jaxprefix.run import RunConfig
 from jaxprefix.saved import describe
 from jaxprefix.tasks.task import Task
+from jaxprefix.terminal import progress
 from jaxprefix.train import rows as training_rows
 from jaxprefix.train.ahead import load_and_compile
 from jaxprefix.train.claim import claim
@@ -79,7 +80,10 @@ def _train(
         return
     print(rows)
     plan = Plan(config, rows.learn)
-    frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
+    print("loading the weights and compiling the step", flush=True)
+    with progress(quiet) as bar:
+        bar.add_task("loading the weights and compiling the step", total=None, rate="")
+        frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
     trainer = Trainer(config, base, mesh, frozen, plan, programs=programs)
     print(trainer.attention_line())
     trainer.stop = stop

@@ -26,9 +26,13 @@ class Text:
 class Adapter(Protocol):
     """A method of adaptation, such as prefix tuning; it prints as its own configuration.
 
-    Its class also carries `method`, the name on the command line, and `learning_rate`, the default. `starts_as_base`
-    says whether fresh parameters leave the base's numbers as they are, bit for bit.
+    Its class also carries `method`, the name on the command line, and `learning_rate`, the default.
     """
+
+    @property
+    def starts_as_base(self) -> bool:
+        """Whether fresh parameters leave the base's numbers as they are, bit for bit."""
+        ...
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         """Fresh parameters (float32). `text` is a Text for a method that starts from one, or a sum's {method: Text}."""

@@ -25,7 +25,7 @@ class BottleneckAdapter:
 
     method: ClassVar[str] = "bottleneck"
     learning_rate: ClassVar[float] = 1e-3
-    starts_as_base: ClassVar[bool] = True
+    starts_as_base = True
 
     size: int = 64  # R
     placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"  # after the feed-forward, or after both blocks

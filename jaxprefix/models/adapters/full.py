@@ -21,7 +21,7 @@ class FullFineTuning:
 
     method: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-5
-    starts_as_base: ClassVar[bool] = True
+    starts_as_base = True
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> Any:
         # A copy even where the base is float32: the step donates these buffers, and the base must survive it.

@@ -28,7 +28,7 @@ class LlamaAdapter:
 
     method: ClassVar[str] = "llama-adapter"
     learning_rate: ClassVar[float] = 3e-3
-    starts_as_base: ClassVar[bool] = True
+    starts_as_base = True
 
     length: int = 10  # slots a layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth

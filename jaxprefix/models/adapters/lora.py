@@ -24,7 +24,7 @@ class LoRA:
 
     method: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 1e-3
-    starts_as_base: ClassVar[bool] = True
+    starts_as_base = True
 
     rank: int = 4
     alpha: float = 8.0  # the term is scaled by alpha / rank

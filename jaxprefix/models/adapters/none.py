@@ -15,7 +15,7 @@ class NoAdapter:
 
     method: ClassVar[str] = "none"
     learning_rate: ClassVar[float] = 0.0
-    starts_as_base: ClassVar[bool] = True
+    starts_as_base = True
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict:
         return {}

@@ -36,7 +36,7 @@ class PrefixTuning:
 
     method: ClassVar[str] = "prefix"
     learning_rate: ClassVar[float] = 3e-3
-    starts_as_base: ClassVar[bool] = False
+    starts_as_base = False
 
     length: int = 10  # slots a layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth

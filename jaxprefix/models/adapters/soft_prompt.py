@@ -24,7 +24,7 @@ class SoftPrompt:
 
     method: ClassVar[str] = "soft-prompt"
     learning_rate: ClassVar[float] = 1e-2
-    starts_as_base: ClassVar[bool] = False
+    starts_as_base = False
 
     length: int = 10  # vectors
     start: str = "vocabulary"  # the embeddings of tokens drawn from it, of text:SOME WORDS, or random
