@@ -56,10 +56,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_let_go() -> Iterator[None]:
-    """JAX keeps what it has compiled until it is told otherwise, and glibc keeps what is freed."""
+    """JAX keeps what it has compiled until it is told otherwise, and glibc keeps what is freed.
+
+    What is left is mostly imported modules. It is frozen, so that later collections do not look at it again.
+    """
     yield
     jax.clear_caches()
     gc.collect()
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -268,6 +268,7 @@ def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):
         other.load(saved / "red")
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_base_will_do(base: LanguageModel, directory: Path, saved: Path, tmp_path: Path):
     base.load(saved / "red")
     copy = load_model(str(shutil.copytree(directory, tmp_path / "copy")), mesh="1x1")

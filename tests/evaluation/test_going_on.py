@@ -101,6 +101,7 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
     assert parts == sorted(parts, reverse=True) and parts[-1] < parts[0]
 
 
+@pytest.mark.slow
 def test_another_evaluation_keeps_what_an_interrupted_one_answered(
     folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ):

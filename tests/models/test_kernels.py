@@ -88,6 +88,9 @@ WINDOWS = {
     "a window, no prefix in this layer": Case(window=40, present=False),
 }
 
+QUICK = ("a prefix", "a prefix a row, one key head, a window of all", "a window, no prefix in this layer")
+FEW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMON | WINDOWS]
+
 
 def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -> None:
     """What real tokens read, and the gradients of a random function of it; `relative` to the largest of a gradient."""
@@ -111,7 +114,7 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
 
 
 @pytest.mark.parametrize("most", [pytest.param(3, marks=pytest.mark.slow), 8])
-@pytest.mark.parametrize("name", COMMON | WINDOWS)
+@pytest.mark.parametrize("name", FEW)
 def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
     """Of 50 and of 19 queries."""
     monkeypatch.setattr(blocks, "BLOCK", 16)
@@ -156,12 +159,7 @@ def test_xla_is_a_softmax(heads: int, kv_heads: int, hidden: str):
         assert np.sum(np.asarray(gradient, np.float64) * step) == pytest.approx(wanted, rel=1e-4, abs=1e-9)
 
 
-SPLASH = ("a prefix", "a prefix a row, one key head, a window of all", "a window, no prefix in this layer")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in SPLASH else pytest.param(name, marks=pytest.mark.slow) for name in COMMON | WINDOWS]
-)
+@pytest.mark.parametrize("name", FEW)
 @pytest.mark.usefixtures("as_on_tpu")
 def test_splash(name: str):
     assert_equal_to_xla((COMMON | WINDOWS)[name])

@@ -28,7 +28,7 @@ CASES = {  # the method, the decoder, and whether the caller says that rows are 
     "full": (every.LEARN["full"], tiny.CONFIG, True),
 }
 CASES |= {name: (adapter, tiny.CONFIG, True) for name, adapter in every.LEARN.items() if name not in CASES}
-FEW = ("prefix, a window", "soft-prompt", "lora, any rows")
+QUICK = ("prefix, a window", "soft-prompt", "lora, any rows")
 
 
 def loss(
@@ -43,7 +43,7 @@ def loss(
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )
 def test_few_places_have_the_states_and_gradients_of_all(name: str):
     adapter, config, right_padded = CASES[name]

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
 
 LENGTH, LAYERS = 5, 3
 SHAPES = ("grouped heads", "one key head", "heads wider than hidden", "heads narrower than hidden")
+OTHER_SHAPES = ("one key head", "heads narrower than hidden", "mistral window")
 
 
 @pytest.fixture

@@ -89,7 +89,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number: signal.Signals, code: int):
     with command(replace(config, save_every=10**6), tmp_path / "run") as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", process)
