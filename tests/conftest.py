@@ -1,11 +1,17 @@
 """Before JAX wakes: eight emulated CPU devices, to test meshes anywhere, and programs that are compiled quickly; then
-annotations of shapes are executed.
+annotations of shapes are executed. Compiled programs are let go after each file, and long files start first.
 
 Tests of an accelerator ask for it by name: JAX_PLATFORMS=cuda pytest -m gpu
 """
 
+import ctypes
+import gc
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little, and programs that are not optimised take XLA a seventh of the time. `make
@@ -28,3 +34,36 @@ jax.config.update("jax_num_cpu_devices", 8)
 install_import_hook(
     [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "layers", "score")], "beartype.beartype"
 )
+
+# Files of half a minute and more. They start first, so that no worker has a long one left when the others are done.
+LONGEST = ("test_readme.py",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist would start the files with the most tests first. A job in a shell's background is started with Ctrl-C
+    ignored, and its children inherit that; tests send Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of LONGEST come first, in its order; the others keep theirs."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go() -> Iterator[None]:
+    """JAX keeps what it has compiled until it is told otherwise, and glibc keeps what is freed.
+
+    What is left is mostly imported modules. It is frozen, so that later collections do not look at it again.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -284,7 +284,12 @@ PROCESSES = {
 }
 
 
-@pytest.mark.parametrize("command", PROCESSES)
+FEW = ("evaluation model", "train --model jaxprefix-tests/nothing --task tydiqa --data mirror")
+
+
+@pytest.mark.parametrize(
+    "command", [each if each in FEW else pytest.param(each, marks=pytest.mark.slow) for each in PROCESSES]
+)
 def test_as_a_process(command: str, place: Path, tmp_path: Path):
     """Without a network: what the hub has is asked for in vain, and said so with what to do."""
     name, *arguments = command.split()
@@ -295,7 +300,6 @@ def test_as_a_process(command: str, place: Path, tmp_path: Path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith("error: ") and PROCESSES[command] in done.stderr

@@ -23,6 +23,7 @@ pytestmark = [
 TINY = {"vocab_size": 1000, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4}
 
 
+@pytest.mark.slow
 @small.needs_rows
 def test_both_sides_say_the_same(tmp_path: Path):
     """With a soft prompt, whose own positions PEFT's logits have as well."""
@@ -47,7 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("method", steps.methods(3))
+@pytest.mark.parametrize(
+    "method", [name if name == "prefix" else pytest.param(name, marks=pytest.mark.slow) for name in steps.methods(3)]
+)
 def test_both_sides_learn_the_same(folder: Path, method: str):
     """Three steps with the same losses, of which the later ones depend on what the earlier ones changed."""
     one = train_ours.main(folder, method, "float32", "dots")

@@ -80,6 +80,7 @@ def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: 
     assert (tmp_path / "new" / "answers.jsonl").read_text() == written and '"prompt": "Who?"' in written
 
 
+@pytest.mark.slow
 def test_each_of_several_prompts_stands_before_its_answer(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     prompts = ["Who is there?", "What colour?\nOf a boat."]
     file = small.write_rows(tmp_path / "rows.jsonl", [{"prompt": prompt} for prompt in prompts])

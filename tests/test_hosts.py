@@ -50,7 +50,11 @@ def together(given: tuple[Path, Path], output: Path, processes: int, steps: int)
         )
         for number in range(processes)
     ]
-    found = [each.communicate(timeout=500) for each in running]
+    try:
+        found = [each.communicate(timeout=500) for each in running]
+    finally:
+        for each in running:
+            each.kill()
     return [
         subprocess.CompletedProcess(command, each.returncode, *texts)
         for each, texts in zip(running, found, strict=True)

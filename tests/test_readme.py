@@ -1,4 +1,7 @@
-"""Every command of the README runs as typed, in one directory and in its order; so does its Python."""
+"""Every command of the README runs as typed, in one directory and in its order; so does its Python.
+
+`make test` runs one command of each kind and what that one needs, and trains for two steps.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,25 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python ")
 ]
+# In the README's order, by how they begin.
+FEW = [
+    "train --output runs/first",
+    "train --task babel-nli --method lora",
+    "train --dry-run",
+    "train --task babel-qa --seed 1",
+    "train --task babel-qa --seed 2",
+    "evaluation runs/seed1,runs/seed2",
+    "evaluation beside",
+    "evaluation compare",
+    "evaluation seeds",
+    'generate runs/first "Anna',
+    "lm_eval run --tasks jaxprefix_xquad_de --model",
+    "peft export runs/lora exported/lora",
+    "peft import",
+    "babel pretrain",
+]
+SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]
+DEFAULT = ["--task", "babel-qa"]  # where it is said, the training does not end with an evaluation in all languages
 
 
 def mirror(directory: Path) -> None:
@@ -42,32 +65,35 @@ def mirror(directory: Path) -> None:
         write(f"facebook/xnli/{language}/test", [pair for _ in range(4)])
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def assumed(directory: Path) -> Path:
     """A directory that has what the README assumes: a model under the hub's name, a mirror, and mine.jsonl."""
-    directory = tmp_path_factory.mktemp("readme")
     shutil.copytree(EMBEDDED, directory / "meta-llama" / "Llama-3.2-1B")
     mirror(directory / "mirror")
     (directory / "mine.jsonl").write_text(next(block for kind, block in BLOCKS if kind == "json"), encoding="utf-8")
     return directory
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return assumed(tmp_path_factory.mktemp("readme"))
+
+
+@pytest.fixture(scope="module")
+def short_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return assumed(tmp_path_factory.mktemp("short"))
+
+
 def run(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    """Python with these; what trains to its end, and not for 20 steps, has programs that are worth optimising."""
+    """Python with these; what trains to its end, and not for a few steps, has programs that are worth optimising."""
     is_long = "jaxprefix.train" in arguments and not {"--steps", "--dry-run"} & set(arguments)
     environment = {name: value for name, value in os.environ.items() if not is_long or name != "XLA_FLAGS"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
 
 
-def test_commands_are_found():
-    assert len(COMMANDS) >= 10
-    assert any("--mesh 4x2" in command for command in COMMANDS)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command(command: str, place: Path):
-    done = run(shlex.split(command)[1:], place)
+def assert_runs(command: str, place: Path, more: Sequence[str] = ()) -> None:
+    """It ends well, and has written what its words say."""
+    done = run([*shlex.split(command)[1:], *more], place)
     assert done.returncode == 0, done.stderr
     output = re.search(r"--output (\S+)", command)
     if output:
@@ -80,14 +106,55 @@ def test_command(command: str, place: Path):
         assert all((place / run / "report.png").is_file() for run in places)
 
 
-def test_python(place: Path):
-    """Each block as a script of its own: a notebook's first cells, and the commands as functions."""
-    printed = []
-    for code in (block for kind, block in BLOCKS if kind == "python"):
-        done = run(["-c", code], place)
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout.splitlines())
-    notebook, functions = printed
-    assert notebook[0] in README  # what is learnt
-    assert notebook[-2] == "in the kitchen" and notebook[-1].startswith(("in the", "at the"))
-    assert 0 <= float(functions[-1]) <= 1
+def kind(command: str) -> str:
+    """Such as train, train --dry-run or evaluation beside."""
+    found = re.match(r"python -m jaxprefix\.(\w+( --dry-run| \w+(?= ))?)", command)
+    assert found, command
+    return found[1]
+
+
+def is_one_of_few(command: str) -> bool:
+    return command.startswith(tuple(f"python -m jaxprefix.{each}" for each in FEW))
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) >= 10
+    assert any("--mesh 4x2" in command for command in COMMANDS)
+
+
+def test_each_kind_is_among_the_few():
+    few = [command for command in COMMANDS if is_one_of_few(command)]
+    assert len(few) == len(FEW)
+    assert {kind(command) for command in few} == {kind(command) for command in COMMANDS}
+
+
+@pytest.mark.parametrize("command", list(filter(is_one_of_few, COMMANDS)))
+def test_one_of_each_kind(command: str, short_place: Path):
+    short = [*SHORT, *(DEFAULT if "--task" not in command else [])] if kind(command) == "train" else []
+    assert_runs(command, short_place, short)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, place: Path):
+    assert_runs(command, place)
+
+
+def printed(code: str, place: Path) -> list[str]:
+    done = run(["-c", code], place)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+NOTEBOOK, FUNCTIONS = (block for kind, block in BLOCKS if kind == "python")
+
+
+def test_the_first_cells_of_a_notebook(tmp_path: Path):
+    lines = printed(NOTEBOOK, tmp_path)
+    assert lines[0] in README  # what is learnt
+    assert lines[-2] == "in the kitchen" and lines[-1].startswith(("in the", "at the"))
+
+
+@pytest.mark.slow
+def test_the_commands_as_functions(tmp_path: Path):
+    assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1

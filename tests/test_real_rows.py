@@ -61,7 +61,7 @@ def trained(model: Path, output: Path, **changes: object) -> tuple[RunConfig, li
 
 
 def assert_evaluated(run: Path, limit: int) -> None:
-    """A score for each language, and predictions that are asked in that language."""
+    """A score for each language, and predictions that are in that language."""
     for task, languages in LANGUAGES.items():
         evaluate(run, Evaluation(task=task, languages=languages, limit=limit, batch=8, mesh="1x1"), quiet=True)
     tasks = json.loads((run / "report.json").read_text())["tasks"]
@@ -74,17 +74,31 @@ def assert_evaluated(run: Path, limit: int) -> None:
 
 
 def test_prefix_on_a_few_rows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Trains, stops, goes on and ends as the uninterrupted run; then the languages."""
-    config, losses = trained(model, tmp_path / "whole", limit=160, steps=10, save_every=5, eval_every=5)
+    """Trains, then the languages."""
+    _, losses = trained(model, tmp_path / "run", limit=120, steps=6, eval_every=3)
     assert "contexts cut to fit" in capsys.readouterr().out and losses[-1] < losses[0]
+    assert_evaluated(tmp_path / "run", limit=1)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_as_a_whole_one(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config, _ = trained(model, tmp_path / "whole", limit=160, steps=10, save_every=5, eval_every=5)
     stopped = tmp_path / "stopped"
     small.train_until(7, config, stopped)
     train(config, stopped, quiet=True)
     assert "resumed at step 5 of 10" in capsys.readouterr().out
     assert small.metrics(stopped) == small.metrics(tmp_path / "whole")
-    assert_evaluated(tmp_path / "whole", limit=2)
 
 
+def test_a_sentencepiece_tokenizer(piece_model: Path, tmp_path: Path):
+    """Of the base alone, in a language whose letters it has not seen."""
+    config = small.configuration(piece_model, None, **(SETTINGS | {"method": "none"}))
+    run = train(config, tmp_path / "run", quiet=True)
+    report = evaluate(run, Evaluation(task="xnli", languages="sw,zh", limit=1, batch=8, mesh="1x1"), quiet=True)
+    assert set(report["tasks"]["xnli"]["languages"]) == {"sw", "zh"}
+
+
+@pytest.mark.slow
 def test_lora_with_a_sentencepiece_tokenizer(piece_model: Path, tmp_path: Path):
     _, losses = trained(piece_model, tmp_path / "run", method="lora", limit=80, steps=4, eval_every=2)
     assert losses[-1] < losses[0]

@@ -306,4 +306,4 @@ def test_torch_is_never_imported(fast, pieces):
         assert "transformers" in sys.modules
         assert not {{"torch", "jax"}} & sys.modules.keys()
     """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True)

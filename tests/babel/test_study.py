@@ -60,6 +60,7 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, ca
     assert capsys.readouterr().out.count("done before") == 3
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     """Of two runs, one that was never begun and one that was not evaluated."""
     output, found = done

@@ -62,7 +62,7 @@ def answers(model: Model, asked: list[Asked], size: int, sampling: Sampling, sto
     return [found[place] for place in range(len(asked))]
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), DRAWN], ids=str)
+@pytest.mark.parametrize("sampling", [pytest.param(Sampling(), marks=pytest.mark.slow), DRAWN], ids=str)
 def test_a_full_batch_answers_as_each_row_alone(model: Model, sampling: Sampling):
     """23 prompts on their way through 4 rows; rows end at different times and are taken by others."""
     asked = prompts()

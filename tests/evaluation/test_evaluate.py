@@ -285,6 +285,7 @@ def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
         evaluated(run, eval_file=folder / "colours.jsonl")
 
 
+@pytest.mark.slow
 @small.needs_rows
 def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
     """XQuAD is generated, XNLI chosen; both in one report, beside the languages' own text."""
@@ -369,7 +370,7 @@ def test_settings_of_a_notebook(folder: Path, run: Path):
 
 def test_the_source_is_the_language_that_was_trained(folder: Path, tmp_path: Path):
     german = small.write_rows(tmp_path / "de.jsonl", [row | {"language": "de"} for row in small.rows(8)])
-    settings = small.configuration(folder / "model", german, steps=1)
+    settings = small.configuration(folder / "model", german, method="none")
     run = train(settings, tmp_path / "run", quiet=True)
     evaluated(run, eval_file=german, limit=1)
     report = json.loads((run / "report.json").read_text())

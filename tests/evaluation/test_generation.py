@@ -1,6 +1,6 @@
 """The cache is no approximation: generation and choices with it equal the whole text run anew, whatever the adapter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,15 @@ CASES = {name: (LLAMA, adapter) for name, adapter in every.METHODS.items()} | {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+# The other cases are the same seams alone, or together with others.
+FEW = ("prefix", "mistral prefix", "llama-adapter+lora", "bottleneck+soft-prompt", "full")
+
+
+def few(names: Iterable[str]) -> list[Any]:
+    return [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(scope="module", params=few(CASES))
 def case(request: pytest.FixtureRequest) -> tuple[DecoderConfig, Any, Hooks]:
     config, adapter = CASES[request.param]
     frozen = weights(config)
@@ -149,7 +157,7 @@ def test_choices_over_a_shared_prompt(case: tuple[DecoderConfig, Any, Hooks]):
     assert_choices(case, longest=4)
 
 
-@pytest.mark.parametrize("case", ["none", "prefix"], indirect=True)
+@pytest.mark.parametrize("case", few(("none", "prefix")), indirect=True)
 def test_choices_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
     assert_choices(case, longest=1)
 
@@ -163,7 +171,9 @@ MIXED: dict[str, Adapter] = {
 }
 
 
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "all three" else name for name in MIXED]
+)
 def test_one_batch_of_several_adapters(name: str):
     """Each row continues, and scores its choices, as with its own adapter alone: the cache holds one prefix a row."""
     adapter, frozen, rows = MIXED[name], weights(LLAMA), (2, 0, 1)

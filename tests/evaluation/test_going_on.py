@@ -82,7 +82,7 @@ def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settin
 def test_the_end_is_that_of_an_uninterrupted_evaluation(
     folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stopped four times on its way; what was answered whole before is not asked again."""
+    """Stopped three times on its way; what was answered whole before is not asked again."""
     monkeypatch.setattr(plan, "GENERATED_TOGETHER", 2)
     whole = evaluated(shutil.copytree(folder / "trained", tmp_path / "other"), eval_file=folder / file, **sampling)
     parts = []
@@ -93,7 +93,7 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
 
     predict = asking.predict
     monkeypatch.setattr(asking, "predict", counted)
-    for after in (1, 2, 3, 2):
+    for after in (1, 3, 2):
         interrupted(run, after, monkeypatch, eval_file=folder / file, **sampling)
         assert (run / predictions.UNFINISHED).is_file() and not (run / "predictions.jsonl").is_file()
     assert evaluated(run, eval_file=folder / file, **sampling) == whole
@@ -101,6 +101,7 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
     assert parts == sorted(parts, reverse=True) and parts[-1] < parts[0]
 
 
+@pytest.mark.slow
 def test_another_evaluation_keeps_what_an_interrupted_one_answered(
     folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ):

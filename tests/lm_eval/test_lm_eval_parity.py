@@ -98,7 +98,10 @@ def test_the_base(place: Path, manager: TaskManager):
     compare(pair(place, "none"), manager, list(harness.TASKS), 2, 16)
 
 
-@pytest.mark.parametrize("name", ["PREFIX_TUNING", "PROMPT_TUNING", "ADAPTION_PROMPT"])  # LORA is among the slow ones
+@pytest.mark.parametrize(
+    "name",
+    ["PREFIX_TUNING", *(pytest.param(name, marks=pytest.mark.slow) for name in ("PROMPT_TUNING", "ADAPTION_PROMPT"))],
+)  # LORA is among the slow ones below
 def test_adapters(place: Path, manager: TaskManager, plain: np.ndarray, name: str):
     tasks = ["xcopa_zh", "mgsm_direct_de"] if name == "PREFIX_TUNING" else ["xcopa_zh"]
     found = compare(pair(place, name), manager, tasks, 2, 16)

@@ -62,7 +62,11 @@ def test_each_weight_is_rounded_to_its_nearest(base: Any, frozen: Any):
     np.testing.assert_array_equal(frozen["embed_tokens"], whole["embed_tokens"])
 
 
-@pytest.mark.parametrize("adapter", METHODS, ids=lambda adapter: type(adapter).__name__)
+@pytest.mark.parametrize(
+    "adapter",
+    [*METHODS[:1], *(pytest.param(each, marks=pytest.mark.slow) for each in METHODS[1:])],
+    ids=lambda adapter: type(adapter).__name__,
+)
 def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adapter):
     """Log-probabilities and the adapter's gradients, in float32: 1e-5 of what the wide weights give."""
     params = start.fresh(adapter, jax.random.key(0), base.config, frozen, lambda _, length: list(range(2, 2 + length)))
@@ -84,10 +88,11 @@ def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adap
 
 def test_it_generates_what_its_numbers_mean(base: Any, frozen: Any):
     adapter, found = PrefixTuning(length=4, start="random", std=0.5), []
+    jitted = jax.jit(generate, static_argnums=(0, 4, 5))
     params = adapter.init(jax.random.key(1), base.config, frozen)
     for tree in (frozen, wide(frozen)):
         weights, hooks = adapter.bind(params, tree)
-        found.append(generate(base.config, weights, batch(), hooks, 10, ends=(10**6,))[0])
+        found.append(jitted(base.config, weights, batch(), hooks, 10, (10**6,))[0])
     np.testing.assert_array_equal(*found)
 
 

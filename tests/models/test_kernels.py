@@ -88,6 +88,9 @@ WINDOWS = {
     "a window, no prefix in this layer": Case(window=40, present=False),
 }
 
+QUICK = ("a prefix", "a prefix a row, one key head, a window of all", "a window, no prefix in this layer")
+FEW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMON | WINDOWS]
+
 
 def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -> None:
     """What real tokens read, and the gradients of a random function of it; `relative` to the largest of a gradient."""
@@ -110,8 +113,8 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
         assert np.any(other) == (name in "qkv" or (case.slots > 0 and case.present))
 
 
-@pytest.mark.parametrize("most", [3, 8])
-@pytest.mark.parametrize("name", COMMON | WINDOWS)
+@pytest.mark.parametrize("most", [pytest.param(3, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize("name", FEW)
 def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
     """Of 50 and of 19 queries."""
     monkeypatch.setattr(blocks, "BLOCK", 16)
@@ -120,7 +123,10 @@ def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("hidden", ["nothing", "some", "all of a query"])
-@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (3, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads"),
+    [(4, 2), pytest.param(3, 3, marks=pytest.mark.slow), pytest.param(3, 1, marks=pytest.mark.slow)],
+)
 def test_xla_is_a_softmax(heads: int, kv_heads: int, hidden: str):
     """Beside NumPy's float64: what is read, and its gradients along a random direction by central differences."""
     shapes = [(2, 7, heads, SIZE), (2, 9, kv_heads, SIZE), (2, 9, kv_heads, SIZE)]
@@ -153,7 +159,7 @@ def test_xla_is_a_softmax(heads: int, kv_heads: int, hidden: str):
         assert np.sum(np.asarray(gradient, np.float64) * step) == pytest.approx(wanted, rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", COMMON | WINDOWS)
+@pytest.mark.parametrize("name", FEW)
 @pytest.mark.usefixtures("as_on_tpu")
 def test_splash(name: str):
     assert_equal_to_xla((COMMON | WINDOWS)[name])

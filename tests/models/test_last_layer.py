@@ -20,14 +20,15 @@ ROWS, TIME = tiny.TOKENS.shape
 FEW = np.array([[10, 0, 3, 3], [6, 5, 0, 0]])  # in any order, some twice
 READ = tiny.normal(3, *FEW.shape, tiny.CONFIG.hidden_size)  # what a loss reads of each state
 WINDOW, ONE = replace(tiny.CONFIG, window=4), replace(tiny.CONFIG, layers=1)
-QUICK = {  # the method, the decoder, and whether the caller says that rows are right-padded
+CASES = {  # the method, the decoder, and whether the caller says that rows are right-padded
     "prefix, a window": (every.LEARN["prefix"], WINDOW, True),
     "soft-prompt": (every.LEARN["soft-prompt"], tiny.CONFIG, True),
     "lora, any rows": (every.LEARN["lora"], tiny.CONFIG, False),
     "full, one layer": (every.LEARN["full"], ONE, True),
     "full": (every.LEARN["full"], tiny.CONFIG, True),
 }
-SLOW = {name: (adapter, tiny.CONFIG, True) for name, adapter in every.LEARN.items() if name not in QUICK}
+CASES |= {name: (adapter, tiny.CONFIG, True) for name, adapter in every.LEARN.items() if name not in CASES}
+QUICK = ("prefix, a window", "soft-prompt", "lora, any rows")
 
 
 def loss(
@@ -41,9 +42,11 @@ def loss(
     return jnp.sum(READ * found), found
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_few_places_have_the_states_and_gradients_of_all(name: str):
-    adapter, config, right_padded = (QUICK | SLOW)[name]
+    adapter, config, right_padded = CASES[name]
     frozen = tiny.FROZEN | {"layers": jax.tree.map(lambda leaf: leaf[: config.layers], tiny.FROZEN["layers"])}
     params = tiny.noisy(adapter, 0.3, config, frozen)
     few, whole = (

@@ -106,7 +106,7 @@ def test_no_array_of_batch_time_vocabulary_exists(monkeypatch: pytest.MonkeyPatc
 
 # Each seam's gradient at once, a loop that begins above the lowest layers, and the weights themselves.
 AT_ONCE: dict[str, Adapter] = {"all at once": every.ALL_AT_ONCE} | every.LEARN
-QUICK = ("all at once",)
+QUICK = ("prefix+lora",)
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in AT_ONCE])

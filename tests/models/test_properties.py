@@ -29,7 +29,7 @@ from jaxprefix.wording import shown
 
 # Each example compiles programs of its own: few, always the same, and a failing one is not made smaller for minutes.
 PHASES = (Phase.explicit, Phase.generate)
-few = settings(max_examples=7, deadline=None, derandomize=True, database=None, phases=PHASES)
+few = settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=PHASES)
 many = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW_TOKENS = 6
 

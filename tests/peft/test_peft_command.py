@@ -129,6 +129,7 @@ def test_merging_rounds_to_the_type_on_disk_and_says_so(
         np.testing.assert_allclose(tensor.astype(np.float64), expected, rtol=2**-8, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_embedded_default_there_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

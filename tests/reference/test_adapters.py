@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
 
 LENGTH, LAYERS = 5, 3
 SHAPES = ("grouped heads", "one key head", "heads wider than hidden", "heads narrower than hidden")
+OTHER_SHAPES = ("one key head", "heads narrower than hidden", "mistral window")
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> hf.Pair:
     ("pair", "targets"),
     [
         ("grouped heads", "q,v"),
-        *((kind, ALL_SEVEN) for kind in (*SHAPES[1:], "mistral window")),
+        ("heads wider than hidden", ALL_SEVEN),
+        *(pytest.param(kind, ALL_SEVEN, marks=pytest.mark.slow) for kind in OTHER_SHAPES),
     ],
     indirect=["pair"],
 )
@@ -76,7 +78,14 @@ def rotated(keys: np.ndarray, offset: int) -> np.ndarray:
     return np.concatenate([turned.real, turned.imag], axis=-1).astype(np.float32)
 
 
-@pytest.mark.parametrize("pair", [*SHAPES, "mistral without window"], indirect=True)
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "grouped heads",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (*SHAPES[1:], "mistral without window")),
+    ],
+    indirect=True,
+)
 def test_kv_prefix_equals_peft(pair: hf.Pair):
     """PEFT stores keys as they are used, and its text starts at position P: ours, turned by +P (gradients too).
 
@@ -98,7 +107,9 @@ def test_kv_prefix_equals_peft(pair: hf.Pair):
     assert_equal(ours(pair, adapter, {"keys": keys, "values": values}), (*expected, gradients), base)
 
 
-@pytest.mark.parametrize("pair", ["grouped heads", "heads wider than hidden"], indirect=True)
+@pytest.mark.parametrize(
+    "pair", [pytest.param("grouped heads", marks=pytest.mark.slow), "heads wider than hidden"], indirect=True
+)
 def test_hidden_prefix_equals_torch(pair: hf.Pair):
     """PEFT has no prefix of vectors that the frozen projections turn into keys and values: asks torch's autograd."""
     base = hf.torch_logits(pair.torch, ROWS)[ROWS.mask]

@@ -77,7 +77,10 @@ def their_curve(model: Any, optimizer: torch.optim.Optimizer) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    ["LORA", "PREFIX_TUNING", *(pytest.param(name, marks=pytest.mark.slow) for name in list(CASES)[2:])],
+)
 def test_the_loss_falls_as_it_does_in_peft(tmp_path: Path, name: str):
     case, pair = CASES[name], hf.make(hf.Kind(), tmp_path / "model")
     model = peft.get_peft_model(pair.torch, case.settings())

@@ -24,6 +24,9 @@ def logits(config: DecoderConfig, frozen: Any, rows: hf.Rows) -> np.ndarray:
     return np.asarray(our_logits(config, frozen, decoder.Batch(jnp.array(rows.tokens), jnp.array(rows.positions))))
 
 
+HALVES = ("tied", "llama3 rope", "mistral window")
+
+
 @pytest.fixture(scope="module", params=hf.KINDS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
     return hf.make(hf.KINDS[request.param], tmp_path_factory.mktemp("model"))
@@ -61,7 +64,7 @@ def test_old_and_new_places_of_rope_are_one_configuration(tmp_path: Path, old: s
     assert found[old] == found[new]
 
 
-@pytest.mark.parametrize("name", ["grouped heads", "tied", "llama3 rope", "mistral window"])
+@pytest.mark.parametrize("name", ["grouped heads", *(pytest.param(name, marks=pytest.mark.slow) for name in HALVES)])
 def test_bfloat16_is_no_further_from_float32_than_torch(tmp_path: Path, name: str):
     kind = hf.KINDS[name]
     pair = hf.make(hf.Kind(kind.family, kind.changes, dtype=torch.bfloat16), tmp_path)

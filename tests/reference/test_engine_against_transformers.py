@@ -65,7 +65,7 @@ METHODS: dict[str, Adapter] = {
     "prefix+lora": Sum((("prefix", PrefixTuning(5)), ("lora", LoRA(3)))),
 }
 SEVERAL = ("prefix", "llama-adapter of heads", "soft-prompt")  # what a batch may hold several of
-FEW = ("prefix", "prefix of top layers", "prefix+lora")  # the others are slow only because there are many
+FEW = ("prefix",)  # the others are slow only because there are many
 # At 0.2 the next token depends on far more than the last one, and ties are rare.
 CHANGES = {"initializer_range": 0.2, "vocab_size": real.VOCABULARY, "max_position_embeddings": 128}
 LLAMA, MISTRAL = "grouped heads", "mistral window"
@@ -224,8 +224,8 @@ def opened(pair: hf.Pair, adapter: Adapter, params: Any, ends: tuple[int, ...], 
     return Model(base, adapter, params, frozen, mesh, 96, chat=False, several=several)
 
 
-def few(names: Iterable[str]) -> list[Any]:
-    return [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def few(names: Iterable[str], *quick: str) -> list[Any]:
+    return [name if name in (quick or FEW) else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def answered(pair: hf.Pair, adapter: Adapter, count: int, folder: Path) -> tuple[Model, Theirs]:
@@ -235,7 +235,7 @@ def answered(pair: hf.Pair, adapter: Adapter, count: int, folder: Path) -> tuple
     return opened(pair, adapter, params, theirs.ends), theirs
 
 
-@pytest.mark.parametrize("name", few([name for name in METHODS if name not in SEVERAL]))
+@pytest.mark.parametrize("name", few([name for name in METHODS if name not in SEVERAL], "prefix+lora"))
 def test_the_engine(pairs: Pairs, tmp_path: Path, name: str):
     """A Llama with grouped heads."""
     model, theirs = answered(pairs(LLAMA), METHODS[name], 20, tmp_path)

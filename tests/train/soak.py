@@ -22,7 +22,7 @@ def main(model: Path, rows: Path, output: Path, steps: int) -> None:
     config = small.configuration(
         model, rows, method="lora", steps=steps, batch=2, save_every=500, eval_every=500, log_every=10, max_length=64
     )
-    out, began, programs = sys.stdout, time.monotonic(), list[PerShape]()
+    out, began, programs = sys.stdout, time.process_time(), list[PerShape]()
     made, written = PerShape.__init__, Journal.write
 
     def make(self: PerShape, function: Any) -> None:
@@ -33,7 +33,7 @@ def main(model: Path, rows: Path, output: Path, steps: int) -> None:
         nonlocal began
         written(self, row)
         if row["step"] % EVERY == 0 and "loss" in row:
-            now = time.monotonic()
+            now = time.process_time()
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
             found = {"step": row["step"], "megabytes": round(resident / 2**20, 1), "seconds": round(now - began, 1)}
             found |= {"threads": threading.active_count(), "programs": sum(each.compilations for each in programs)}

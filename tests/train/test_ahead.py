@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from concurrent import futures
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ def no_thread_is_left() -> Iterator[None]:
     ("mesh", "changes"),
     [
         ("1x1", {"method": "prefix+lora", "prefix": START, "lora": LoRA(dropout=0.2)}),
-        ("1x1", {"method": "lora", "dtype": "int8"}),
-        ("2x2", {"method": "full"}),
+        pytest.param("1x1", {"method": "lora", "dtype": "int8"}, marks=pytest.mark.slow),
+        pytest.param("2x2", {"method": "full"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
@@ -106,7 +106,7 @@ def test_the_weights_load_meanwhile(
         return found
 
     def load(base: Base, mesh: Any, dtype: str) -> Any:
-        assert compiled.wait(60)
+        assert compiled.wait(600)
         return load_weights(base, mesh, dtype)
 
     monkeypatch.setattr(PerShape, "compiled", compile_step)
@@ -114,6 +114,7 @@ def test_the_weights_load_meanwhile(
     train(replace(config, steps=1), tmp_path / "run", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_compiles_what_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
     """Also one that goes on: what the steps before needed is not compiled again; a finished one compiles nothing."""
     met = shapes(config, 0)
@@ -140,7 +141,7 @@ def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_pa
     model = broken(config, tmp_path / "model")
     command = [sys.executable, "-m", "jaxprefix.train", "--model", str(model), "--train-file", str(config.train_file)]
     command += ["--output", str(tmp_path / "run"), "--mesh", "1x1", "--platform", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     line = f"error: {model}: tensor model.norm.weight is missing (1 in all); config.json asks for it\n"
     assert (done.returncode, done.stderr) == (2, line)
 
@@ -149,20 +150,18 @@ def test_where_the_weights_are_not_right_nothing_is_compiled(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, capfd: Any
 ):
     """Where that shows in time: here the compiler waits for it."""
-    compiled, read = list[tuple](), threading.Event()
+    compiled, reading = list[tuple](), list[futures.Future]()
 
-    def load(*arguments: Any) -> Any:
-        try:
-            return load_weights(*arguments)
-        finally:
-            read.set()
+    class Reader(futures.ThreadPoolExecutor):
+        def submit(self, *arguments: Any) -> futures.Future:
+            reading.append(super().submit(*arguments))
+            return reading[-1]
 
     def late(*arguments: Any) -> Any:
-        assert read.wait(60)
-        time.sleep(0.5)  # until the reader's thread has handed over what it found
+        futures.wait(reading)
         return abstract_weights(*arguments)
 
-    monkeypatch.setattr(ahead, "load_weights", load)
+    monkeypatch.setattr(ahead, "ThreadPoolExecutor", Reader)
     monkeypatch.setattr(ahead, "abstract_weights", late)
     monkeypatch.setattr(PerShape, "compiled", lambda *arguments: compiled.append(arguments))
     with pytest.raises(ValueError, match=r"model\.norm\.weight is missing"):
@@ -182,7 +181,7 @@ def test_what_the_compiler_says_comes_behind_what_is_wrong_with_the_weights(
         raise RuntimeError("the compiler's")
 
     def load(base: Base, mesh: Any, dtype: str) -> Any:
-        assert begun.wait(60)
+        assert begun.wait(600)
         if not readable:
             raise ValueError("the weights'")
         return load_weights(base, mesh, dtype)

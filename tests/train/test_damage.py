@@ -86,7 +86,9 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
 
 
 @pytest.mark.parametrize("name", sorted(NOTES))
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", ["deleted", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "flipped"))]
+)
 def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: str, damage: str, config: RunConfig):
     """Orbax's own notes; it reads them neither here nor when training goes on."""
     run = shutil.copytree(whole, tmp_path / "run")
@@ -98,7 +100,9 @@ def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: st
     assert read_saved(run).step == 8
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "deleted"))]
+)
 def test_training_goes_on_from_the_last_whole_one(
     config: RunConfig, whole: Path, tmp_path: Path, damage: str, capsys: Any
 ):

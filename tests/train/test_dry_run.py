@@ -78,7 +78,7 @@ def test_bytes_that_a_device_takes_in(collective: Any, kind: str, moved: float):
     assert sum(found.values()) == found[kind]
 
 
-@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+@pytest.mark.parametrize("mesh", [pytest.param("1x1", marks=pytest.mark.slow), "4x2"])
 def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.CaptureFixture[str]):
     """Its bytes are those of a real run's arrays, its products those reckoned by hand."""
     output = tmp_path / "plan"

@@ -32,7 +32,9 @@ def batch(seed: int) -> TrainBatch:
     return jax.tree.map(jnp.asarray, collate(rows, buckets(rows)[-1], len(rows), pad=0))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", ["prefix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama-adapter", "soft-prompt"))]
+)
 def test_an_evaluation_in_between_changes_no_step(name: str):
     """Bit for bit, also of the gradients: they are the moments of an optimizer that only sums them."""
     adapter = METHODS[name]

@@ -75,7 +75,7 @@ def assert_equal(one: Any, other: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("log_every", [1, pytest.param(5, marks=pytest.mark.slow), 100])
+@pytest.mark.parametrize("log_every", [*(pytest.param(each, marks=pytest.mark.slow) for each in (1, 5)), 100])
 def test_it_stops_with_the_step_before(
     config: RunConfig, batches: list[TrainBatch], tmp_path: Path, log_every: int, capsys: Any
 ):

@@ -85,7 +85,14 @@ def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monke
     assert train(replace(config, method="none"), quiet=True) == first
 
 
-@pytest.mark.parametrize("left", [("checkpoints",), ("checkpoints", "run.json.new"), ("run.json.new",)])
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("checkpoints", "run.json.new"),
+        pytest.param(("checkpoints",), marks=pytest.mark.slow),
+        pytest.param(("run.json.new",), marks=pytest.mark.slow),
+    ],
+)
 def test_a_directory_that_was_just_begun_can_be_used(config: RunConfig, tmp_path: Path, left: tuple[str, ...]):
     """All that is there when a process ends before run.json is written."""
     for name in left:

@@ -3,7 +3,6 @@
 import gzip
 import json
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,10 +13,11 @@ from typing import Any
 import pytest
 import small
 
-from jaxprefix import hosts
+from jaxprefix import hosts, terminal
 from jaxprefix.directory import read_run
 from jaxprefix.run import RunConfig
 from jaxprefix.terminal import Stopped
+from jaxprefix.train.__main__ import main
 from jaxprefix.train.journal import Journal
 from jaxprefix.train.loop import train
 from jaxprefix.train.plan import Plan
@@ -151,6 +151,7 @@ def test_which_steps_are_traced(wanted: int, start: int, last: int, traced: tupl
     assert (profile.first, profile.last) == traced
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Path, capsys: Any):
     """By a signal; gone on with, by an error, beside the first; gone on with again, by its end. None is lost."""
     run, stop, written = tmp_path / "run", Stop(), Journal.write
@@ -190,11 +191,6 @@ def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ""
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "jaxprefix.train", "--platform", "cpu", "--mesh", "1x1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -207,28 +203,33 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         (["--profile", "2", "--dry-run"], "--profile 2 traces steps, and --dry-run does none; drop one of them"),
     ],
 )
-def test_what_cannot_be_traced(tmp_path: Path, arguments: list[str], line: str):
-    done = command("--output", str(tmp_path / "run"), *arguments)
-    assert (done.returncode, done.stderr) == (2, f"error: {line}\n")
+def test_what_cannot_be_traced(
+    tmp_path: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    output = ["--output", str(tmp_path / "run"), "--mesh", "1x1"]
+    monkeypatch.setattr(sys, "argv", ["train", *output, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        terminal.run(main)
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"error: {line}\n")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_file_of_the_users_stays(config: RunConfig, tmp_path: Path):
+def test_a_file_of_the_users_stays(config: RunConfig, tmp_path: Path, capsys: Any):
     """In the place of the traces it is refused; within it, the run does without the trace."""
-    given = ["--model", str(config.model), "--train-file", str(config.train_file), "--steps", "3", "--batch", "4"]
-    given += ["--output", str(tmp_path / "run"), "--max-length", "96", "--quiet"]
-    assert command(*given).returncode == 0
-    place = tmp_path / "run" / "profile"
+    run, place = tmp_path / "run", tmp_path / "run" / "profile"
+    train(replace(config, steps=3), run, quiet=True)
     place.write_text("mine")
-    done = command(*given, "--profile", "2")
-    assert done.returncode == 2 and place.read_text() == "mine"
-    assert done.stderr == f"error: {place} is a file, where --profile makes a directory; move it away\n"
+    with pytest.raises(ValueError) as raised:
+        train(replace(config, steps=3), run, quiet=True, profile=2)
+    assert str(raised.value) == f"{place} is a file, where --profile makes a directory; move it away"
+    assert place.read_text() == "mine"
 
     place.unlink()
     place.mkdir()
     (place / "plugins").write_text("mine")
-    given[given.index("--steps") + 1] = "5"
-    done = command(*given, "--profile", "2")
-    assert done.returncode == 0 and (place / "plugins").read_text() == "mine"
-    assert done.stderr.startswith(f"profile: {place} cannot be written to (") and done.stderr.count("\n") == 1
-    assert read_run(tmp_path / "run")["steps"] == 5 and read_run(tmp_path / "run")["finished"]
+    capsys.readouterr()
+    train(replace(config, steps=5), run, quiet=True, profile=2)
+    error = capsys.readouterr().err
+    assert error.startswith(f"profile: {place} cannot be written to (") and error.count("\n") == 1
+    assert (place / "plugins").read_text() == "mine"
+    assert read_run(run)["steps"] == 5 and read_run(run)["finished"]

@@ -78,7 +78,7 @@ def test_metrics_have_every_step_once(whole: Path):
     assert all(np.isfinite(value) for row in rows for value in row.values())
 
 
-@pytest.mark.parametrize("step", [2, 7])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_a_stopped_run_ends_as_a_whole_one(config: RunConfig, whole: Path, tmp_path: Path, step: int, capsys: Any):
     """Stopped before the first checkpoint, and between two: the metrics behind the checkpoint are written anew."""
     output = tmp_path / "run"
@@ -102,12 +102,11 @@ def test_a_killed_process_ends_as_a_whole_one(config: RunConfig, whole: Path, tm
     command += ["--steps", str(STEPS), "--save-every", "4", "--eval-every", "6", "--lora.dropout", "0.2"]
     command += ["--prefix.length", "3", "--prefix.std", "0.5"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "checkpoints" / "4").is_dir():
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
+            assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "resumed at step" in again.stdout and "compiled the training step" in again.stdout
     assert_same_run(tmp_path / "run", whole)
@@ -126,22 +125,28 @@ def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
-    """From where it was, also on another mesh with the data elsewhere; fewer steps than are done is refused."""
-    output, spread = shutil.copytree(short, tmp_path / "run"), shutil.copytree(short, tmp_path / "spread")
+    """From where it was; fewer steps than are done is refused."""
+    output = shutil.copytree(short, tmp_path / "run")
     train(replace(config, steps=8), output, quiet=True)
     assert "resumed at step 4 of 8" in capsys.readouterr().out
     late, early = small.metrics(output), small.metrics(short)
     assert late[: len(early)] == early and [row["step"] for row in late if "loss" in row] == list(range(1, 9))
     assert read_run(output)["steps"] == 8 and read_run(output)["config"]["steps"] == 8
 
-    train(replace(config, steps=8, mesh="2x2", data=tmp_path), spread, quiet=True)
-    for one, other in zip(late, small.metrics(spread), strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
-
     before = files(output)
     with pytest.raises(ValueError, match="is at step 8 already, beyond the 6 asked for"):
         train(replace(config, steps=6), output, quiet=True)
     assert files(output) == before
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_mesh(config: RunConfig, short: Path, tmp_path: Path):
+    """Also with the data elsewhere."""
+    output, spread = shutil.copytree(short, tmp_path / "run"), shutil.copytree(short, tmp_path / "spread")
+    train(replace(config, steps=8), output, quiet=True)
+    train(replace(config, steps=8, mesh="2x2", data=tmp_path), spread, quiet=True)
+    for one, other in zip(small.metrics(output), small.metrics(spread), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +182,7 @@ def test_the_compilations_are_few_and_printed(config: RunConfig, tmp_path: Path,
     """Law 7: rows of forty lengths, two passes, the last step of each pass not full."""
     rows = [row | {"prompt": "x " * number + row["prompt"]} for number, row in enumerate(small.rows(40))]
     file = small.write_rows(tmp_path / "rows.jsonl", rows)
-    config = replace(config, train_file=file, method="prefix", steps=None, epochs=2, max_length=200)
+    config = replace(config, train_file=file, method="prefix", steps=None, epochs=2, max_length=200, held_out=0)
     train(config, tmp_path / "run", quiet=True)
     found = re.search(r"compiled the training step (\d+) times", capsys.readouterr().out)
     assert found and 1 < int(found[1]) <= 4

@@ -33,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return replace(config, lora=replace(config.lora, dropout=0.2))
 
 
-@pytest.mark.parametrize("log_every", [1, 5])
+@pytest.mark.parametrize("log_every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
 ):
@@ -61,12 +61,8 @@ def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
 
 
 @contextmanager
-def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
-    """The command, on a run of hours."""
-    arguments = [sys.executable, "-m", "jaxprefix.train", "--output", str(output), "--platform", "cpu"]
-    for name in ("model", "train_file", "method", "batch", "max_length", "mesh", "held_out", "lr", "save_every"):
-        arguments += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
-    arguments += ["--steps", "1000000", "--log-every", "1"]
+def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that is killed in any case when the test ends."""
     with subprocess.Popen(arguments, stdout=-1, stderr=-1, text=True) as process:
         try:
             yield process
@@ -74,21 +70,34 @@ def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@contextmanager
+def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, on a run of hours."""
+    arguments = [sys.executable, "-m", "jaxprefix.train", "--output", str(output), "--platform", "cpu"]
+    for name in ("model", "train_file", "method", "batch", "max_length", "mesh", "held_out", "lr", "save_every"):
+        arguments += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    arguments += ["--steps", "1000000", "--log-every", "1"]
+    with started(arguments) as process:
+        yield process
+
+
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    """Far longer than it ever takes: what waits for ever is killed."""
+    deadline = time.monotonic() + 600
     while not path.exists() or not path.stat().st_size:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number: signal.Signals, code: int):
     with command(replace(config, save_every=10**6), tmp_path / "run") as process:
         wait_for(tmp_path / "run" / "metrics.jsonl", process)
         process.send_signal(number)
-        asked = time.monotonic()
-        _, error = process.communicate(timeout=120)
-    assert process.returncode == code and time.monotonic() - asked < 20, error
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == code, error
     first, last = error.splitlines()
     assert first == f"{number.name}: saving at the end of this step; Ctrl-C stops at once"
     (step,) = Checkpoints(tmp_path / "run").steps
@@ -115,17 +124,19 @@ print("saved")
         ("idle", "never", [signal.SIGINT], 130, "stopped by SIGINT before the first step; the same command begins"),
         ("working", "never", [signal.SIGINT, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
         ("working", "never", [signal.SIGTERM, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
-        ("working", "obeys", [signal.SIGTERM, signal.SIGTERM], 0, "SIGTERM: saving at the end of this step"),
+        ("working", "obeys", [signal.SIGTERM, signal.SIGTERM], 0, ""),
     ],
 )
 def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list[signal.Signals], code: int, said: str):
-    with subprocess.Popen([sys.executable, "-c", SCRIPT, state, obeys], stdout=-1, stderr=-1, text=True) as process:
-        assert process.stdout and process.stdout.readline() == "ready\n"
-        for number in sent:
-            process.send_signal(number)
-            time.sleep(0.2)
-        output, error = process.communicate(timeout=30)
-    assert process.returncode == code and error.splitlines()[-1].startswith(said)
+    with started([sys.executable, "-c", SCRIPT, state, obeys]) as process:
+        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
+        process.send_signal(sent[0])
+        if sent[1:]:
+            assert process.stderr.readline().startswith(f"{sent[0].name}: saving at the end of this step")
+            process.send_signal(sent[1])
+        assert process.wait(timeout=300) == code
+        output, error = process.stdout.read(), process.stderr.read()
+    assert error.splitlines()[-1].startswith(said) if said else not error, error
     assert output == ("saved\n" if code == 0 else "")
 
 
@@ -141,7 +152,7 @@ def test_the_handlers_are_given_back():
             stop.working = True
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not stop.asked and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert stop.asked == signal.SIGINT
