@@ -22,11 +22,12 @@ SEEDS ?= 0
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo study-babel test test-all test-latest fuzz bench bench-gpu lint lock clean
+.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
 
 help:
 	@echo "make demo      the frozen base, a prefix and LoRA on the embedded model, into runs/demo-*"
 	@echo "make study-babel  every method on every task of the embedded world, into runs/study-babel; goes on after a stop"
+	@echo "make real      SmolLM2-135M, a real pretrained model, into the user's cache (93 MB are downloaded)"
 	@echo "make test      the whole suite, without what proves for minutes"
 	@echo "make test-all  the whole suite"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml admits, in .venv-latest"
@@ -49,6 +50,9 @@ demo: $(RUNTIME)
 # SEEDS=0,1,2 trains each method with each seed.
 study-babel: $(RUNTIME)
 	$(BIN)/python -m jaxprefix.babel study --seeds $(SEEDS) --output runs/study-babel
+
+real: $(TESTING)
+	$(BIN)/python -m benchmarks.real
 
 test: $(TESTING)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -92,7 +96,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --for
 
 lock: | .venv
 	$(PIP) --quiet uv
-	$(COMPILE) --upgrade --extra test --no-emit-package torch pyproject.toml --output-file requirements/test.txt
+	$(COMPILE) --upgrade --extra test --extra real --no-emit-package torch pyproject.toml --output-file requirements/test.txt
 	$(COMPILE) --constraints requirements/test.txt pyproject.toml --output-file requirements/run.txt
 	$(COMPILE) --constraints requirements/test.txt --group build --output-file requirements/build.txt
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import peers
 import pytest
 import small
 
@@ -24,6 +25,7 @@ TINY = {"vocab_size": 1000, "hidden_size": 48, "intermediate_size": 64, "num_hid
 
 
 @pytest.mark.slow
+@peers.peft_generates
 @small.needs_rows
 def test_both_sides_say_the_same(tmp_path: Path):
     """With a soft prompt, whose own positions PEFT's logits have as well."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import pytest
 import theirs
 import torch
@@ -58,12 +59,12 @@ def their_tokens(model: Any, prompt: np.ndarray) -> list[int]:
     return found[0, len(prompt) :].tolist()
 
 
+PROMPTED = ("PREFIX_TUNING", "PROMPT_TUNING")  # the others are slow only because there are many
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("PREFIX_TUNING", "PROMPT_TUNING") else pytest.param(name, marks=pytest.mark.slow)
-        for name in METHODS
-    ],
+    [pytest.param(name, marks=peers.peft_generates if name in PROMPTED else pytest.mark.slow) for name in METHODS],
 )
 def test_the_same_tokens(pair: hf.Pair, tmp_path: Path, name: str):
     adapter = METHODS[name]

@@ -16,6 +16,7 @@ import hugging_face as hf
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import prompts as real
 import pytest
 import small
@@ -244,6 +245,7 @@ def test_the_engine(pairs: Pairs, tmp_path: Path, name: str):
     seen.report(20)
 
 
+@peers.peft_generates
 def test_the_engine_with_a_soft_prompt(pairs: Pairs, tmp_path: Path):
     """Two prompts entering at a time; the soft prompt passes out of sight of Mistral's window."""
     model, theirs = answered(pairs(MISTRAL), METHODS["soft-prompt"], 50, tmp_path)
@@ -263,8 +265,10 @@ def test_padding(pairs: Pairs, tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", few(SEVERAL))
-def test_several_adapters_in_a_batch(pairs: Pairs, tmp_path: Path, name: str):
+def test_several_adapters_in_a_batch(pairs: Pairs, tmp_path: Path, name: str, request: pytest.FixtureRequest):
     """Each row answers as the torch model of its own adapter."""
+    if name in ("prefix", "soft-prompt"):
+        request.applymarker(peers.peft_generates)
     pair, adapter, prompts = pairs(LLAMA), METHODS[name], real.prompts(20)
     params = [adapted.drawn(pair, adapter, tmp_path, seed) for seed in (100, 200, 300)]
     models = [adapted.model_of(pair, adapter, each, tmp_path / str(number)) for number, each in enumerate(params)]
