@@ -1,0 +1,152 @@
+"""python -m benchmarks.starts DATA [METHOD;METHOD...]: every method's defaults on SmolLM2-135M (`make real`).
+
+DATA is a local mirror of the Hub with TyDiQA. Each method trains for 100 steps of 8 rows with three seeds, in
+runs/starts, where a run that was interrupted resumes and one that is finished is not repeated. Written: what each
+loses on held-out rows before and after, into benchmarks/results/starts.json.
+
+`python -m benchmarks.starts DATA fresh` only scores fresh adapters, of every kind of start.
+"""
+
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import real
+from jaxprefix import mesh as meshes
+from jaxprefix.base import load_weights, open_base
+from jaxprefix.models.adapters import (
+    Adapter,
+    BottleneckAdapter,
+    FullFineTuning,
+    LlamaAdapter,
+    LoRA,
+    NoAdapter,
+    PrefixTuning,
+    SoftPrompt,
+)
+from jaxprefix.run import RunConfig
+from jaxprefix.train import rows as training_rows
+from jaxprefix.train.journal import read
+from jaxprefix.train.loop import train
+from jaxprefix.train.plan import Plan
+from jaxprefix.train.trainer import Trainer
+
+FILE = Path(__file__).parent / "results" / "starts.json"
+SEEDS, STEPS, LENGTH = (0, 1, 2), 100, 128
+METHODS: dict[str, Adapter] = {
+    "prefix": PrefixTuning(),
+    "lora": LoRA(),
+    "llama-adapter": LlamaAdapter(),
+    "bottleneck": BottleneckAdapter(),
+    "soft-prompt": SoftPrompt(),
+    "prefix, split": PrefixTuning(softmax="split"),
+    "prefix, kv": PrefixTuning(source="kv"),
+    "prefix, mlp": PrefixTuning(mlp=64),
+    "full": FullFineTuning(),
+}
+TEXT = "text:Answer the question in a few words."
+FRESH: dict[str, Adapter] = {
+    "base": NoAdapter(),
+    "prefix": PrefixTuning(),
+    "prefix, split": PrefixTuning(softmax="split"),
+    "prefix, kv": PrefixTuning(source="kv"),
+    "prefix, kv, split": PrefixTuning(source="kv", softmax="split"),
+    "prefix, mlp": PrefixTuning(mlp=64),
+    "prefix, kv, mlp": PrefixTuning(source="kv", mlp=64),
+    "prefix, split, mlp": PrefixTuning(softmax="split", mlp=64),
+    "prefix, one virtual token": PrefixTuning(length=1),
+    "prefix, text": PrefixTuning(start=TEXT),
+    "prefix, random, std 0.02": PrefixTuning(start="random"),
+    "prefix, random, std 0.1": PrefixTuning(start="random", std=0.1),
+    "prefix, random, std 0.5": PrefixTuning(start="random", std=0.5),
+    "llama-adapter": LlamaAdapter(),
+    "bottleneck": BottleneckAdapter(),
+    "lora": LoRA(),
+    "soft-prompt": SoftPrompt(),
+    "soft-prompt, random": SoftPrompt(start="random"),
+}
+
+
+def configuration(data: Path, adapter: Adapter, seed: int = 0) -> RunConfig:
+    settings = RunConfig(
+        model=str(real.smollm2()),
+        task="tydiqa",
+        data=data,
+        batch=8,
+        steps=STEPS,
+        max_length=LENGTH,
+        held_out=32,
+        eval_every=STEPS // 2,
+        save_every=STEPS // 2,
+        keep=1,
+        mesh="1x1",
+        seed=seed,
+    )
+    return settings.with_adapter(adapter)
+
+
+def fresh(data: Path) -> dict[str, float]:
+    """The held-out loss of each adapter before the first step, on rows of up to 256 tokens."""
+    config = replace(configuration(data, NoAdapter()), max_length=256)
+    base, mesh = open_base(config.model), meshes.make("1x1")
+    frozen = load_weights(base, mesh, "float32")
+    rows = training_rows.load(config, training_rows.training_task(config), base.tokenizer, config.max_length)
+    found = {}
+    for name, adapter in FRESH.items():
+        own = config.with_adapter(adapter)
+        trainer = Trainer(own, base, mesh, frozen, Plan(own, rows.learn))
+        found[name] = trainer.held_out_loss(rows.held_out)
+        print(f"{name:28} {found[name]:.3f}  {found[name] / found['base']:.3f} of the base's", flush=True)
+    return found
+
+
+def curves(data: Path, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What each method's runs lost, one entry a seed."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    for seed in SEEDS:
+        for name in methods:
+            adapter = METHODS[name]
+            directory = Path("runs/starts") / f"{name.replace(', ', '-')}-{seed}"
+            train(configuration(data, adapter, seed), directory, quiet=True)
+            rows = read(directory)
+            losses = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
+            found[name].append({"seed": seed, "held_out": losses, "loss": [row["loss"] for row in rows if row["step"]]})
+            keep("curves", kept("curves") | found)
+    return found
+
+
+def keep(name: str, figures: Any) -> None:
+    """Puts these figures into the file in the place of earlier ones of their name."""
+    before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    FILE.write_text(json.dumps(before | {name: figures}, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(name: str) -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8")).get(name, {}) if FILE.is_file() else {}
+
+
+def table(figures: dict[str, list[dict[str, Any]]]) -> str:
+    """Held-out loss after the last step: mean and range over the seeds, and beside LoRA's mean."""
+    last = {name: [list(run["held_out"].values())[-1] for run in runs] for name, runs in figures.items() if runs}
+    lora = statistics.mean(last["lora"])
+    lines = ["| method | held-out loss | range | × LoRA | seeds |", "|---|---:|---:|---:|---:|"]
+    for name, losses in last.items():
+        mean = statistics.mean(losses)
+        spread = f"{min(losses):.3f}..{max(losses):.3f}"
+        lines.append(f"| {name} | {mean:.3f} | {spread} | {mean / lora:.3f} | {len(losses)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    data = Path(sys.argv[1])
+    if sys.argv[2:] == ["fresh"]:
+        keep("fresh", fresh(data))
+        return
+    print(table(curves(data, sys.argv[2].split(";") if sys.argv[2:] else list(METHODS))))
+
+
+if __name__ == "__main__":
+    main()
