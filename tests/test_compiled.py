@@ -63,3 +63,26 @@ def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         os.utime(tmp_path / name, (10**9 - age, 10**9 - age))
     compiled.prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "newest"]
+
+
+# Folding this sum while it compiles takes XLA seconds, and it logs an error after one.
+SLOW = """
+import jax, sys
+from jaxprefix import mesh
+if sys.argv[1:] == ["ours"]:
+    mesh.make("1x1")
+add = lambda: jax.lax.reduce_window(jax.lax.iota("float32", 3000), 0.0, jax.lax.add, (3000,), (1,), "SAME")
+jax.jit(add).lower().compile()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("whose", "level", "logged"), [("jax", "1", True), ("ours", "1", False), ("ours", "0", True)])
+def test_what_compiles_slowly_is_no_error(tmp_path: Path, whose: str, level: str, logged: bool):
+    """XLA's banner is hidden, but from who asks for XLA's log."""
+    hidden = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": level} if level != "1" else {}
+    done = subprocess.run([sys.executable, "-c", SLOW, whose], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and ("Constant folding" in done.stderr) == logged, done.stderr
