@@ -113,7 +113,7 @@ def curves(data: Path, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
             train(configuration(data, adapter, seed), directory, quiet=True)
             rows = read(directory)
             losses = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
-            found[name].append({"seed": seed, "held_out": losses, "loss": [row["loss"] for row in rows if row["step"]]})
+            found[name].append({"seed": seed, "held_out": losses, "loss": [row["loss"] for row in rows if "loss" in row]})
             keep("curves", kept("curves") | found)
     return found
 
