@@ -101,6 +101,7 @@ def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved
     assert base.generate(PROMPTS, max_new_tokens=6, adapters="blue", batch=2) == alone["blue"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("form", [{"choices": ["red", "green", "blue", "white", "black"]}, FREE])
 def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path, form: dict[str, Any]):
     """Generated answers and choices of two runs in mixed batches: each run's files are as if it had been alone."""

@@ -116,7 +116,7 @@ def test_a_text_ends_an_answer_wherever_its_tokens_are_cut(model: Model):
 def test_a_stream_is_the_answer_in_pieces(model: Model):
     """Also where a text ends it: nothing of that text is shown before."""
     endless = replace(model, base=replace(model.base, tokenizer=replace(model.base.tokenizer, eos=(2**30,))))
-    texts = [row["prompt"] for row in small.rows(12)]
+    texts = [row["prompt"] for row in small.rows(6)]
     asks = [[Asked(model.base.tokenizer.prompt_ids(text + "\n"))] for text in texts]
     whole, text, asked = max(
         ((answers(endless, ask, 1, Sampling())[0], text, ask) for text, ask in zip(texts, asks, strict=True)),

@@ -55,6 +55,13 @@ def configuration(folder: Path, **changes: Any) -> RunConfig:
     return small.configuration(folder / "model", folder / "answers.jsonl", **(settings | changes))
 
 
+@pytest.fixture(autouse=True)
+def few_pictures(request: pytest.FixtureRequest) -> None:
+    """One test looks at them."""
+    if request.function is not test_generated_answers:
+        request.getfixturevalue("no_pictures")
+
+
 @pytest.fixture
 def run(folder: Path, tmp_path: Path) -> Path:
     """A copy of the run, not evaluated yet."""
