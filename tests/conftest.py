@@ -35,12 +35,13 @@ install_import_hook(
     [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "layers", "score")], "beartype.beartype"
 )
 
-# Files of half a minute and more. They start first, so that no worker has a long one left when the others are done.
+# Files of twenty seconds and more. They start first, so that no worker has a long one left when the others are done.
 LONGEST = (
     "test_readme.py",
     "test_evaluate.py",
     "test_resume.py",
     "test_api.py",
+    "test_engine.py",
 )
 
 

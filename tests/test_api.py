@@ -241,7 +241,7 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**70])
+@pytest.mark.parametrize("seed", [-1, pytest.param(2**70, marks=pytest.mark.slow)])
 def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
     """Of draws it gives the same again, of another seed others."""
     base.add(NoAdapter())

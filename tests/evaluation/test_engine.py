@@ -138,7 +138,7 @@ def test_one_compilation_a_shape(model: Model):
     assert fresh.turn._cache_size() == len(buckets) == 2
     random = np.random.default_rng(4)
     asked = [
-        replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 9, 4)))
+        replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 5, 4)))
         for each in prompts(40)
     ]
     list(score(fresh, asked, SIZE))
