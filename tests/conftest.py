@@ -35,8 +35,14 @@ install_import_hook(
     [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "layers", "score")], "beartype.beartype"
 )
 
-# Files of half a minute and more. They start first, so that no worker has a long one left when the others are done.
-LONGEST = ("test_readme.py",)
+# Files of twenty seconds and more. They start first, so that no worker has a long one left when the others are done.
+LONGEST = (
+    "test_readme.py",
+    "test_evaluate.py",
+    "test_resume.py",
+    "test_api.py",
+    "test_engine.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of LONGEST come first, in its order; the others keep theirs."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is a quarter of a small evaluation."""
+    monkeypatch.setattr("jaxprefix.evaluation.pictures.draw", lambda *_: [])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -101,6 +101,7 @@ def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved
     assert base.generate(PROMPTS, max_new_tokens=6, adapters="blue", batch=2) == alone["blue"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("form", [{"choices": ["red", "green", "blue", "white", "black"]}, FREE])
 def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path, form: dict[str, Any]):
     """Generated answers and choices of two runs in mixed batches: each run's files are as if it had been alone."""
@@ -240,7 +241,7 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**70])
+@pytest.mark.parametrize("seed", [-1, pytest.param(2**70, marks=pytest.mark.slow)])
 def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
     """Of draws it gives the same again, of another seed others."""
     base.add(NoAdapter())

@@ -284,7 +284,7 @@ PROCESSES = {
 }
 
 
-FEW = ("evaluation model", "train --model jaxprefix-tests/nothing --task tydiqa --data mirror")
+FEW = ("train --model jaxprefix-tests/nothing --task tydiqa --data mirror",)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,11 @@ def run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
     ("command", "flags"),
     [
         ("train", ["--mesh", "--model", "--method", "--task", "--steps", "--prefix.length", "--lora.rank", "--output"]),
-        ("evaluation", ["--task", "--languages", "--eval-file", "--limit", "--baseline", "--mesh"]),
+        pytest.param(
+            "evaluation",
+            ["--task", "--languages", "--eval-file", "--limit", "--baseline", "--mesh"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_help(command: str, flags: list[str]):

@@ -5,8 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +156,16 @@ def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
     address = f"http://127.0.0.1:{silent.getsockname()[1]}"
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}
     environment = {name: value for name, value in environment.items() if "proxy" not in name.lower()}
-    start = time.monotonic()
-    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    silent.setblocking(False)
+    with suppress(BlockingIOError):
+        for _ in range(4):  # three were seen: a client that tries again and again would hold the user for minutes
+            silent.accept()[0].close()
+        pytest.fail("more tries than three")
     silent.close()
     assert run.returncode == 0, run.stderr
     assert [line.split(" ")[0] for line in run.stdout.splitlines()] == ["org/m", "org/d,"]
     assert run.stdout.count("the hub cannot be reached (ReadTimeout") == 2
-    assert time.monotonic() - start < 20
 
 
 # Data sets

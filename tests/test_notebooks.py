@@ -1,5 +1,7 @@
 """Every notebook runs from its first cell to its last; only its parameters are made small."""
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -25,6 +27,18 @@ def test_no_output_is_kept(path: Path):
     assert not [cell for cell in load(path).cells if cell.get("outputs") or cell.get("execution_count")]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_its_code_is_python_and_its_imports_are_there(path: Path):
+    """Without running it, which takes a kernel and a training."""
+    cells = [cell.source for cell in load(path).cells if cell.cell_type == "code"]
+    tree = ast.parse(re.sub(r"(?m)^( *)%.*$", r"\1pass", "\n".join(cells)))
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert any(str(node.module).startswith("jaxprefix") for node in found)
+    for node in found:
+        assert all(hasattr(importlib.import_module(str(node.module)), name.name) for name in node.names)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # of the notebook client's own
 def test_it_runs(path: Path, tmp_path: Path):

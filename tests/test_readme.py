@@ -44,6 +44,7 @@ FEW = [
     "babel pretrain",
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]
+FEW_QUESTIONS = ["--limit", "2"]
 DEFAULT = ["--task", "babel-qa"]  # where it is said, the training does not end with an evaluation in all languages
 
 
@@ -130,8 +131,8 @@ def test_each_kind_is_among_the_few():
 
 @pytest.mark.parametrize("command", list(filter(is_one_of_few, COMMANDS)))
 def test_one_of_each_kind(command: str, short_place: Path):
-    short = [*SHORT, *(DEFAULT if "--task" not in command else [])] if kind(command) == "train" else []
-    assert_runs(command, short_place, short)
+    short = {"train": [*SHORT, *(DEFAULT if "--task" not in command else [])], "evaluation": FEW_QUESTIONS}
+    assert_runs(command, short_place, short.get(kind(command), []))
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_a_text_ends_an_answer_wherever_its_tokens_are_cut(model: Model):
 def test_a_stream_is_the_answer_in_pieces(model: Model):
     """Also where a text ends it: nothing of that text is shown before."""
     endless = replace(model, base=replace(model.base, tokenizer=replace(model.base.tokenizer, eos=(2**30,))))
-    texts = [row["prompt"] for row in small.rows(12)]
+    texts = [row["prompt"] for row in small.rows(6)]
     asks = [[Asked(model.base.tokenizer.prompt_ids(text + "\n"))] for text in texts]
     whole, text, asked = max(
         ((answers(endless, ask, 1, Sampling())[0], text, ask) for text, ask in zip(texts, asks, strict=True)),
@@ -138,7 +138,7 @@ def test_one_compilation_a_shape(model: Model):
     assert fresh.turn._cache_size() == len(buckets) == 2
     random = np.random.default_rng(4)
     asked = [
-        replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 9, 4)))
+        replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 5, 4)))
         for each in prompts(40)
     ]
     list(score(fresh, asked, SIZE))

@@ -40,7 +40,7 @@ CASES = {name: (LLAMA, adapter) for name, adapter in every.METHODS.items()} | {
 
 
 # The other cases are the same seams alone, or together with others.
-FEW = ("prefix", "mistral prefix", "llama-adapter+lora", "bottleneck+soft-prompt", "full")
+FEW = ("prefix", "mistral prefix", "llama-adapter+lora", "bottleneck+soft-prompt")
 
 
 def few(names: Iterable[str]) -> list[Any]:

@@ -20,6 +20,8 @@ from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.train.loop import train
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 class Killed(BaseException):
     """What no one catches."""

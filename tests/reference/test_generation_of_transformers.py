@@ -21,7 +21,10 @@ MISTRAL = hf.Kind("mistral", {"initializer_range": 0.2, "sliding_window": 5})
 LENGTHS, NEW = (14, 9, 1, 6), 16
 
 
-@pytest.fixture(scope="module", params=[LLAMA, MISTRAL], ids=["llama", "mistral"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(LLAMA, id="llama", marks=pytest.mark.slow), pytest.param(MISTRAL, id="mistral")],
+)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
     return hf.make(request.param, tmp_path_factory.mktemp("model"))
 

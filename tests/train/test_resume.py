@@ -222,14 +222,16 @@ def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path:
     assert train(replace(config, seed=5), quiet=True) == Path("runs/rows-none-3")
 
 
-def test_changed_rows_are_refused(config: RunConfig, tmp_path: Path):
+def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path):
     """The place in the data means these rows: a run does not go on with others."""
-    rows = small.write_rows(tmp_path / "rows.jsonl", small.rows(12))
-    settings = replace(config, train_file=rows, steps=1)
-    train(settings, tmp_path / "run", quiet=True)
-    small.write_rows(rows, small.rows(11))
-    with pytest.raises(ValueError, match=r"the training rows have changed since .* began; choose a new --output"):
-        train(replace(settings, steps=2), tmp_path / "run", quiet=True)
+    run, file = shutil.copytree(short, tmp_path / "run"), Path(str(config.train_file))
+    before = file.read_bytes()
+    small.write_rows(file, small.rows(39, longest=2))
+    try:
+        with pytest.raises(ValueError, match=r"the training rows have changed since .* began; choose a new --output"):
+            train(replace(config, steps=5), run, quiet=True)
+    finally:
+        file.write_bytes(before)
 
 
 def test_a_changed_run_json_is_said_in_a_line(whole: Path, tmp_path: Path):
