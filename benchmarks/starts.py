@@ -112,8 +112,9 @@ def curves(data: Path, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
             directory = Path("runs/starts") / f"{name.replace(', ', '-')}-{seed}"
             train(configuration(data, adapter, seed), directory, quiet=True)
             rows = read(directory)
-            losses = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
-            found[name].append({"seed": seed, "held_out": losses, "loss": [row["loss"] for row in rows if "loss" in row]})
+            held_out = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
+            losses = [row["loss"] for row in rows if "loss" in row]
+            found[name].append({"seed": seed, "held_out": held_out, "loss": losses})
             keep("curves", kept("curves") | found)
     return found
 
