@@ -60,10 +60,7 @@ def their_tokens(model: Any, prompt: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("PREFIX_TUNING", "PROMPT_TUNING") else pytest.param(name, marks=pytest.mark.slow)
-        for name in METHODS
-    ],
+    [name if name == "PREFIX_TUNING" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
 )
 def test_the_same_tokens(pair: hf.Pair, tmp_path: Path, name: str):
     adapter = METHODS[name]
