@@ -87,6 +87,7 @@ def test_what_is_saved_answers_the_same_everywhere(base: LanguageModel, saved: P
     assert json.loads((saved / "red" / "run.json").read_text())["trainable_parameters"] == 3 * 4 * 32
 
 
+@pytest.mark.slow
 def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved: Path):
     """Answers of a mixed batch are those of each adapter alone."""
     alone = {}

@@ -92,6 +92,7 @@ def test_each_of_several_prompts_stands_before_its_answer(runs: tuple[Path, Path
     assert ask(f"{runs[0]},{runs[1]}", "--file", file)[0] == "".join(said)
 
 
+@pytest.mark.slow
 def test_a_single_prompt_is_not_said_again(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     file = tmp_path / "prompts.txt"
     file.write_text("Who?\n")

@@ -9,7 +9,7 @@ Flax declares one block; the loop over layers is `lax.scan` over its `apply`. We
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -97,6 +97,7 @@ def init(key: Array, config: DecoderConfig) -> Frozen:
     return frozen if config.tied else frozen | {"lm_head": 0.02 * jax.random.normal(head, table)}
 
 
+@cache
 def shapes(config: DecoderConfig) -> Frozen:
     """The tree of weights as `ShapeDtypeStruct`s: what a checkpoint must hold and adapters are counted on."""
     return jax.eval_shape(lambda: init(jax.random.key(0), config))

@@ -89,7 +89,12 @@ WINDOWS = {
 }
 
 QUICK = ("a prefix", "a prefix a row, one key head, a window of all", "a window, no prefix in this layer")
-FEW = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMON | WINDOWS]
+NARROW = "a window of one, as many key heads"  # beside a prefix, which no window hides
+
+
+def few(*names: str) -> list[Any]:
+    """All cases, of which only these are quick."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in COMMON | WINDOWS]
 
 
 def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -> None:
@@ -114,7 +119,7 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
 
 
 @pytest.mark.parametrize("most", [pytest.param(3, marks=pytest.mark.slow), 8])
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", few(*QUICK, NARROW))
 def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
     """Of 50 and of 19 queries."""
     monkeypatch.setattr(blocks, "BLOCK", 16)
@@ -159,7 +164,7 @@ def test_xla_is_a_softmax(heads: int, kv_heads: int, hidden: str):
         assert np.sum(np.asarray(gradient, np.float64) * step) == pytest.approx(wanted, rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", few(*QUICK))
 @pytest.mark.usefixtures("as_on_tpu")
 def test_splash(name: str):
     assert_equal_to_xla((COMMON | WINDOWS)[name])

@@ -59,13 +59,14 @@ def their_tokens(model: Any, prompt: np.ndarray) -> list[int]:
     return found[0, len(prompt) :].tolist()
 
 
-PROMPTED = ("PREFIX_TUNING", "PROMPT_TUNING")  # the others are slow only because there are many
+# One is quick; the others are slow only because there are many.
+MARKS: dict[str, Any] = {name: pytest.mark.slow for name in METHODS} | {
+    "PREFIX_TUNING": peers.peft_generates,
+    "PROMPT_TUNING": [peers.peft_generates, pytest.mark.slow],
+}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=peers.peft_generates if name in PROMPTED else pytest.mark.slow) for name in METHODS],
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS[name]) for name in METHODS])
 def test_the_same_tokens(pair: hf.Pair, tmp_path: Path, name: str):
     adapter = METHODS[name]
     params = theirs.drawn(adapter, pair.config)

@@ -84,6 +84,16 @@ def test_the_first_step_is_adamw_as_published():
     np.testing.assert_allclose(updates["hidden"], -rate * np.array([1, -1]), rtol=1e-4)
 
 
+def test_a_large_gradient_is_scaled_to_the_clip_norm():
+    """As a whole, over all leaves; the first moment after one step is a tenth of it."""
+    gradient = {"a": jnp.array([3.0, -4.0]), "hidden": jnp.array([12.0, 0.0])}  # of norm 13
+    transformation = optimizer.make(lambda count: 1.0, weight_decay=0.1, clip=0.26)
+    _, state = transformation.update(gradient, transformation.init(gradient), gradient)
+    moments = optax.tree.get(state, "mu")
+    for name, leaf in gradient.items():
+        np.testing.assert_allclose(moments[name], 0.1 * 0.02 * leaf, rtol=1e-5)
+
+
 def test_members_of_a_sum_learn_at_rates_of_their_own():
     """Each as if it were alone at its rate; what is clipped is their common gradient."""
     config = RunConfig(model="any", method="prefix+lora")
