@@ -63,7 +63,7 @@ def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
 @contextmanager
 def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A process that is killed in any case when the test ends."""
-    with subprocess.Popen(arguments, stdout=-1, stderr=-1, text=True) as process:
+    with subprocess.Popen(arguments, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
         try:
             yield process
         finally:
@@ -81,10 +81,10 @@ def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_a_step(path: Path, process: subprocess.Popen[str]) -> None:
     """Far longer than it ever takes: what waits for ever is killed."""
     deadline = time.monotonic() + 600
-    while not path.exists() or not path.stat().st_size:
+    while not path.exists() or '"loss"' not in path.read_text():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
 
@@ -94,7 +94,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 )
 def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number: signal.Signals, code: int):
     with command(replace(config, save_every=10**6), tmp_path / "run") as process:
-        wait_for(tmp_path / "run" / "metrics.jsonl", process)
+        wait_for_a_step(tmp_path / "run" / "metrics.jsonl", process)
         process.send_signal(number)
         _, error = process.communicate(timeout=300)
     assert process.returncode == code, error
@@ -113,6 +113,7 @@ with stoppable() as stop:
     print("ready", flush=True)
     while not (stop.asked and sys.argv[2] == "obeys"):  # as a compiler does, it holds the main thread for long
         hashlib.pbkdf2_hmac("sha256", b"a", b"b", 100_000 if sys.argv[2] == "obeys" else 1_000_000_000)
+    sys.stdin.readline()  # until all signals are sent
 print("saved")
 """
 
@@ -134,6 +135,10 @@ def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list
         if sent[1:]:
             assert process.stderr.readline().startswith(f"{sent[0].name}: saving at the end of this step")
             process.send_signal(sent[1])
+        if code == 0:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
         assert process.wait(timeout=300) == code
         output, error = process.stdout.read(), process.stderr.read()
     assert error.splitlines()[-1].startswith(said) if said else not error, error
