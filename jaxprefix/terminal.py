@@ -58,10 +58,9 @@ def progress(quiet: bool) -> Iterator[Progress]:
     """A bar with rate and time left; where there is no terminal to draw it on, a line a minute on stderr."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    hidden = quiet or not console.is_terminal
     columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=hidden) as bar:
-        if quiet or not hidden:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        if quiet or console.is_terminal:
             yield bar
             return
         done = threading.Event()

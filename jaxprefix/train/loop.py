@@ -82,7 +82,7 @@ def _train(
     plan = Plan(config, rows.learn)
     print("loading the weights and compiling the step", flush=True)
     with progress(quiet) as bar:
-        bar.add_task("loading the weights and compiling the step", total=None, rate="")
+        bar.add_task("loading and compiling", total=None, rate="")
         frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
     trainer = Trainer(config, base, mesh, frozen, plan, programs=programs)
     print(trainer.attention_line())

@@ -99,7 +99,10 @@ class Trainer:
         self.profile = Profile(profile, directory, start, self.plan.steps)
         with closing(self.checkpoints), closing(Journal(directory, self.config, start)) as journal:
             if not start and held_out:
-                self._score_start(held_out, journal.write)
+                with progress(quiet) as bar:
+                    bar.add_task("scoring the held-out rows", total=None, rate="")
+                    fresh, base = self._score_start(held_out, journal.write)
+                self._say_start(fresh, base)
             try:
                 with closing(self.profile):
                     self.learn(held_out, journal.write, self._save, quiet)
@@ -192,17 +195,22 @@ class Trainer:
         if saves and math.isfinite(loss) and (self.best is None or loss < self.best["held_out_loss"]):
             self.best = {"step": step, "held_out_loss": loss}
 
-    def _score_start(self, held_out: Sequence[Encoded], write: Write) -> None:
-        """Step 0: the held-out loss of the frozen base and of the fresh adapter, with a warning where it does harm."""
-        adapter, fresh = self.config.adapter, self.held_out_loss(held_out)
-        base = fresh if adapter.starts_as_base else self._mean_loss(held_out, self._scorer(NoAdapter()), {})
+    def _score_start(self, held_out: Sequence[Encoded], write: Write) -> tuple[float, float]:
+        """Step 0: the held-out losses of the fresh adapter and of the frozen base."""
+        fresh = base = self.held_out_loss(held_out)
+        if not self.config.adapter.starts_as_base:
+            base = self._mean_loss(held_out, self._scorer(NoAdapter()), {})
         write({"step": 0, "held_out_loss": fresh, "base_held_out_loss": base})
+        return fresh, base
+
+    def _say_start(self, fresh: float, base: float) -> None:
+        """Prints both, and warns of a fresh adapter that does harm."""
+        adapter = self.config.adapter
         print(f"frozen base: held-out loss {base:.4f}")
         print(f"step 0: held-out loss {fresh:.4f}")
-        if not fresh <= HARMFUL * base:
-            print(
-                f"warning: the fresh adapter's loss is {fresh / base:.1f} times the frozen base's: {_advice(adapter)}"
-            )
+        if not adapter.starts_as_base and not fresh <= HARMFUL * base:
+            times = f"{fresh / base:.1f} times"
+            print(f"warning: the fresh adapter's loss is {times} the frozen base's; {_advice(adapter)}")
 
     def held_out_loss(self, rows: Sequence[Encoded]) -> float:
         """Mean -log p of the rows' learnt tokens."""
