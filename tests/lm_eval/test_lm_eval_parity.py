@@ -7,6 +7,7 @@ from typing import Any
 
 import harness
 import numpy as np
+import peers
 import pytest
 import small
 import torch
@@ -100,7 +101,10 @@ def test_the_base(place: Path, manager: TaskManager):
 
 @pytest.mark.parametrize(
     "name",
-    ["PREFIX_TUNING", *(pytest.param(name, marks=pytest.mark.slow) for name in ("PROMPT_TUNING", "ADAPTION_PROMPT"))],
+    [
+        pytest.param("PREFIX_TUNING", marks=peers.peft_generates),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("PROMPT_TUNING", "ADAPTION_PROMPT")),
+    ],
 )  # LORA is among the slow ones below
 def test_adapters(place: Path, manager: TaskManager, plain: np.ndarray, name: str):
     tasks = ["xcopa_zh", "mgsm_direct_de"] if name == "PREFIX_TUNING" else ["xcopa_zh"]
@@ -110,12 +114,17 @@ def test_adapters(place: Path, manager: TaskManager, plain: np.ndarray, name: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_every_task_on_more_rows(place: Path, manager: TaskManager, plain: np.ndarray, name: str):
+def test_every_task_on_more_rows(
+    place: Path, manager: TaskManager, plain: np.ndarray, name: str, request: pytest.FixtureRequest
+):
+    if name in ("PREFIX_TUNING", "PROMPT_TUNING"):
+        request.applymarker(peers.peft_generates)
     found = compare(pair(place, name), manager, list(harness.TASKS), 60, 64)
     changed = np.abs(harness.likelihoods(found.responses["xcopa_zh"])[: len(plain)] - plain).max()
     assert changed > 1 or name == "none"
 
 
+@peers.peft_generates
 def test_texts_in_windows_and_contexts_that_are_cut(place: Path, manager: TaskManager):
     """At 100 tokens a paragraph takes several windows, and nothing but the end of a prompt of Belebele is left."""
     backends = pair(place, "PROMPT_TUNING", max_length=100)
