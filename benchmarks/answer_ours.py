@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks.steps import read_rows
 from benchmarks.train_ours import peak_memory
-from jaxprefix import mesh as meshes
-from jaxprefix.base import frozen_shapes
-from jaxprefix.models import decode, score
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models import decode, scoring
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import Hooks
 from jaxprefix.models.loading import load_like
+from jaxprefix.runs.base_model import frozen_shapes
 
 PASSES = 4  # the first one compiles
 NO_ENDS = (2**30,)
@@ -66,7 +66,7 @@ def choosing(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, count: 
     @jax.jit
     @partial(meshes.traced, mesh)
     def choose(frozen: Any, batch: Batch) -> jax.Array:
-        return score.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0].T
+        return scoring.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0].T
 
     passes = [_timed(lambda: choose(frozen, batch)) for _ in range(PASSES)]
     return [each for each, _ in passes], passes[-1][1]

@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.sides import bypass, cores, keep, side
 from benchmarks.work import BATCH, EQUAL, GENERATION, SCORING, write_model
-from jaxprefix.base import open_base
-from jaxprefix.models import start
+from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import LoRA, PrefixTuning, SoftPrompt
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import write_saved
+from jaxprefix.runs.base_model import open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import write_saved
 
 METHODS = {"prefix": PrefixTuning(10, "all"), "soft-prompt": SoftPrompt(10), "lora": LoRA(4, 8.0, "q,v")}
 TARGETS = {SCORING: 3.0, GENERATION: 2.0, EQUAL: 2.0}
@@ -49,7 +49,8 @@ def write_adapters(place: Path, base: Path, name: str, adapter: Any) -> tuple[Pa
     config = RunConfig(model=str(base), method="none", dtype="float32", max_length=2048).with_adapter(adapter)
     random = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: (0.2 * random.normal(size=leaf.shape)).astype(np.float32), start.abstract(adapter, opened.config)
+        lambda leaf: (0.2 * random.normal(size=leaf.shape)).astype(np.float32),
+        adapter_init.abstract(adapter, opened.config),
     )
     run, exported = place / name, place / f"{name}-peft"
     write_saved(run, config, opened, params, "en")

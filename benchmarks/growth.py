@@ -14,15 +14,15 @@ import jax
 from benchmarks.sides import cores, keep, middle
 from benchmarks.table import table
 from benchmarks.work import SIZES
-from jaxprefix import mesh as meshes
-from jaxprefix.encoding import Encoded
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
-from jaxprefix.train.data import Bucket, collate
-from jaxprefix.train.placed import Programs
-from jaxprefix.train.program import Program
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.encoding import Encoded
+from jaxprefix.train.batches import Bucket, collate
+from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.programs import Programs
 
 # As deep as models are, and narrow: compiling does not ask how wide they are.
 NARROW = SIZES | {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -41,9 +41,9 @@ import jax
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
-from jaxprefix import mesh as meshes
-from jaxprefix.base import frozen_shapes
-from jaxprefix.models import decoder, loading
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.runs.base_model import frozen_shapes
+from jaxprefix.models import decoder, loading, sharding
 from jaxprefix.models.config import DecoderConfig
 
 directory, mesh = Path(sys.argv[1]), meshes.make(sys.argv[2])
@@ -51,7 +51,7 @@ config = DecoderConfig.read(directory)
 shapes = frozen_shapes(config, "bfloat16", on_cpu=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.monotonic()
-frozen = loading.load_like(directory, config, shapes, meshes.shardings(mesh, shapes))
+frozen = loading.load_like(directory, config, shapes, sharding.shardings(mesh, shapes))
 jax.block_until_ready(frozen)
 seconds = time.monotonic() - began
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIMES, questions
-from jaxprefix import mesh
-from jaxprefix.base import load_weights
-from jaxprefix.evaluation.engine import generate, score
-from jaxprefix.evaluation.model import Model
-from jaxprefix.evaluation.plan import Asked, plan
-from jaxprefix.saved import read_saved
+from jaxprefix.distributed import mesh
+from jaxprefix.inference.batching import Asked, plan
+from jaxprefix.inference.engine import generate, score
+from jaxprefix.inference.model import Model
+from jaxprefix.runs.base_model import load_weights
+from jaxprefix.runs.saved import read_saved
 
 
 def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str, Any]:

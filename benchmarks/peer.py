@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIMES, questions
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.text.tokenizer import load_tokenizer
 
 
 def padded(rows: list[list[int]], left: bool) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks.sides import RESULTS
-from jaxprefix.evaluation.pictures.canvas import (
+from jaxprefix.evaluation.plots.canvas import (
     BASELINE_COLOUR,
     LYING_HEIGHT,
     MEAN_COLOUR,

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import real
-from jaxprefix import mesh as meshes
-from jaxprefix.base import load_weights, open_base
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -27,11 +26,12 @@ from jaxprefix.models.adapters import (
     PrefixTuning,
     SoftPrompt,
 )
-from jaxprefix.run import RunConfig
-from jaxprefix.train import rows as training_rows
-from jaxprefix.train.journal import read
+from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.train import dataset as training_rows
+from jaxprefix.train.batches import Plan
 from jaxprefix.train.loop import train
-from jaxprefix.train.plan import Plan
+from jaxprefix.train.metrics import read
 from jaxprefix.train.trainer import Trainer
 
 FILE = Path(__file__).parent / "results" / "starts.json"

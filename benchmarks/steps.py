@@ -15,12 +15,12 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from jaxprefix.encoding import Encoded
-from jaxprefix.models import start, weights
+from jaxprefix.models import adapter_init, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
+from jaxprefix.tasks.encoding import Encoded
 
 RATE = 1e-3  # of AdamW, without weight decay and clipping
 TABLE = 2**20 + 7  # random numbers that all tensors are made of, each from another place on: 16 GB in seconds
@@ -99,7 +99,7 @@ def write_adapters(folder: Path, sizes: DecoderConfig, names: list[str]) -> None
         adapter = methods(sizes.layers)[name]
         if isinstance(adapter, FullFineTuning):
             continue
-        shapes = start.abstract(adapter, sizes)
+        shapes = adapter_init.abstract(adapter, sizes)
         params = jax.tree.map(lambda leaf: (0.1 * random.normal(size=leaf.shape)).astype(np.float32), shapes)
         np.savez(folder / f"{name}.npz", **dict(_flat(params)))
         settings, tensors = to_peft(adapter, params, sizes, _no_projections)
@@ -112,7 +112,7 @@ def read_adapter(folder: Path, sizes: DecoderConfig, name: str) -> tuple[Adapter
     adapter = methods(sizes.layers)[name]
     if isinstance(adapter, FullFineTuning):
         return adapter, None
-    shapes = start.abstract(adapter, sizes)
+    shapes = adapter_init.abstract(adapter, sizes)
     with np.load(folder / f"{name}.npz") as found:
         leaves = [found[key] for key, _ in _flat(shapes)]
     return adapter, jax.tree.unflatten(jax.tree.structure(shapes), leaves)

@@ -14,14 +14,12 @@ from typing import Any
 import jax
 
 from benchmarks.steps import RATE, read_adapter, read_rows
-from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
-from jaxprefix.train.ahead import load_and_compile
-from jaxprefix.train.data import buckets, collate
-from jaxprefix.train.placed import Programs
-from jaxprefix.train.plan import Plan
+from jaxprefix.runs.base_model import Base, load_weights
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.train.batches import Plan, buckets, collate
+from jaxprefix.train.programs import Programs, load_and_compile
 
 NO_TOKENIZER: Any = SimpleNamespace(pad=0, vocabulary_size=2)  # rows are tokens already
 

@@ -16,8 +16,8 @@ from benchmarks import steps
 from benchmarks.sides import bypass, cores, keep, middle, side, torch_dtype
 from benchmarks.table import table
 from benchmarks.work import SIZES, write_tokenizer
-from jaxprefix.rowfiles import read_rows
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.io.rows import read_rows
+from jaxprefix.text.tokenizer import load_tokenizer
 
 BATCH, TIME = 8, 256
 STEPS = 4  # of a process; the first is not timed

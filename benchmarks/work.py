@@ -8,9 +8,9 @@ import jax
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from jaxprefix.io.rows import read_rows
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.rowfiles import read_rows
 
 # Untied, three query heads a key head: 124.7 million parameters.
 SIZES = {

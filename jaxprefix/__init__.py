@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from jaxprefix._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from jaxprefix.api import LanguageModel, Sampling, load_model
     from jaxprefix.models.adapters import (
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
         Sum,
     )
 
-__version__ = "0.1.0"
 __all__ = [
     "BottleneckAdapter",
     "FullFineTuning",

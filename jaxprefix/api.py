@@ -15,20 +15,20 @@ from typing import Any, get_args, overload
 
 import jax
 
-from jaxprefix import mesh as meshes
-from jaxprefix.base import load_weights, open_base, start_tokens, text_length, trainable_line
-from jaxprefix.encoding import encode
-from jaxprefix.evaluation.ask import answers
-from jaxprefix.evaluation.model import Model
-from jaxprefix.models import start
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.inference.answer import answers
+from jaxprefix.inference.model import Model
+from jaxprefix.io.messages import shown
+from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
-from jaxprefix.models.sample import GREEDY, Sampling
-from jaxprefix.run import Dtype, RunConfig
-from jaxprefix.saved import read_saved, together, write_saved
-from jaxprefix.tasks.own import pair
-from jaxprefix.train.plan import Plan, check_batch
+from jaxprefix.models.sampling import GREEDY, Sampling
+from jaxprefix.runs.base_model import load_weights, open_base, start_tokens, text_length, trainable_line
+from jaxprefix.runs.config import Dtype, RunConfig
+from jaxprefix.runs.saved import read_saved, together, write_saved
+from jaxprefix.tasks.encoding import encode
+from jaxprefix.tasks.user_rows import pair
+from jaxprefix.train.batches import Plan, check_batch
 from jaxprefix.train.trainer import Trainer
-from jaxprefix.wording import shown
 
 
 def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype = "auto") -> "LanguageModel":
@@ -74,11 +74,11 @@ class LanguageModel:
         tokens = start_tokens(self.base.tokenizer, seed)
 
         def make(frozen: Any) -> Any:
-            return start.fresh(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
+            return adapter_init.fresh(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
         config.check()
-        places = meshes.shardings(self.mesh, start.abstract(adapter, self.base.config))
+        places = sharding.shardings(self.mesh, adapter_init.abstract(adapter, self.base.config))
         self.config = config
         self._put(adapter, jax.jit(meshes.traced(self.mesh, make), out_shardings=places)(self.frozen))
         print(line)

@@ -9,12 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxprefix import mesh, terminal
-from jaxprefix.directory import check_new_file, run_directories, write_whole
-from jaxprefix.evaluation.ask import answers, stream
-from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.models.sample import Sampling
-from jaxprefix.rowfiles import read_rows
+from jaxprefix.distributed import mesh
+from jaxprefix.inference.answer import answers, stream
+from jaxprefix.inference.model import Model, open_model
+from jaxprefix.io import terminal
+from jaxprefix.io.atomic import check_new_file, write_whole
+from jaxprefix.io.rows import read_rows
+from jaxprefix.models.sampling import Sampling
+from jaxprefix.runs.directory import run_directories
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # Functions on arrays only: the dataclasses of hooks.py also hold slices without their first dimension.
 install_import_hook(
-    [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "layers", "score")], "beartype.beartype"
+    [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "scan", "scoring")], "beartype.beartype"
 )
 
 # Files of twenty seconds and more. They start first, so that no worker has a long one left when the others are done.
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is a quarter of a small evaluation."""
-    monkeypatch.setattr("jaxprefix.evaluation.pictures.draw", lambda *_: [])
+    monkeypatch.setattr("jaxprefix.evaluation.plots.draw", lambda *_: [])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,9 +13,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
-from jaxprefix.train import journal
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.loop import train
+from jaxprefix.train.metrics import Journal
 
 # A local mirror of the Hub, with real rows.
 MIRROR = Path(os.environ.get("JAXPREFIX_DATA") or os.devnull)
@@ -102,13 +102,13 @@ class Stopped(Exception):
 
 def train_until(step: int, config: RunConfig, output: Path) -> None:
     """Trains, and breaks off when the metrics of `step` have been written."""
-    written = journal.Journal.write
+    written = Journal.write
 
-    def write(self: journal.Journal, row: dict[str, Any]) -> None:
+    def write(self: Journal, row: dict[str, Any]) -> None:
         written(self, row)
         if row["step"] >= step:
             raise Stopped
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(journal.Journal, "write", write)
+        patch.setattr(Journal, "write", write)
         train(config, output, quiet=True)

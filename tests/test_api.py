@@ -13,7 +13,7 @@ import small
 import jaxprefix
 from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, Sampling, SoftPrompt, Sum, load_model
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
-from jaxprefix.saved import read_saved
+from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
 
 PREFIX = PrefixTuning(length=4, layers="all")

@@ -14,11 +14,12 @@ import pytest
 import small
 from safetensors.numpy import load_file, save_file
 
-from jaxprefix import mesh, terminal
+from jaxprefix.distributed import mesh
 from jaxprefix.evaluation import __main__ as evaluation
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.io import terminal
+from jaxprefix.text.tokenizer import load_tokenizer
 from jaxprefix.train import __main__ as training
-from jaxprefix.train import rows as training_rows
+from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.loop import train
 
 MAINS = {"train": training.main, "evaluation": evaluation.main}

@@ -21,7 +21,7 @@ TEMPLATE = "{{ bos_token }}{% for turn in messages %}[{{ turn['role'] }}] {{ tur
 PROGRAM = """
 import json, sys
 from importlib.util import find_spec
-from jaxprefix import hub, terminal
+from jaxprefix.io import hub, terminal
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.train import __main__ as train
 

@@ -8,13 +8,24 @@ import pytest
 import jaxprefix
 
 ROOT = Path(jaxprefix.__file__).parent
-ROOMS = ("models", "tasks", "train", "evaluation", "babel")
+# From the top floor down: a module imports its own room and rooms on lower floors, never one above or beside it.
+FLOORS = (
+    ("jaxprefix",),
+    ("api", "generate", "lm_eval", "peft", "babel"),
+    ("train",),
+    ("evaluation",),
+    ("inference",),
+    ("runs", "tasks"),
+    ("models", "text"),
+    ("io",),
+    ("distributed",),
+    ("_version",),
+)
+FLOOR = {room: len(FLOORS) - number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
 # How anything that others wrote is read and quoted; these two know nothing of what it is.
-STRICT = ("jaxprefix.jsonfile", "jaxprefix.wording")
-# What users start joins the rooms: every __main__, and the commands of a single file.
-COMMANDS = ("jaxprefix.generate", "jaxprefix.peft", "jaxprefix.lm_eval")
-# So does what notebooks import, which the package itself hands on.
-INTERFACE = ("jaxprefix.api",)
+STRICT = ("jaxprefix.io.strict_json", "jaxprefix.io.messages")
 
 
 def module(path: Path) -> str:
@@ -64,10 +75,29 @@ def violations(modules: list[str], *forbidden: str) -> list[str]:
     ]
 
 
+def room(name: str) -> str:
+    """ "jaxprefix.models.decoder" -> "models"; the package itself is a room."""
+    return name.split(".")[1] if "." in name else name
+
+
 def test_the_files_are_found():
-    assert {f"jaxprefix.{room}" for room in ROOMS} <= set(FILES)
+    assert {room(name) for name in FILES} == set(FLOOR)
     assert "jaxprefix.models.hooks" in IMPORTS["jaxprefix.models.decoder"]  # `from a import b` of names
     assert "jaxprefix.models.decoder" in IMPORTS["jaxprefix.models.weights"]  # and of modules
+
+
+def test_imports_run_down():
+    upward = [
+        f"{name} imports {other}"
+        for name in FILES
+        for other in sorted(own(name))
+        if room(other) != room(name) and FLOOR[room(other)] >= FLOOR[room(name)]
+    ]
+    assert upward == []
+
+
+def test_the_root_holds_few_modules():
+    assert len(list(ROOT.glob("*.py"))) <= 8
 
 
 @pytest.mark.parametrize("package", ["torch", "torchvision", "peft"])
@@ -78,7 +108,7 @@ def test_nothing_at_run_time_imports_torch(package: str):
 def test_transformers_is_only_its_fast_tokenizer():
     """Its Auto classes import torch where it is installed."""
     users = {name for name in FILES if any(within(other, "transformers") for other in IMPORTS[name])}
-    assert users == {"jaxprefix.chat"}
+    assert users == {"jaxprefix.text.chat_template"}
     for user in users:
         for node in ast.walk(ast.parse(FILES[user].read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and within(node.module or "", "transformers"):
@@ -94,37 +124,24 @@ def test_only_its_own_room_knows_the_harness():
     assert names and not [name for name in names if within(name, "lm_eval", "jaxprefix.lm_eval")]
 
 
-def not_commands(*packages: str) -> list[str]:
-    return [name for name in of(*packages) if not name.endswith(".__main__")]
-
-
-def test_training_and_evaluation_do_not_know_each_other():
-    assert violations(not_commands("train"), "jaxprefix.evaluation") == []
-    assert violations(not_commands("evaluation"), "jaxprefix.train") == []
-
-
-def test_the_shared_rooms_know_neither():
-    rooms = [f"jaxprefix.{room}" for room in ("train", "evaluation", "babel")]
-    shared = [name for name in FILES if not within(name, *rooms, *COMMANDS, *INTERFACE)]
-    assert "jaxprefix.run" in shared and "jaxprefix.models.decoder" in shared
-    assert violations(shared, "jaxprefix.train", "jaxprefix.evaluation") == []
+def test_training_reaches_evaluation_only_in_its_command():
+    """`train --evaluate` evaluates afterwards."""
+    assert {line.split()[0] for line in violations(of("train"), "jaxprefix.evaluation")} == {"jaxprefix.train.__main__"}
 
 
 def test_nothing_builds_on_a_command():
     imports = {other for name in FILES for other in own(name)}
-    assert [other for other in imports if other in COMMANDS or other.endswith(".__main__")] == []
-    assert {name for name in FILES if own(name) & set(INTERFACE)} == {"jaxprefix"}
+    assert [other for other in imports if other.endswith(".__main__") or other == "jaxprefix.generate"] == []
+    assert {name for name in FILES if "jaxprefix.api" in own(name)} == {"jaxprefix"}
 
 
-def test_only_commands_and_the_lookup_of_tasks_know_the_embedded_world():
-    users = {name for name in FILES if any(within(other, "jaxprefix.babel") for other in IMPORTS[name])}
-    outside = {name for name in users if not within(name, "jaxprefix.babel")}
-    assert {name for name in outside if not name.endswith("__main__")} == {"jaxprefix.tasks"}
-
-
-def test_the_lookup_imports_the_embedded_world_only_when_it_is_asked():
+def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
+    users = {name for name in FILES if any(within(other, "jaxprefix.tasks.babel") for other in IMPORTS[name])}
+    assert {name for name in users if not within(name, "jaxprefix.tasks.babel", "jaxprefix.babel")} == {
+        "jaxprefix.tasks"
+    }
     top = [node for node in ast.parse(FILES["jaxprefix.tasks"].read_text()).body if isinstance(node, ast.ImportFrom)]
-    assert top and not [node.module for node in top if within(node.module or "", "jaxprefix.babel")]
+    assert top and not [node.module for node in top if within(node.module or "", "jaxprefix.tasks.babel")]
 
 
 def test_mathematics_knows_no_files_devices_or_commands():
@@ -141,7 +158,7 @@ def test_mathematics_knows_no_files_devices_or_commands():
 
 
 def test_strict_reading_knows_nothing_of_what_is_read():
-    assert own("jaxprefix.jsonfile") == {"jaxprefix.wording"} and own("jaxprefix.wording") == set()
+    assert own("jaxprefix.io.strict_json") == {"jaxprefix.io.messages"} and own("jaxprefix.io.messages") == set()
 
 
 def test_hooks_know_shapes_only():
@@ -150,11 +167,11 @@ def test_hooks_know_shapes_only():
 
 
 def test_the_decoder_knows_no_method():
-    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "attention", "places", "int8")}
+    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "attention", "sharding", "int8")}
     assert own("jaxprefix.models.block") <= known
-    assert own("jaxprefix.models.layers") <= known
-    assert own("jaxprefix.models.decoder") <= known | {"jaxprefix.models.block", "jaxprefix.models.layers"}
-    rooms = [f"jaxprefix.models.{name}" for name in ("block", "layers", "decoder")]
+    assert own("jaxprefix.models.scan") <= known
+    assert own("jaxprefix.models.decoder") <= known | {"jaxprefix.models.block", "jaxprefix.models.scan"}
+    rooms = [f"jaxprefix.models.{name}" for name in ("block", "scan", "decoder")]
     assert violations(rooms, "optax") == []
 
 
@@ -171,30 +188,17 @@ def test_a_method_knows_neither_the_decoder_nor_another_method(name: str):
 
 
 def test_the_step_knows_no_mesh_and_no_files():
-    forbidden = (
-        "jaxprefix.mesh",
-        "jaxprefix.run",
-        "jaxprefix.directory",
-        "jaxprefix.checkpoint",
-        "jaxprefix.base",
-        "pathlib",
-        "tyro",
-        "orbax",
-    )
+    forbidden = ("jaxprefix.distributed", "jaxprefix.runs", "pathlib", "tyro", "orbax")
     assert violations(["jaxprefix.train.step"], *forbidden) == []
 
 
-def test_the_mesh_and_checkpoints_know_no_mathematics():
-    known = "jaxprefix.mesh imports jaxprefix.models.places"  # where weights lie, which the decoder asks as well
-    assert set(violations(["jaxprefix.mesh", "jaxprefix.checkpoint"], "jaxprefix.models")) == {known}
+def test_checkpoints_know_no_mathematics():
+    assert violations(["jaxprefix.runs.checkpoint"], "jaxprefix.models") == []
 
 
 def test_tasks_and_tokenizers_know_no_jax():
-    tokenizers = [f"jaxprefix.tokenizer{part}" for part in ("", "_backends", "_settings")]
-    modules = [*of("tasks"), "jaxprefix.hub", *tokenizers, "jaxprefix.encoding", "jaxprefix.chat"]
-    assert (
-        violations(modules, "jax", "jaxlib", "flax", "optax", "jaxtyping", "jaxprefix.models", "jaxprefix.base") == []
-    )
+    modules = [*of("tasks", "text"), "jaxprefix.io.hub"]
+    assert violations(modules, "jax", "jaxlib", "flax", "optax", "jaxtyping", "jaxprefix.models") == []
 
 
 def test_no_file_makes_an_array_when_it_is_imported():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxprefix.base import EMBEDDED
+from jaxprefix.runs.base_model import EMBEDDED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)

@@ -8,9 +8,9 @@ import pytest
 import sentencepiece
 import small
 
-from jaxprefix.directory import read_run
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
 from jaxprefix.tasks.prompts import passage_question
 from jaxprefix.tasks.tydiqa import TYDIQA
 from jaxprefix.train.loop import train

@@ -4,9 +4,9 @@ import sys
 
 import tyro
 
-from jaxprefix import terminal
 from jaxprefix.babel.pretrain import Pretrain, pretrain
 from jaxprefix.babel.study import Study, study
+from jaxprefix.io import terminal
 
 PROGRAM = "python -m jaxprefix.babel"
 COMMANDS = "pretrain makes the embedded model anew; study trains every method on every task of its world"

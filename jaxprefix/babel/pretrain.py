@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from jaxprefix.babel.documents import SKEW, lessons, shares
-from jaxprefix.babel.tasks.text import BABEL_TEXT, split_of
-from jaxprefix.babel.world import LANGUAGES
-from jaxprefix.base import open_base
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import check_new, new_directory
+from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
-from jaxprefix.train.journal import read
+from jaxprefix.runs.base_model import open_base
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.babel.documents import SKEW, lessons, shares
+from jaxprefix.tasks.babel.text import BABEL_TEXT, split_of
+from jaxprefix.tasks.babel.world import LANGUAGES
 from jaxprefix.train.loop import train
+from jaxprefix.train.metrics import read
 
 TOKENIZER_DOCUMENTS = 40_000
 EVERY = 250  # steps between checkpoints

@@ -14,11 +14,6 @@ from typing import Any
 from rich.console import Console
 
 from jaxprefix.babel.study_picture import draw
-from jaxprefix.babel.tasks import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA
-from jaxprefix.babel.tasks.choice import OPTIONS
-from jaxprefix.babel.tasks.nli import LABELS
-from jaxprefix.base import open_base
-from jaxprefix.directory import RUN_FILE, alone, open_directory, read_run, write_whole
 from jaxprefix.evaluation.evaluate import evaluate
 from jaxprefix.evaluation.report.cells import Cells
 from jaxprefix.evaluation.report.files import json_text, read_report
@@ -27,7 +22,13 @@ from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import Evaluation, names
-from jaxprefix.run import RunConfig, parse_method
+from jaxprefix.io.atomic import alone, write_whole
+from jaxprefix.runs.base_model import open_base
+from jaxprefix.runs.config import RunConfig, parse_method
+from jaxprefix.runs.directory import RUN_FILE, open_directory, read_run
+from jaxprefix.tasks.babel import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA
+from jaxprefix.tasks.babel.choice import OPTIONS
+from jaxprefix.tasks.babel.nli import LABELS
 from jaxprefix.tasks.task import check_languages
 from jaxprefix.train.loop import train
 

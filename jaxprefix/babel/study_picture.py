@@ -6,7 +6,7 @@ from statistics import fmean
 
 from matplotlib.lines import Line2D
 
-from jaxprefix.evaluation.pictures import canvas
+from jaxprefix.evaluation.plots import canvas
 
 # From the colour-blind-safe palette of Okabe and Ito, in the order of the methods; the frozen base is grey.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")

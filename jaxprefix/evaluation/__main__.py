@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
-from jaxprefix import mesh, terminal
-from jaxprefix.directory import run_directories
-from jaxprefix.evaluation.beside import Beside, beside
+from jaxprefix.distributed import mesh
 from jaxprefix.evaluation.compare import Compare, compare
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
 from jaxprefix.evaluation.seeds import Seeds, seeds
+from jaxprefix.evaluation.side_by_side import Beside, beside
+from jaxprefix.io import terminal
+from jaxprefix.runs.directory import run_directories
 
 PROGRAM = "python -m jaxprefix.evaluation"
 

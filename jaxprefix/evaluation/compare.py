@@ -10,7 +10,6 @@ import tyro
 from rich.console import Console
 
 from jaxprefix import tasks
-from jaxprefix.directory import check_new_file
 from jaxprefix.evaluation import statistics
 from jaxprefix.evaluation.predictions import read_answered, same_question
 from jaxprefix.evaluation.report.cells import INTERVAL, Cells, percent, points, span
@@ -19,6 +18,7 @@ from jaxprefix.evaluation.report.intervals import Estimate
 from jaxprefix.evaluation.report.summary import language_of, score
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import names
+from jaxprefix.io.atomic import check_new_file
 
 Row = Mapping[str, Any]  # of predictions.jsonl
 LEVEL = 0.05  # a corrected p below it has a star

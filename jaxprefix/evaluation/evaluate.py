@@ -8,25 +8,18 @@ from typing import Any
 from rich.console import Console
 
 from jaxprefix import tasks
-from jaxprefix.directory import RUN_FILE, alone, read_run
-from jaxprefix.evaluation import pictures, report
-from jaxprefix.evaluation.asking import Place, answer
-from jaxprefix.evaluation.model import Model, open_model
-from jaxprefix.evaluation.notes import all_cautions, notes
-from jaxprefix.evaluation.predictions import (
-    SUPERSEDED,
-    Answers,
-    description,
-    origin,
-    same_question,
-    unanswered,
-    write,
-)
+from jaxprefix.evaluation import plots, report
+from jaxprefix.evaluation.answering import Place, answer
+from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, description, origin, same_question, unanswered, write
 from jaxprefix.evaluation.questions import Question, questions
+from jaxprefix.evaluation.report.caveats import all_cautions, notes
+from jaxprefix.evaluation.selection import Examples, wanted_examples, wanted_tasks
 from jaxprefix.evaluation.settings import Evaluation
-from jaxprefix.evaluation.wanted import Examples, wanted_examples, wanted_tasks
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import Saved
+from jaxprefix.inference.model import Model, open_model
+from jaxprefix.io.atomic import alone
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import RUN_FILE, read_run
+from jaxprefix.runs.saved import Saved
 from jaxprefix.tasks.task import Example, Task
 
 
@@ -121,7 +114,7 @@ def _report(
     known = {task.name: task for task in (*tasks.TASKS, *chosen)}
     found, statistics = build(run.config, run.described["source"], rows, known)
     report.write(found, notes(found, known, place.origin["how"], baseline), directory, baseline, statistics)
-    drawn = pictures.draw(found, statistics, directory, baseline)
+    drawn = plots.draw(found, statistics, directory, baseline)
     Console().print(*report.table(found, baseline, statistics))
     for line in all_cautions(found, baseline):
         print(line)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.directory import MAY_DIFFER, RUN_FILE, read_run, write_whole
-from jaxprefix.rowfiles import Row, parse_lines
+from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.rows import Row, parse_lines
+from jaxprefix.runs.directory import MAY_DIFFER, RUN_FILE, read_run
 from jaxprefix.tasks.task import Example, Task
 
 PREDICTIONS = "predictions.jsonl"

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxprefix.encoding import encode
-from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.engine import Scores
-from jaxprefix.evaluation.model import Model
-from jaxprefix.evaluation.plan import Asked, Part
 from jaxprefix.evaluation.predictions import description
-from jaxprefix.models.sample import Sampling
+from jaxprefix.inference import engine
+from jaxprefix.inference.batching import Asked, Part
+from jaxprefix.inference.engine import Scores
+from jaxprefix.inference.model import Model
+from jaxprefix.models.sampling import Sampling
+from jaxprefix.tasks.encoding import encode
 from jaxprefix.tasks.task import Example, Task
-from jaxprefix.tokenizer import Tokenizer
+from jaxprefix.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypedDict
 import tyro
 from rich.console import Console
 
-from jaxprefix.directory import check_new_file, read_run, run_directories
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report, write_output
 from jaxprefix.evaluation.report.summary import TaskReport, source_language
 from jaxprefix.evaluation.report.terminal import fitted
-from jaxprefix.run import RunConfig
+from jaxprefix.io.atomic import check_new_file
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run, run_directories
 
 # What changes no figure, or only where things are; the base is compared by its hash, whatever its path.
 MAY_DIFFER = "seed mesh platform data model log_every eval_every save_every tensorboard wandb".split()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jaxprefix.directory import check_writable
 from jaxprefix.evaluation.predictions import PREDICTIONS, UNFINISHED
-from jaxprefix.models.sample import Sampling
+from jaxprefix.io.atomic import check_writable
+from jaxprefix.models.sampling import Sampling
 
 
 @dataclass(frozen=True)

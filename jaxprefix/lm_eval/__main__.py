@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxprefix import mesh, terminal
-from jaxprefix.directory import read_run
-from jaxprefix.rowfiles import ENDINGS
+from jaxprefix.distributed import mesh
+from jaxprefix.io import terminal
+from jaxprefix.io.rows import ENDINGS
+from jaxprefix.runs.directory import read_run
 
 NAME = "jaxprefix"  # of our models, among the harness's
 REFUSED = {  # of the harness's options: what says the same here

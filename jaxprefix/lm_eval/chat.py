@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from jaxprefix import chat
-from jaxprefix.chat import Turn
-from jaxprefix.tokenizer import Tokenizer
+from jaxprefix.text import chat_template
+from jaxprefix.text.chat_template import Turn
+from jaxprefix.text.tokenizer import Tokenizer
 
 
 def template_of(tokenizer: Tokenizer) -> str:
@@ -25,9 +25,9 @@ def render(tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool) -> str:
     template, names = template_of(tokenizer), dict(tokenizer.special_tokens)
     how = {"add_generation_prompt": answer, "continue_final_message": not answer}
     try:
-        return chat.render(template, turns, names, **how)
+        return chat_template.render(template, turns, names, **how)
     except ValueError:
         try:
-            return chat.render(template, [turn for turn in turns if turn["role"] != "system"], names, **how)
+            return chat_template.render(template, [turn for turn in turns if turn["role"] != "system"], names, **how)
         except ValueError as error:
             raise ValueError(f"--apply_chat_template: {error}") from None

@@ -8,7 +8,7 @@ from typing import Any
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
 
-from jaxprefix.rowfiles import ENDINGS
+from jaxprefix.io.rows import ENDINGS
 
 OWN = Path(__file__).parent / "tasks"  # the task files that this package ships
 FAMILIES = ("belebele", "mgsm", "xcopa", "xnli")  # the harness's, whose sets a mirror may hold

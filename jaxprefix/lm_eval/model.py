@@ -13,14 +13,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from jaxprefix.base import counts
-from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.model import Model, open_frozen, open_model
-from jaxprefix.evaluation.plan import Asked
+from jaxprefix.inference import engine
+from jaxprefix.inference.batching import Asked
+from jaxprefix.inference.model import Model, open_frozen, open_model
+from jaxprefix.io.terminal import progress
 from jaxprefix.lm_eval.chat import Turn, render, template_of
 from jaxprefix.lm_eval.settings import Settings, read_settings
 from jaxprefix.lm_eval.sharing import fit, share
-from jaxprefix.terminal import progress
+from jaxprefix.runs.base_model import counts
 
 LONGEST = 2**31 - 1  # tokens: cut to what the model has positions for
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from jaxprefix.models.sample import Sampling
+from jaxprefix.models.sampling import Sampling
 
 DEFAULT_LENGTH = 256  # tokens, as the harness's other backends have it
 NUMBERS = ("max_gen_toks", "temperature", "top_k", "top_p", "seed", "num_beams")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxprefix.evaluation.plan import Asked
+from jaxprefix.inference.batching import Asked
 
 TOGETHER = 8  # continuations at most: what is compiled is for 1, 2, 4 or 8 of them
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from jaxprefix.models import int8, places
+from jaxprefix.models import int8, sharding
 from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
@@ -98,7 +98,7 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     if delta.keys is not None:
         keep = jax.random.bernoulli(delta.keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    a, b = places.everywhere((delta.a, delta.b))
+    a, b = sharding.everywhere((delta.a, delta.b))
     inner = project(inputs, a.astype(inputs.dtype), dims)
     return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
 
@@ -115,6 +115,6 @@ def product(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     if hook is None:
         return stream
-    down, up = places.everywhere((hook.down, hook.up))
+    down, up = sharding.everywhere((hook.down, hook.up))
     inner = nn.silu(project(stream, down.astype(stream.dtype), 1))
     return stream + project(inner, up.astype(stream.dtype), 1)

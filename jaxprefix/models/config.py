@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.jsonfile import read_object
+from jaxprefix.io.messages import shown
+from jaxprefix.io.strict_json import read_object
 from jaxprefix.models.values import LARGEST_SIZE, flag, number, positive
-from jaxprefix.wording import shown
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jaxprefix.models import decoder, places
+from jaxprefix.models import decoder, sharding
 from jaxprefix.models.attention import heads_in_front
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
-from jaxprefix.models.sample import GREEDY, Sampling, choose
+from jaxprefix.models.sampling import GREEDY, Sampling, choose
 
 # Of a cache's leaves: the dimension of slots, and what stands in those that are not written yet.
 SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def _of_rows(trained: Prefix, memory: Cache) -> Cache:
 
 def _shared(cache: Cache) -> Cache:
     """The cache as a mesh shares it."""
-    return Cache(places.cache(cache.keys), places.cache(cache.values), places.rows(cache.positions, dim=1))
+    return Cache(sharding.cache(cache.keys), sharding.cache(cache.values), sharding.rows(cache.positions, dim=1))
 
 
 def extend(
@@ -144,7 +144,9 @@ def enter(
 
     def put_layers(new: Array, old: Array) -> Array:
         # On a mesh the rows change devices, and each gathers what it picks from: a layer at a time, or it were all.
-        return jax.lax.map(lambda pair: places.rows(put(*pair)), (new, old)) if places.shared() else put(new, old, 1)
+        return (
+            jax.lax.map(lambda pair: sharding.rows(put(*pair)), (new, old)) if sharding.shared() else put(new, old, 1)
+        )
 
     answers = answers.replace(  # type: ignore[attr-defined]
         cache=jax.tree.map(put_layers, cache, answers.cache),

@@ -17,20 +17,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from jaxprefix.models import places
-from jaxprefix.models.attention import (
-    attention,
-    causal,
-    further,
-    heads_in_front,
-    ordinary,
-    per_row,
-    rotation,
-)
+from jaxprefix.models import sharding
+from jaxprefix.models.attention import attention, causal, further, heads_in_front, ordinary, per_row, rotation
 from jaxprefix.models.block import Block, picked, product, rms_norm
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Hooks
-from jaxprefix.models.layers import loop
+from jaxprefix.models.scan import loop
 
 Frozen = Any  # the tree of weights above
 
@@ -116,7 +108,7 @@ def all_positions(batch: Batch, hooks: Hooks) -> Int[Array, "B _"]:
 def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
     """The residual stream `[B, P+T, D]` that enters layer 0, and its positions."""
     table = frozen["embed_tokens"]
-    stream = places.looked_up(table, table[batch.tokens])
+    stream = sharding.looked_up(table, table[batch.tokens])
     if hooks.prompt is not None:
         prompt = jnp.broadcast_to(hooks.prompt, (stream.shape[0], *hooks.prompt.shape[-2:])).astype(stream.dtype)
         stream = jnp.concatenate([prompt, stream], axis=1)
@@ -178,10 +170,10 @@ def run(
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """float32 scores of the next token; for tests and for a few positions at a time."""
-    head = places.head(frozen.get("lm_head", frozen["embed_tokens"]))
-    states = places.everywhere(states)
+    head = sharding.head(frozen.get("lm_head", frozen["embed_tokens"]))
+    states = sharding.everywhere(states)
     scores = product(states.reshape(-1, states.shape[-1]), head, jnp.float32)
-    return places.scored(head, scores.reshape(*states.shape[:-1], -1))
+    return sharding.scored(head, scores.reshape(*states.shape[:-1], -1))
 
 
 def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:

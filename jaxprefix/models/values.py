@@ -7,7 +7,7 @@ the memory before the weights are there to contradict it.
 from collections.abc import Mapping
 from typing import Any
 
-from jaxprefix.wording import shown
+from jaxprefix.io.messages import shown
 
 LARGEST_SIZE = 2**24  # of a dimension
 LARGEST_NUMBER = 1e30  # float32 ends at 3.4e38

@@ -16,11 +16,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxprefix.jsonfile import read_object
+from jaxprefix.io.messages import clipped, one_line, shown
+from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.stored import DTYPES, Stored, stored
-from jaxprefix.wording import clipped, one_line, shown
 
 LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"

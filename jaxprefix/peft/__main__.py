@@ -10,19 +10,20 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from jaxprefix import mesh, terminal
-from jaxprefix.base import Base, open_base
-from jaxprefix.directory import check_new, new_directory
-from jaxprefix.hub import expanded
+from jaxprefix.distributed import mesh
+from jaxprefix.io import terminal
+from jaxprefix.io.atomic import check_new, new_directory
+from jaxprefix.io.hub import expanded
+from jaxprefix.io.messages import clipped
 from jaxprefix.models import weights
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CARD, read_adapter, write_adapter
 from jaxprefix.peft.merge import check_mergeable, merge
 from jaxprefix.peft.settings import Settings
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import Saved, read_saved, write_saved
-from jaxprefix.wording import clipped
+from jaxprefix.runs.base_model import Base, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import Saved, read_saved, write_saved
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD = "5GB"

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxprefix.io.messages import shown
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
-from jaxprefix.wording import shown
 
 READ = ("adapter_len", "adapter_layers", "target_modules")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.base import EMBEDDED_TASK, trainable_line
-from jaxprefix.saved import Saved
+from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
+from jaxprefix.runs.saved import Saved
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from jaxprefix.io.messages import shown
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import TYPES, Settings, Tensors
-from jaxprefix.wording import shown
 
 
 def to_peft(

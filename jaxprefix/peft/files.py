@@ -7,11 +7,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxprefix.directory import new_directory
-from jaxprefix.jsonfile import read_object
+from jaxprefix.io.atomic import new_directory
+from jaxprefix.io.messages import clipped, one_line
+from jaxprefix.io.strict_json import read_object
 from jaxprefix.models.stored import DTYPES
 from jaxprefix.peft.settings import Settings, Tensors
-from jaxprefix.wording import clipped, one_line
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 BASE = "jaxprefix_base"  # the key in the file's metadata under which the base's fingerprint stands

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import regex
 
+from jaxprefix.io.messages import one_line, shown
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, input_dims
 from jaxprefix.models.weights import MODULES
 from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
-from jaxprefix.wording import one_line, shown
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
 READ = "r lora_alpha lora_dropout use_rslora target_modules exclude_modules init_lora_weights bias".split()

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxprefix.base import Base
-from jaxprefix.hub import MODEL_FILES
+from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
+from jaxprefix.runs.base_model import Base
 
 # Beside the weights: configurations, tokenizer, chat template.
 COPIED = tuple(pattern for pattern in MODEL_FILES if "safetensors" not in pattern)

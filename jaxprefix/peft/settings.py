@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxprefix.io.messages import clipped, shown
 from jaxprefix.models.adapters.adapter import LARGEST
 from jaxprefix.models.values import LARGEST_NUMBER
-from jaxprefix.wording import clipped, shown
 
 Settings = dict[str, Any]  # the object in adapter_config.json
 Tensors = dict[str, np.ndarray]  # what adapter_model.safetensors holds, by name, in float32

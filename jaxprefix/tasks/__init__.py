@@ -34,7 +34,7 @@ TASKS = (
 
 def _known() -> dict[str, Task]:
     # Here and not above: the embedded world builds on this room.
-    from jaxprefix.babel.tasks import TASKS as EMBEDDED
+    from jaxprefix.tasks.babel import TASKS as EMBEDDED
 
     return {task.name: task for task in (*TASKS, *EMBEDDED)}
 

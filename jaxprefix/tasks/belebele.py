@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
-from jaxprefix.tasks.fields import numbered
+from jaxprefix.io.hub import dataset_rows
+from jaxprefix.tasks.columns import numbered
 from jaxprefix.tasks.languages import having
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options

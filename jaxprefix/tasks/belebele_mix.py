@@ -7,8 +7,8 @@ and correct_answer_num.
 
 from pathlib import Path
 
-from jaxprefix.rowfiles import ENDINGS, read_rows, read_tsv
-from jaxprefix.tasks.fields import numbered, text_of, value_of
+from jaxprefix.io.rows import ENDINGS, read_rows, read_tsv
+from jaxprefix.tasks.columns import numbered, text_of, value_of
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
 from jaxprefix.tasks.task import Example, Row, Task, check_languages

@@ -6,9 +6,9 @@ well.
 
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
-from jaxprefix.rowfiles import Row as PlacedRow
-from jaxprefix.tasks.fields import filled_text_of, text_of
+from jaxprefix.io.hub import dataset_rows
+from jaxprefix.io.rows import Row as PlacedRow
+from jaxprefix.tasks.columns import filled_text_of, text_of
 from jaxprefix.tasks.languages import having
 from jaxprefix.tasks.metrics import first_line
 from jaxprefix.tasks.metrics.texts import corpus_translation, score_translation

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
-from jaxprefix.tasks.fields import numbered, text_of, wrong
+from jaxprefix.io.hub import dataset_rows
+from jaxprefix.tasks.columns import numbered, text_of, wrong
 from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages

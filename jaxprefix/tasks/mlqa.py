@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
+from jaxprefix.io.hub import dataset_rows
 from jaxprefix.tasks.metrics import first_line
 from jaxprefix.tasks.metrics.mlqa import score_by_language
 from jaxprefix.tasks.prompts import passage_question

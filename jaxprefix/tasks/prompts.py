@@ -5,7 +5,7 @@ Training and evaluation sets of one kind share one function here, so what is lea
 
 from collections.abc import Mapping
 
-from jaxprefix.tasks.fields import filled_text_of, one_of, text_of, value_of, wrong
+from jaxprefix.tasks.columns import filled_text_of, one_of, text_of, value_of, wrong
 from jaxprefix.tasks.task import Example, Row
 
 # In the order of the labels 0, 1, 2 of MNLI and XNLI.

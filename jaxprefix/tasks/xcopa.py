@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
-from jaxprefix.tasks.fields import filled_text_of, numbered, one_of, text_of
+from jaxprefix.io.hub import dataset_rows
+from jaxprefix.tasks.columns import filled_text_of, numbered, one_of, text_of
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 

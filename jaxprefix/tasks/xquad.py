@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxprefix.hub import dataset_rows
+from jaxprefix.io.hub import dataset_rows
 from jaxprefix.tasks.metrics import first_line, score_generated
 from jaxprefix.tasks.prompts import passage_question
 from jaxprefix.tasks.task import Row, Task, check_languages

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import tyro
 
-from jaxprefix import mesh, run, terminal
-from jaxprefix.directory import read_run
+from jaxprefix.distributed import mesh
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.train.chips import Name
+from jaxprefix.io import terminal
+from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
+from jaxprefix.runs.directory import read_run
 from jaxprefix.train.dry_run import dry_run
+from jaxprefix.train.dry_run.chips import Name
 from jaxprefix.train.loop import train
-from jaxprefix.train.stopping import stoppable
+from jaxprefix.train.signals import stoppable
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Command:
     --config RUN/run.json takes all settings from an earlier run; flags beside it go before them.
     """
 
-    config: Annotated[run.RunConfig, tyro.conf.arg(name="")]
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
     output: Path | None = None
     """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
     quiet: bool = False
@@ -43,7 +45,7 @@ def main() -> None:
     arguments, default = _with_config(sys.argv[1:])
     command = tyro.cli(Command, args=arguments, default=Command(default), prog="python -m jaxprefix.train")
     command.config.check()
-    run.refuse_foreign_flags(arguments, command.config.method)
+    refuse_foreign_flags(arguments, command.config.method)
     if command.dry_run:
         if command.profile is not None:
             raise ValueError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
@@ -68,7 +70,7 @@ def main() -> None:
     evaluate(directory, settings, command.quiet)
 
 
-def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
+def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
     """Takes `--config FILE` out: its settings are the defaults of all other flags."""
     for place, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
@@ -77,13 +79,13 @@ def _with_config(arguments: list[str]) -> tuple[list[str], run.RunConfig]:
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
             if not value:
                 raise ValueError("--config needs the run.json of an earlier run")
-            default = run.RunConfig.from_json(read_run(Path(value))["config"])
+            default = RunConfig.from_json(read_run(Path(value))["config"])
             if any(each.startswith("--steps") for each in rest):  # the one that is given takes the other's place
                 default = replace(default, epochs=None)
             if any(each.startswith("--epochs") for each in rest):
                 default = replace(default, steps=None)
             return rest, default
-    return arguments, run.RunConfig()
+    return arguments, RunConfig()
 
 
 if __name__ == "__main__":

@@ -5,21 +5,22 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jaxprefix import directory as directories
-from jaxprefix import hosts
-from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, open_base, text_length, trainable_line
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import describe
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.distributed import processes
+from jaxprefix.io.atomic import writing
+from jaxprefix.io.terminal import progress
+from jaxprefix.runs.base_model import Base, open_base, text_length, trainable_line
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import same_rows
+from jaxprefix.runs.lock import claim
+from jaxprefix.runs.saved import describe
 from jaxprefix.tasks.task import Task
-from jaxprefix.terminal import progress
-from jaxprefix.train import rows as training_rows
-from jaxprefix.train.ahead import load_and_compile
-from jaxprefix.train.claim import claim
-from jaxprefix.train.plan import Plan, check_batch, check_length
+from jaxprefix.train import dataset as training_rows
+from jaxprefix.train.batches import Plan, check_batch, check_length
 from jaxprefix.train.profile import check as check_profile
-from jaxprefix.train.stopping import Stop
+from jaxprefix.train.programs import load_and_compile
+from jaxprefix.train.signals import Stop
 from jaxprefix.train.trainer import Trainer
 
 
@@ -42,10 +43,10 @@ def train(
     base = open_base(config.model)
     mesh = meshes.make(config.mesh)
     check_batch(config, mesh)
-    if output is None and hosts.count() > 1:
+    if output is None and processes.count() > 1:
         raise ValueError("several processes write to one directory; give --output, the same to all of them")
     mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    with hosts.first_enters(mine, output or Path()) as directory:
+    with processes.first_enters(mine, output or Path()) as directory:
         check_length(config, base.config)
         _train(directory, config, task, base, mesh, quiet, stop or Stop(), profile)
     return directory
@@ -71,11 +72,11 @@ def _train(
         longest = text_length(base.config, config.adapter, config.max_length)
         rows = training_rows.load(config, task, base.tokenizer, longest)
         about["rows"] = rows.fingerprint
-        directories.same_rows(directory, rows.fingerprint)
+        same_rows(directory, rows.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
-        with directories.writing(directory):
+        with writing(directory):
             describe(directory, config, base, about | {"steps": 0, "finished": True})
         return
     print(rows)
@@ -88,7 +89,7 @@ def _train(
     print(trainer.attention_line())
     trainer.stop = stop
     trainer.resume(directory)
-    with directories.writing(directory):
+    with writing(directory):
         # Before anything else is: a directory without it would be refused.
         describe(directory, config, base, about | {"steps": plan.steps, "finished": False, "best": trainer.best})
         trainer.run(directory, rows.held_out, quiet, profile)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxprefix import hosts
+from jaxprefix.distributed import processes
 
 FOLDER = "profile"  # of the run directory; each trace lies in a folder of its own there, named after its time
 BEFORE = 2  # steps of a command that are left out: they find memory and files cold
@@ -40,7 +40,7 @@ class Profile:
 
     def __init__(self, steps: int | None = None, directory: Path = Path(), start: int = 0, last: int = 0) -> None:
         """`steps` of them are traced, None is no trace; `start` are done already, `last` are those of the whole run."""
-        self.wanted, self.on = steps is not None and hosts.first(), False
+        self.wanted, self.on = steps is not None and processes.first(), False
         self.place = directory / FOLDER
         count = min(steps or 0, last - start)
         self.first = min(start + BEFORE, last - count) + 1

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.train.data import TrainBatch
+from jaxprefix.train.batches import TrainBatch
 
 
 @struct.dataclass

@@ -13,24 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxprefix import hosts
-from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, start_tokens
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.encoding import Encoded
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.distributed import processes
+from jaxprefix.io.terminal import Stopped, progress
 from jaxprefix.models import attention
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.hooks import NEVER
-from jaxprefix.run import RunConfig
-from jaxprefix.terminal import Stopped, progress
-from jaxprefix.train.data import TrainBatch, buckets, collate, epoch
-from jaxprefix.train.finite import Figures, NotFinite, Write, keep_batch
-from jaxprefix.train.journal import Journal
-from jaxprefix.train.placed import PerShape, Programs
-from jaxprefix.train.plan import Plan
+from jaxprefix.runs.base_model import Base, start_tokens
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.encoding import Encoded
+from jaxprefix.train.batches import Plan, TrainBatch, buckets, collate, epoch
+from jaxprefix.train.metrics import Figures, Journal, NotFinite, Write, keep_batch
 from jaxprefix.train.profile import Profile, phase, step_phase
+from jaxprefix.train.programs import PerShape, Programs
+from jaxprefix.train.signals import Stop
 from jaxprefix.train.step import State, held_out_loss
-from jaxprefix.train.stopping import Stop
 
 HARMFUL = 2  # times the base's held-out loss: a fresh adapter above it is warned of
 
@@ -184,9 +182,9 @@ class Trainer:
     def _ends(self, reads: bool) -> signal.Signals | None:
         """The signal that ends the run at this step. Several processes ask each other where they wait anyway."""
         asked = self.stop.asked
-        if hosts.count() == 1:
+        if processes.count() == 1:
             return asked
-        return (asked or signal.SIGTERM) if reads and hosts.any_of(asked is not None) else None
+        return (asked or signal.SIGTERM) if reads and processes.any_of(asked is not None) else None
 
     def _score(self, step: int, held_out: Sequence[Encoded], write: Write, saves: bool) -> None:
         loss = self.held_out_loss(held_out)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprefix.babel import world
-from jaxprefix.babel.languages import ALL
-from jaxprefix.babel.tasks.qa import draw
-from jaxprefix.base import EMBEDDED, open_base
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models import decoder, loading
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.base_model import EMBEDDED, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.babel import world
+from jaxprefix.tasks.babel.languages import ALL
+from jaxprefix.tasks.babel.qa import draw
 from jaxprefix.train.loop import train
 
 ENGLISH_AND_OTHERS = Evaluation(languages="en,de,es,ru,zh", limit=50, mesh="1x1")

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from jaxprefix import tasks
-from jaxprefix.base import open_base, start_tokens
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.models import loading, start
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import read_saved
-from jaxprefix.train import rows as training_rows
-from jaxprefix.train.data import buckets, steps_from
+from jaxprefix.models import adapter_init, loading
+from jaxprefix.runs.base_model import open_base, start_tokens
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import read_saved
+from jaxprefix.train import dataset as training_rows
+from jaxprefix.train.batches import buckets, steps_from
 from jaxprefix.train.loop import train
 
 STEPS = 90
@@ -37,7 +37,7 @@ def fresh() -> dict:
     base = open_base(None)
     frozen = loading.load(base.directory, base.config)
     tokens = start_tokens(base.tokenizer, CONFIG.seed)
-    return start.fresh(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
+    return adapter_init.fresh(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
 
 
 def metrics(run: Path) -> list[dict]:

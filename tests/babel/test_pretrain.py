@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 from jaxprefix.babel import pretrain as module
 from jaxprefix.babel.pretrain import Pretrain, pretrain
-from jaxprefix.babel.tasks import text
-from jaxprefix.base import EMBEDDED, open_base
-from jaxprefix.train import journal
+from jaxprefix.runs.base_model import EMBEDDED, open_base
+from jaxprefix.tasks.babel import text
+from jaxprefix.train import metrics
 
 SIZES = {"vocab_size": 1024, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 4}
 
@@ -34,15 +34,15 @@ def settings(place: Path, **changes) -> Pretrain:
 def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp_path: Path):
     whole, stopped = settings(tmp_path / "whole"), settings(tmp_path / "stopped")
     pretrain(whole)
-    written = journal.Journal.write
+    written = metrics.Journal.write
 
-    def write(self: journal.Journal, row: dict) -> None:
+    def write(self: metrics.Journal, row: dict) -> None:
         written(self, row)
         if row["step"] >= 4:
             raise small.Stopped
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(small.Stopped):
-        patch.setattr(journal.Journal, "write", write)
+        patch.setattr(metrics.Journal, "write", write)
         pretrain(stopped)
     assert not stopped.output.exists()
     pretrain(stopped)
@@ -61,13 +61,13 @@ def test_the_shipped_models_first_losses_come_again(tmp_path: Path, monkeypatch:
     shipped = [json.loads(line) for line in (EMBEDDED / "pretraining.jsonl").read_text().splitlines()]
     expected = next(row["loss"] for row in shipped if row["step"] == 50 and "loss" in row)
 
-    def write(self: journal.Journal, row: dict) -> None:
+    def write(self: metrics.Journal, row: dict) -> None:
         if row["step"] == 50:
             found.append(row["loss"])
             raise small.Stopped
 
     found: list[float] = []
-    monkeypatch.setattr(journal.Journal, "write", write)
+    monkeypatch.setattr(metrics.Journal, "write", write)
     with pytest.raises(small.Stopped):
         pretrain(Pretrain(output=tmp_path / "model", work=tmp_path / "run", quiet=True))
     np.testing.assert_allclose(found, [expected], rtol=1e-4)

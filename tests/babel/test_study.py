@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxprefix import terminal
 from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import study as module
 from jaxprefix.babel.study import Study, study
+from jaxprefix.io import terminal
 
 SMALL = {
     "methods": "lora",

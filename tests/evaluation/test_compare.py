@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxprefix import terminal
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.compare import Compare, compare, differences
 from jaxprefix.evaluation.predictions import read_answered
 from jaxprefix.evaluation.report import build, summarise, write
+from jaxprefix.io import terminal
 
 
 def row(language, number, accuracy, task="xnli", **more):

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.base import load_weights, open_base
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import alone, read_run
-from jaxprefix.encoding import encode
-from jaxprefix.evaluation import asking, questions
+from jaxprefix.distributed.mesh import make
+from jaxprefix.evaluation import answering, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.mesh import make
-from jaxprefix.models import decoder, start
+from jaxprefix.io.atomic import alone
+from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
-from jaxprefix.run import RunConfig
-from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
+from jaxprefix.tasks.encoding import encode
 from jaxprefix.tasks.task import Example
+from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
@@ -111,7 +112,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     config, base = RunConfig.from_json(read_run(run)["config"]), open_base(str(folder / "model"))
     frozen = load_weights(base, make("1x1"), "float32")
     checkpoints = Checkpoints(run)
-    like = start.abstract(config.adapter, base.config)
+    like = adapter_init.abstract(config.adapter, base.config)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = checkpoints.restore_adapter(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)
@@ -170,7 +171,7 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
         asked.extend(question.example.prompt for question, _ in rows)
         return questions.predict(model, task, rows, size, sampling, parts)
 
-    monkeypatch.setattr(asking, "predict", predict)
+    monkeypatch.setattr(answering, "predict", predict)
     assert evaluated(run, eval_file=folder / "colours.jsonl") == first and not asked
     file = tmp_path / "colours.jsonl"
     file.write_text((folder / "colours.jsonl").read_text().replace("2: The stone", "2: My stone"))
@@ -343,7 +344,7 @@ def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, m
     evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
     tasks = json.loads((run / "report.json").read_text())["tasks"]
     assert set(tasks["answers"]["languages"]) == {"fr"} and set(tasks) == {"answers", "colours"}
-    monkeypatch.setattr(asking, "predict", None)  # nothing is asked
+    monkeypatch.setattr(answering, "predict", None)  # nothing is asked
     again = evaluated(run, eval_file=folder / "answers.jsonl")
     assert [row for row in again if row["task"] == "answers" and not row.get("superseded")] == first
     with pytest.raises(ValueError, match="has the name of the task xquad; rename the file"):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxprefix import terminal
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.evaluation.seeds import Seeds, seeds, spread
+from jaxprefix.io import terminal
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
 
 CODES = ("de", "en", "zh")
 

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import strategies as st
 from mutation import LONGEST, SHORTEST, Maker
 
-from jaxprefix import terminal
+from jaxprefix.io import terminal
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LONGEST_MESSAGE = 1000

@@ -11,12 +11,12 @@ import pytest
 from strict import ends, returns_or_says_why
 from test_fuzzed_settings import LLAMA, MISTRAL, RUN
 
-from jaxprefix.directory import read_run
-from jaxprefix.hub import model_directory
+from jaxprefix.io.hub import model_directory
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.runs.directory import read_run
+from jaxprefix.tasks.user_rows import own_rows_task
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 

@@ -15,14 +15,14 @@ from safetensors.numpy import save_file
 from strict import ends
 from test_found_in_settings import DEEP, refused
 
-from jaxprefix import chat
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import __main__ as command
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CONFIG, WEIGHTS, read_adapter
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.text import chat_template
+from jaxprefix.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 
@@ -158,25 +158,27 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_that_fails(template: str):
-    refused(lambda: chat.render(template, TURNS, {}), Path("the model's chat template fails"), TEMPLATES[template])
+    refused(
+        lambda: chat_template.render(template, TURNS, {}), Path("the model's chat template fails"), TEMPLATES[template]
+    )
 
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% if a * b < 0 %}x{% endif %}{% endfor %}{% endfor %}"
 
 
 def test_a_template_that_does_not_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat, "SECONDS", 0.3)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
     expected = "it does not end within 0.3 seconds"
-    refused(lambda: chat.render(ENDLESS, TURNS, {}), Path("the model's chat template fails"), expected)
+    refused(lambda: chat_template.render(ENDLESS, TURNS, {}), Path("the model's chat template fails"), expected)
 
 
 def test_a_template_that_does_not_end_in_another_thread(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat, "SECONDS", 0.3)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
     said: list[str] = []
 
     def ask() -> None:
         try:
-            chat.render(ENDLESS, TURNS, {})
+            chat_template.render(ENDLESS, TURNS, {})
         except ValueError as error:
             said.append(str(error))
 
@@ -187,9 +189,9 @@ def test_a_template_that_does_not_end_in_another_thread(monkeypatch: pytest.Monk
 
 
 def test_a_template_that_ends_is_not_stopped_later(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat, "SECONDS", 0.5)
+    monkeypatch.setattr(chat_template, "SECONDS", 0.5)
     for _ in range(50):
-        assert chat.render("{{ messages[0].content }}", TURNS, {}) == "hello"
+        assert chat_template.render("{{ messages[0].content }}", TURNS, {}) == "hello"
     time.sleep(0.6)
 
 

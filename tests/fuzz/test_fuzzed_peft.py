@@ -15,12 +15,12 @@ from mutation import changes, content, document, text
 from safetensors.numpy import save
 from strict import fuzz, returns_or_says_why
 
-from jaxprefix import base
-from jaxprefix.models import decoder, start
+from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft import __main__ as command
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import BASE, CONFIG, WEIGHTS
+from jaxprefix.runs import base_model
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 
@@ -36,19 +36,19 @@ OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weight
 
 
 @pytest.fixture
-def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base.Base:
+def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.Base:
     """The base of every import, opened and its shapes worked out once; nothing is written."""
     monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
-    opened = base.open_base(str(small.write_model(place / "base", **SIZES)))
+    opened = base_model.open_base(str(small.write_model(place / "base", **SIZES)))
     monkeypatch.setattr(command, "open_base", lambda model: opened)
     monkeypatch.setattr(command, "write_saved", lambda *_: None)
     return opened
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_an_adapter(kind: str, place: Path, tiny: base.Base):
+def test_an_adapter(kind: str, place: Path, tiny: base_model.Base):
     (directory := place / "adapter").mkdir()
-    shapes = start.abstract(ADAPTERS[kind], tiny.config)
+    shapes = adapter_init.abstract(ADAPTERS[kind], tiny.config)
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
     settings, tensors = to_peft(ADAPTERS[kind], params, tiny.config, lambda _: [])
     settings |= MORE | (OF_LORA if kind == "LORA" else {})

@@ -11,7 +11,7 @@ import small
 from mutation import changes, content, document, harmed, text, written
 from strict import fuzz, returns_or_says_why
 
-from jaxprefix.tasks.own import own_rows_task
+from jaxprefix.tasks.user_rows import own_rows_task
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 

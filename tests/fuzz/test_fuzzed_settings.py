@@ -9,9 +9,9 @@ import small
 from mutation import written
 from strict import fuzz, returns_or_says_why
 
-from jaxprefix.directory import read_run
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 

@@ -13,8 +13,8 @@ from mutation import harmed, written
 from strict import fuzz, returns_or_says_why
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from jaxprefix import chat
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.text import chat_template
+from jaxprefix.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("little_memory")
 
@@ -134,7 +134,7 @@ def test_tokenizer_model(place: Path):
 def test_chat_template_jinja(model: Path, monkeypatch: pytest.MonkeyPatch):
     """A harmed template may say anything, but in a line: it names no file, because it fails long after it is read."""
     path = model / "chat_template.jinja"
-    monkeypatch.setattr(chat, "SECONDS", 2.0)
+    monkeypatch.setattr(chat_template, "SECONDS", 2.0)
 
     def holds(found: bytes) -> bool:
         path.write_bytes(found)

@@ -15,11 +15,11 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, processors
 
-from jaxprefix.base import open_base
-from jaxprefix.models import start
+from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import Adapter, LoRA
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import write_saved
+from jaxprefix.runs.base_model import open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import write_saved
 
 STOCK = Path(lm_eval.tasks.__path__[0])
 # The harness's own task files, with their prompts and metrics, and the rows that each reads here. XNLI's validation
@@ -69,7 +69,8 @@ def write_run(directory: Path, model: Path, adapter: Adapter, scale: float = 2.0
     random = np.random.default_rng(3)
     scale = 0.05 * scale if isinstance(adapter, LoRA) else scale
     params = jax.tree.map(
-        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32), start.abstract(adapter, base.config)
+        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32),
+        adapter_init.abstract(adapter, base.config),
     )
     write_saved(directory, RunConfig(model=str(model)).with_adapter(adapter), base, params, "en")
     return directory

@@ -14,7 +14,8 @@ import pytest
 import small
 from lm_eval.tasks import TaskManager
 
-from jaxprefix import mesh, terminal
+from jaxprefix.distributed import mesh
+from jaxprefix.io import terminal
 from jaxprefix.lm_eval import __main__ as command
 from jaxprefix.lm_eval import xquad
 from jaxprefix.lm_eval.mirror import OWN, write_tasks
@@ -82,7 +83,8 @@ class Watch:
         pass
 
 sys.meta_path.insert(0, Watch())
-from jaxprefix import mesh, terminal
+from jaxprefix.distributed import mesh
+from jaxprefix.io import terminal
 from jaxprefix.lm_eval.__main__ import main
 import lm_eval.tasks.manager
 lm_eval.tasks.manager.__file__ = sys.argv.pop()  # the harness's own 14,000 tasks are not indexed

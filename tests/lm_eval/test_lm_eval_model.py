@@ -14,13 +14,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 
-from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.model import open_frozen
+from jaxprefix.inference import engine
+from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import LONGEST, JaxPrefixLM
 from jaxprefix.lm_eval.settings import Settings, read_settings
 from jaxprefix.lm_eval.sharing import TOGETHER, fit, share
-from jaxprefix.models.sample import Sampling
-from jaxprefix.tokenizer import load_tokenizer
+from jaxprefix.models.sampling import Sampling
+from jaxprefix.text.tokenizer import load_tokenizer
 
 TEMPLATE = (
     "{{ bos_token }}{% for turn in messages %}"

@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from jaxprefix.evaluation.model import open_frozen
+from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import LONGEST, JaxPrefixLM, open_adapted
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft.__main__ import main as exchange

@@ -7,7 +7,6 @@ import jax
 import pytest
 from published import LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B, MODELS
 
-from jaxprefix.base import counts, trainable_line
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -20,6 +19,7 @@ from jaxprefix.models.adapters import (
     Sum,
 )
 from jaxprefix.models.config import DecoderConfig, Rope
+from jaxprefix.runs.base_model import counts, trainable_line
 
 LLAMA, MISTRAL, SMALL = (DecoderConfig.parse(values) for values in (LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B))
 ALL_SEVEN = "q,k,v,o,gate,up,down"

@@ -11,17 +11,17 @@ import pytest
 import small
 from published import LLAMA_31_8B
 
-from jaxprefix import mesh as meshes
-from jaxprefix.base import frozen_shapes, load_weights, open_base
-from jaxprefix.models import decoder, int8, loading, start
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models import adapter_init, decoder, int8, loading
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decode import generate
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import PROJECTIONS
-from jaxprefix.run import RunConfig
-from jaxprefix.train.chips import CHIPS
+from jaxprefix.runs.base_model import frozen_shapes, load_weights, open_base
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import dry_run
+from jaxprefix.train.dry_run.chips import CHIPS
 
 METHODS = [PrefixTuning(length=4), LlamaAdapter(length=4), SoftPrompt(length=4), LoRA(), BottleneckAdapter(size=4)]
 
@@ -69,7 +69,9 @@ def test_each_weight_is_rounded_to_its_nearest(base: Any, frozen: Any):
 )
 def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adapter):
     """Log-probabilities and the adapter's gradients, in float32: 1e-5 of what the wide weights give."""
-    params = start.fresh(adapter, jax.random.key(0), base.config, frozen, lambda _, length: list(range(2, 2 + length)))
+    params = adapter_init.fresh(
+        adapter, jax.random.key(0), base.config, frozen, lambda _, length: list(range(2, 2 + length))
+    )
     params = jax.tree.map(lambda leaf: leaf + 0.05, params)  # gates and B matrices start at zero
 
     @jax.jit

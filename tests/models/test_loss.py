@@ -12,7 +12,7 @@ import pytest
 import tiny
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
-from jaxprefix.models import decoder, layers
+from jaxprefix.models import decoder, scan
 from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning
 from jaxprefix.models.block import picked
 
@@ -170,7 +170,7 @@ def test_loops_carry_no_stack_of_frozen_weights_out(name: str, remat: str):
 
 def test_a_stack_that_is_carried_out_would_be_found(monkeypatch: pytest.MonkeyPatch):
     """The plain way to save everything keeps every layer's weights."""
-    monkeypatch.setattr(layers, "checkpointed", lambda body, remat: body)
+    monkeypatch.setattr(scan, "checkpointed", lambda body, remat: body)
     made = {variable.aval.shape[1:] for equation in loops(LoRA()) for variable in equation.outvars}
     assert all(matrices(FROZEN["layers"][name].shape[1:]) & made for name in ("q_proj", "down_proj"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxprefix.models import adapters, start
+from jaxprefix.models import adapter_init, adapters
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -85,7 +85,7 @@ def test_full_starts_from_a_copy_that_a_step_may_donate():
 
 
 def shapes(adapter: Adapter) -> Any:
-    return jax.tree.map(lambda leaf: leaf.shape, start.abstract(adapter, CONFIG))
+    return jax.tree.map(lambda leaf: leaf.shape, adapter_init.abstract(adapter, CONFIG))
 
 
 def test_shapes_of_parameters():

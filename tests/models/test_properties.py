@@ -12,7 +12,8 @@ import tiny
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from jaxprefix.models import start
+from jaxprefix.io.messages import shown
+from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -25,7 +26,6 @@ from jaxprefix.models.adapters import (
 from jaxprefix.models.config import DecoderConfig, Rope, layer_range
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
-from jaxprefix.wording import shown
 
 # Each example compiles programs of its own: few, always the same, and a failing one is not made smaller for minutes.
 PHASES = (Phase.explicit, Phase.generate)
@@ -122,7 +122,7 @@ def test_a_text_as_prompt_or_as_keys_and_values_is_the_text_in_front(data: st.Da
     text = np.array(data.draw(st.lists(st.integers(0, config.vocabulary_size - 1), min_size=1, max_size=4)))
     tokens = np.random.default_rng(3).integers(0, config.vocabulary_size, FEW_TOKENS)
     made = SoftPrompt(len(text)) if soft else PrefixTuning(len(text), "all", "kv", start="vocabulary")
-    fresh = partial(start.fresh, made, jax.random.key(0), config, tokens=lambda _, __: text.tolist())
+    fresh = partial(adapter_init.fresh, made, jax.random.key(0), config, tokens=lambda _, __: text.tolist())
     params = jax.jit(lambda frozen: fresh(frozen=frozen))(frozen)
     found = run(config, frozen, tiny.row(tokens), made, params)[0]
     whole = tiny.logits(None, tiny.row([*text, *tokens]), config, frozen)[0]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from jaxprefix.models import start
+from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -28,12 +28,12 @@ odd: Any = "odd"
 
 def from_text(adapter: Adapter, length: int) -> Any:
     """Starts the adapter from a text of another length."""
-    return adapter.init(KEY, CONFIG, FROZEN, start.read(CONFIG, FROZEN, jnp.zeros(length, jnp.int32)))
+    return adapter.init(KEY, CONFIG, FROZEN, adapter_init.read(CONFIG, FROZEN, jnp.zeros(length, jnp.int32)))
 
 
 def together(*members: Any) -> Any:
     """Binds the sum of these methods."""
-    return start.abstract(Sum(tuple((member.method, member) for member in members)), CONFIG)
+    return adapter_init.abstract(Sum(tuple((member.method, member) for member in members)), CONFIG)
 
 
 SPLIT = PrefixTuning(layers="all", softmax="split")

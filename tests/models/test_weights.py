@@ -15,7 +15,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-from jaxprefix import mesh as meshes
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder, loading, weights
 
 # Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and their input is divided by both axes.

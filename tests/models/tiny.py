@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprefix.models import decoder, start
+from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import Adapter
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.hooks import NEVER, Hooks
@@ -53,7 +53,7 @@ FROZEN = weights()
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG, frozen: Any = FROZEN) -> Any:
     """Its parameters as training starts with them; the vocabulary's first tokens stand for sampled ones."""
-    return jax.jit(lambda key: start.fresh(adapter, key, config, frozen, lambda _, length: range(length)))(
+    return jax.jit(lambda key: adapter_init.fresh(adapter, key, config, frozen, lambda _, length: range(length)))(
         jax.random.key(0)
     )
 
@@ -62,7 +62,7 @@ def noisy(
     adapter: Adapter, std: float = 0.5, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, seed: int = 20
 ) -> Any:
     """Random values in every parameter: what starts at zero would hide errors."""
-    shapes = start.abstract(adapter, config)
+    shapes = adapter_init.abstract(adapter, config)
     leaves, tree = jax.tree.flatten(shapes)
     return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, seed)])
 

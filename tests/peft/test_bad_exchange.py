@@ -13,8 +13,7 @@ import small
 import theirs
 from safetensors.numpy import load_file, save_file
 
-from jaxprefix import terminal
-from jaxprefix.base import Base, open_base
+from jaxprefix.io import terminal
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -30,8 +29,9 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import __main__ as command
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.settings import Settings, Tensors
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import write_saved
+from jaxprefix.runs.base_model import Base, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import write_saved
 
 CONFIG = DecoderConfig.parse(small.SIZES)  # 3 layers, D 32, N 4, K 2, H 8
 WIDE = DecoderConfig.parse(small.SIZES | {"head_dim": 12})

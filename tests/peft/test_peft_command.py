@@ -19,12 +19,12 @@ from safetensors.numpy import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from jaxprefix import generate
-from jaxprefix.base import EMBEDDED, Base, open_base
 from jaxprefix.models import loading
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.peft import __main__ as command
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import read_saved, write_saved
+from jaxprefix.runs.base_model import EMBEDDED, Base, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import read_saved, write_saved
 from jaxprefix.train.loop import train
 
 pytestmark = pytest.mark.filterwarnings(theirs.IGNORED)
@@ -196,7 +196,7 @@ def test_the_card(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_hub_id_keeps_its_name_and_its_revision(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As transformers takes them apart; the hub itself is not asked here."""
-    monkeypatch.setattr("jaxprefix.base.model_directory", lambda name: base.directory)
+    monkeypatch.setattr("jaxprefix.runs.base_model.model_directory", lambda name: base.directory)
     adapter = LoRA(2)
     params = theirs.drawn(adapter, base.config)
     config = RunConfig(model="org/tiny@abc", method="lora", lora=adapter)

@@ -11,7 +11,7 @@ import peft
 import torch
 from reference import hugging_face as hf
 
-from jaxprefix.models import decoder, start
+from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import Adapter, LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft.convert import to_peft
@@ -31,7 +31,7 @@ def drawn(adapter: Adapter, config: DecoderConfig, scale: float = 1.0, seed: int
     scale = 0.1 * scale if isinstance(adapter, LoRA) else scale
     random = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32), start.abstract(adapter, config)
+        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32), adapter_init.abstract(adapter, config)
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter
-from jaxprefix.train.data import TrainBatch
+from jaxprefix.train.batches import TrainBatch
 from jaxprefix.train.step import summed_loss
 
 ROWS = hf.rows("right", lengths=(12, 9, 12))  # PEFT counts positions itself, so only right padding can be compared

@@ -25,12 +25,11 @@ from models import tiny
 from models.every import ALL_SEVEN
 from torch_answers import NEAR, NEW, Answer, Theirs
 
-from jaxprefix.base import load_weights, open_base
-from jaxprefix.evaluation import engine
-from jaxprefix.evaluation.model import Model
-from jaxprefix.evaluation.plan import Asked, plan
-from jaxprefix.mesh import make
-from jaxprefix.models import decode, score
+from jaxprefix.distributed.mesh import make
+from jaxprefix.inference import engine
+from jaxprefix.inference.batching import Asked, plan
+from jaxprefix.inference.model import Model
+from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -44,7 +43,8 @@ from jaxprefix.models.adapters import (
 )
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
-from jaxprefix.tokenizer_backends import FastBackend
+from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.text.backends import FastBackend
 
 pytestmark = [
     small.needs_rows,
@@ -148,7 +148,7 @@ def ours(
 ) -> tuple:
     weights, hooks = adapter.bind(params, frozen)
     answers = decode.generate(config, weights, batch, hooks, NEW, ends)
-    return answers, score.choices(config, weights, batch, hooks, *choices)
+    return answers, scoring.choices(config, weights, batch, hooks, *choices)
 
 
 def padded_choices(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:

@@ -22,18 +22,17 @@ from peft import PeftModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks import real, starts
-from jaxprefix.base import start_tokens
-from jaxprefix.models import decode, decoder, loading, start
+from jaxprefix.models import adapter_init, decode, decoder, loading
 from jaxprefix.models.adapters import Adapter, LoRA, NoAdapter, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
+from jaxprefix.runs.base_model import start_tokens
 from jaxprefix.tasks.tydiqa import TYDIQA
-from jaxprefix.tokenizer import load_tokenizer
-from jaxprefix.train import rows as training_rows
-from jaxprefix.train.data import TrainBatch
-from jaxprefix.train.plan import Plan
+from jaxprefix.text.tokenizer import load_tokenizer
+from jaxprefix.train import dataset as training_rows
+from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.step import State, train_step
 
 pytestmark = [
@@ -118,7 +117,7 @@ def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any,
 def _params(adapter: Adapter, pair: hf.Pair) -> Any:
     """Fresh ones, moved enough to change what is said."""
     tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
-    fresh = jax.jit(lambda: start.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
+    fresh = jax.jit(lambda: adapter_init.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     random = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.01 * random.normal(size=leaf.shape).astype("f"), fresh)
 
@@ -194,7 +193,7 @@ def test_twenty_steps_lose_what_pefts_do(pair: hf.Pair, tmp_path: Path, name: st
     else:
         adapter, ours, rate = PrefixTuning(10, "all", "kv"), optax.sgd(0.5), 0.5
     tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
-    params = jax.jit(lambda: start.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
+    params = jax.jit(lambda: adapter_init.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
     write_adapter(tmp_path, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")
     model = PeftModel.from_pretrained(hf.read(LlamaForCausalLM, DIRECTORY), str(tmp_path))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from jaxprefix import tasks
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.languages import find
 from jaxprefix.tasks.task import Task
-from jaxprefix.train.rows import training_task
+from jaxprefix.train.dataset import training_task
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks import TASKS, find
-from jaxprefix.train.rows import languages, load, training_task
+from jaxprefix.train.dataset import languages, load, training_task
 
 LEAKS = [
     ("gsm8k", "test", "MGSM is its first 250 rows"),

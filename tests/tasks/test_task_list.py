@@ -37,9 +37,9 @@ def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
     """Puts one task in the place of the embedded world, which other tests cover."""
-    module = types.ModuleType("jaxprefix.babel.tasks")
+    module = types.ModuleType("jaxprefix.tasks.babel")
     vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", evaluated_on=("babel",)),)
-    monkeypatch.setitem(sys.modules, "jaxprefix.babel.tasks", module)
+    monkeypatch.setitem(sys.modules, "jaxprefix.tasks.babel", module)
     return "babel"
 
 
@@ -215,8 +215,8 @@ def test_xnli_ids_name_the_same_pair_in_every_language():
 
 def test_the_room_imports_neither_jax_nor_torch_nor_the_embedded_world():
     look = (
-        "import sys, jaxprefix.tasks, jaxprefix.tasks.own; "
-        "print([m for m in ('jax', 'torch', 'jaxprefix.babel') if m in sys.modules])"
+        "import sys, jaxprefix.tasks, jaxprefix.tasks.user_rows; "
+        "print([m for m in ('jax', 'torch', 'jaxprefix.tasks.babel') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

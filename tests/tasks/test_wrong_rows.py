@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
-from jaxprefix import hub
+from jaxprefix.io import hub
 from jaxprefix.tasks import TASKS, find
 
 OPTIONS = {f"mc_answer{number}": f"option {number}" for number in (1, 2, 3, 4)}

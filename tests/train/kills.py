@@ -21,9 +21,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import small
 
-from jaxprefix import hashes
+from jaxprefix.io import checksums
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.loop import train
 
 STEPS = 60
@@ -145,7 +145,7 @@ def last_step(directory: Path) -> int:
 def unreadable(directory: Path) -> int:
     """Checkpoints under a step's name that are not whole."""
     places = [path for path in directory.glob("checkpoints/*") if path.name.isdecimal()]
-    return sum(not hashes.is_listed(place) or hashes.problem(place) is not None for place in places)
+    return sum(not checksums.is_listed(place) or checksums.problem(place) is not None for place in places)
 
 
 if __name__ == "__main__":

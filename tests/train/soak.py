@@ -11,9 +11,9 @@ from typing import Any
 
 import small
 
-from jaxprefix.train.journal import Journal
 from jaxprefix.train.loop import train
-from jaxprefix.train.placed import PerShape
+from jaxprefix.train.metrics import Journal
+from jaxprefix.train.programs import PerShape
 
 EVERY = 1000
 

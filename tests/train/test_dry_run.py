@@ -12,14 +12,14 @@ import pytest
 import small
 from jax.sharding import PartitionSpec as P
 
-from jaxprefix import mesh as meshes
-from jaxprefix.base import load_weights, open_base
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.run import RunConfig
-from jaxprefix.train.chips import CHIPS
+from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import dry_run, partitioned
-from jaxprefix.train.needs import Growth
-from jaxprefix.train.program import Program
+from jaxprefix.train.dry_run.chips import CHIPS
+from jaxprefix.train.dry_run.estimate import Growth
+from jaxprefix.train.dry_run.hlo import Program
 
 SETTINGS: dict[str, Any] = {"batch": 8, "max_length": 32, "dtype": "float32"}
 

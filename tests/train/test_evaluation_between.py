@@ -9,10 +9,10 @@ import optax
 import pytest
 from models import tiny
 
-from jaxprefix.encoding import Encoded
 from jaxprefix.models import decode
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, PrefixTuning, SoftPrompt
-from jaxprefix.train.data import TrainBatch, buckets, collate
+from jaxprefix.tasks.encoding import Encoded
+from jaxprefix.train.batches import TrainBatch, buckets, collate
 from jaxprefix.train.step import State, held_out_loss, train_step
 
 METHODS: dict[str, Adapter] = {

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.directory import read_run, write_whole
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import read_saved
+from jaxprefix.io.atomic import write_whole
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
+from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
 
 HERE = Path(__file__).parent

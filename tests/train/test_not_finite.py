@@ -11,16 +11,16 @@ import pytest
 import small
 from safetensors.numpy import load_file, save_file
 
-from jaxprefix import load_model, mesh
-from jaxprefix.base import load_weights, open_base, text_length
-from jaxprefix.checkpoint import Checkpoints
+from jaxprefix import load_model
+from jaxprefix.distributed import mesh
 from jaxprefix.models.adapters import LoRA
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import read_saved
-from jaxprefix.train import rows as training_rows
-from jaxprefix.train.data import TrainBatch
+from jaxprefix.runs.base_model import load_weights, open_base, text_length
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import read_saved
+from jaxprefix.train import dataset as training_rows
+from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.loop import train
-from jaxprefix.train.plan import Plan
 from jaxprefix.train.trainer import Trainer
 
 POISON = "Ω"  # no other row has it, and the base's embedding of it is NaN

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxprefix.models import start
+from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.decoder import shapes
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import optimizer
 
 CLIP = 0.1
@@ -153,8 +153,8 @@ def test_decay_spares_slots_gates_and_norms():
         LoRA(targets="q"),
         BottleneckAdapter(),
     )
-    params = {method.method: start.abstract(method, config) for method in methods}
-    params["kv"] = start.abstract(PrefixTuning(source="kv"), config)
+    params = {method.method: adapter_init.abstract(method, config) for method in methods}
+    params["kv"] = adapter_init.abstract(PrefixTuning(source="kv"), config)
     assert optimizer.decayed(params) == {
         "prefix": {
             "slots": False,
@@ -167,7 +167,7 @@ def test_decay_spares_slots_gates_and_norms():
         "lora": {"q_proj": {"a": True, "b": True}},
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
     }
-    mlp = start.abstract(PrefixTuning(mlp=12), config)
+    mlp = adapter_init.abstract(PrefixTuning(mlp=12), config)
     assert optimizer.decayed({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
         "hidden_map": True,
         "hidden_bias": False,

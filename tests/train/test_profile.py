@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 import small
 
-from jaxprefix import hosts, terminal
-from jaxprefix.directory import read_run
-from jaxprefix.run import RunConfig
-from jaxprefix.terminal import Stopped
+from jaxprefix.distributed import processes
+from jaxprefix.io import terminal
+from jaxprefix.io.terminal import Stopped
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
 from jaxprefix.train.__main__ import main
-from jaxprefix.train.journal import Journal
+from jaxprefix.train.batches import Plan
 from jaxprefix.train.loop import train
-from jaxprefix.train.plan import Plan
+from jaxprefix.train.metrics import Journal
 from jaxprefix.train.profile import Profile
-from jaxprefix.train.stopping import Stop
+from jaxprefix.train.signals import Stop
 
 STEPS = 12
 
@@ -182,7 +183,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
 
 
 def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    monkeypatch.setattr(hosts, "first", lambda: False)
+    monkeypatch.setattr(processes, "first", lambda: False)
     profile = Profile(1, tmp_path, 0, 5)
     for step in range(1, 6):
         profile.begin(step)

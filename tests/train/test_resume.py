@@ -18,10 +18,10 @@ import pytest
 import small
 
 import jaxprefix
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.directory import read_run
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
 from jaxprefix.train.loop import train
 
 STEPS = 12  # 40 rows, a tenth held out, in steps of 4: one pass and a third

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprefix import mesh as meshes
-from jaxprefix.models import decode, decoder, score, start
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models import adapter_init, decode, decoder, scoring, sharding
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, Rope
-from jaxprefix.run import RunConfig
-from jaxprefix.train import placed
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.train import programs
 from jaxprefix.train.dry_run import abstract_batch
-from jaxprefix.train.program import Program
+from jaxprefix.train.dry_run.hlo import Program
 
 # Twelve layers, so that a stack's own eighth is larger than one layer gathered; no two sizes are alike.
 SIZES = DecoderConfig(
@@ -43,7 +43,7 @@ METHODS: list[Adapter] = [
 
 def abstract(mesh: Any, sizes: DecoderConfig = SIZES) -> Any:
     shapes = decoder.shapes(sizes)
-    return placed.abstract(shapes, meshes.shardings(mesh, shapes))
+    return programs.abstract(shapes, sharding.shardings(mesh, shapes))
 
 
 def tokens(mesh: Any, *shape: int, dim: int = 0) -> Any:
@@ -57,27 +57,27 @@ def prompts(mesh: Any) -> tuple[Any, Any]:
 
 def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
     config = replace(RunConfig(batch=ROWS).with_adapter(adapter), remat="dots")
-    frozen, (optimizer, _) = abstract(mesh, sizes), placed.optimizer_of(config, 10)
-    _, state = placed.initial(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
+    frozen, (optimizer, _) = abstract(mesh, sizes), programs.optimizer_of(config, 10)
+    _, state = programs.initial(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
     batch = abstract_batch(replace(config, max_length=LENGTH), mesh)
-    return placed.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, batch).compile()
+    return programs.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, batch).compile()
 
 
-def scoring(mesh: Any, adapter: Adapter) -> Any:
-    params = start.abstract(adapter, SIZES)
-    params = placed.abstract(params, meshes.shardings(mesh, params))
+def scores(mesh: Any, adapter: Adapter) -> Any:
+    params = adapter_init.abstract(adapter, SIZES)
+    params = programs.abstract(params, sharding.shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any, choices: Any, lengths: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
-        return score.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
+        return scoring.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
 
     asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
     return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *asked).compile()
 
 
 def generation(mesh: Any, adapter: Adapter) -> Any:
-    params = start.abstract(adapter, SIZES)
-    params = placed.abstract(params, meshes.shardings(mesh, params))
+    params = adapter_init.abstract(adapter, SIZES)
+    params = programs.abstract(params, sharding.shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
@@ -92,7 +92,7 @@ def assert_shared(compiled: Any, mesh: Any) -> None:
     wholes = [leaf.size for leaf in jax.tree.leaves(shapes) if leaf.size > SIZES.layers * SIZES.hidden_size]
     shares = [
         int(np.prod(place.shard_shape(leaf.shape)))
-        for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(meshes.shardings(mesh, shapes)), strict=True)
+        for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(sharding.shardings(mesh, shapes)), strict=True)
     ]
     layer = SIZES.intermediate_size * SIZES.hidden_size // mesh.shape["model"]
     limit = max(*shares, layer)
@@ -123,7 +123,7 @@ SLOW = [pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("8x1", "1x8", "2
 
 
 @pytest.mark.parametrize("mesh", ["4x2", *SLOW])
-@pytest.mark.parametrize("work", [scoring, generation])
+@pytest.mark.parametrize("work", [scores, generation])
 def test_answering_never_holds_a_whole_weight(mesh: str, work: Any):
     made = meshes.make(mesh)
     assert_shared(work(made, PrefixTuning(length=5)), made)

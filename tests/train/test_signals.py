@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.checkpoint import Checkpoints
-from jaxprefix.run import RunConfig
-from jaxprefix.saved import read_saved
-from jaxprefix.terminal import Stopped
-from jaxprefix.train.journal import Journal
+from jaxprefix.io.terminal import Stopped
+from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
-from jaxprefix.train.stopping import Stop, stoppable
+from jaxprefix.train.metrics import Journal
+from jaxprefix.train.signals import Stop, stoppable
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number
 
 SCRIPT = """
 import hashlib, sys
-from jaxprefix.train.stopping import stoppable
+from jaxprefix.train.signals import stoppable
 with stoppable() as stop:
     stop.working = sys.argv[1] == "working"
     print("ready", flush=True)

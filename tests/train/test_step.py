@@ -12,15 +12,14 @@ import optax
 import pytest
 import small
 
-from jaxprefix import mesh as meshes
-from jaxprefix.base import Base, load_weights, open_base
-from jaxprefix.encoding import Encoded
+from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning, Sum
-from jaxprefix.run import RunConfig
+from jaxprefix.runs.base_model import Base, load_weights, open_base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train import optimizer as optimizers
-from jaxprefix.train.data import TrainBatch, buckets, collate
-from jaxprefix.train.plan import Plan
+from jaxprefix.train.batches import Plan, TrainBatch, buckets, collate
 from jaxprefix.train.step import State, train_step
 from jaxprefix.train.trainer import Trainer
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.base import open_base
 from jaxprefix.models import loading
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.train import rows as training_rows
+from jaxprefix.runs.base_model import open_base
+from jaxprefix.train import dataset as training_rows
 from jaxprefix.train import trainer
 from jaxprefix.train.loop import train
 

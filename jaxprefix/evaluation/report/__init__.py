@@ -3,14 +3,7 @@
 from jaxprefix.evaluation.report.files import read_report, write
 from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure
 from jaxprefix.evaluation.report.markdown import markdown
-from jaxprefix.evaluation.report.summary import (
-    Report,
-    TaskReport,
-    baseline_scores,
-    build,
-    source_language,
-    summarise,
-)
+from jaxprefix.evaluation.report.summary import Report, TaskReport, baseline_scores, build, source_language, summarise
 from jaxprefix.evaluation.report.terminal import table
 
 __all__ = [

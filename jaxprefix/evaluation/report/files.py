@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxprefix.directory import write_whole
 from jaxprefix.evaluation.report.intervals import Statistics
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import Report, TaskReport
+from jaxprefix.io.atomic import write_whole
 
 
 def write(

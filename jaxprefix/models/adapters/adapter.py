@@ -14,7 +14,7 @@ Frozen = Any  # the base's tree of weights (decoder.py)
 
 @struct.dataclass
 class Text:
-    """A prompt of P tokens that was run through the base: what slots may start from (start.py makes it)."""
+    """A prompt of P tokens that was run through the base: what slots may start from (adapter_init.py makes it)."""
 
     embeddings: Float[Array, "P D"]
     inputs: Float[Array, "L P D"]  # what each layer's attention reads: the stream behind its norm

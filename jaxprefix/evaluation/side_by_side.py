@@ -1,0 +1,89 @@
+"""Evaluated runs beside each other: headline scores by language, family, script and resource class, a column a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from jaxprefix.evaluation.report.cells import Cells, percent, points
+from jaxprefix.evaluation.report.files import read_report
+from jaxprefix.evaluation.report.intervals import family, grouped, resource, script
+from jaxprefix.evaluation.report.markdown import tables
+from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of, source_language
+from jaxprefix.evaluation.report.terminal import fitted
+from jaxprefix.io.atomic import check_new_file, write_whole
+from jaxprefix.runs.directory import run_directories
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Shows evaluated runs beside each other, such as the frozen base and what several methods make of it."""
+
+    runs: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN,RUN[,RUN...]")]]
+    """The run directories, comma-separated, in the order of the columns."""
+    output: Path | None = None
+    """Also write the tables to this Markdown file."""
+
+
+def beside(settings: Beside) -> dict[str, Cells]:
+    """Prints a table for each task that all the runs have answered, and returns their cells by task.
+
+    ValueError, in one line, for runs that were not evaluated, or not on the same rows.
+    """
+    directories = run_directories(settings.runs)
+    if len(directories) < 2:
+        raise ValueError(f"{settings.runs} is one run; give several to set beside each other: RUN,RUN")
+    if settings.output:
+        check_new_file(settings.output)
+    reports = [read_report(directory) for directory in directories]
+    methods = [report["method"] for report in reports]
+    columns = methods if len(set(methods)) == len(methods) else list(map(str, directories))
+    found = {}
+    for task in reports[0]["tasks"]:
+        if all(task in report["tasks"] for report in reports):
+            own = [report["tasks"][task] for report in reports]
+            _check_same_rows(task, directories, own)
+            found[f"{task}, {own[0]['metrics'][0]} in percent"] = _cells(columns, own)
+    if not found:
+        raise ValueError(f"{settings.runs} have answered no task in common; evaluate them alike")
+    for title, cells in found.items():
+        Console().print(fitted(title, cells))
+    if settings.output:
+        write_whole(settings.output, tables(found).encode())
+        print(f"tables: {settings.output}")
+    return found
+
+
+def _check_same_rows(name: str, directories: Sequence[Path], tasks: Sequence[TaskReport]) -> None:
+    """Means over other languages, or of other questions, do not stand beside each other."""
+    counts = [{code: int(scores["n"]) for code, scores in task["languages"].items()} for task in tasks]
+    for directory, count in zip(directories, counts, strict=True):
+        if count != counts[0]:
+            code = min(code for code in count | counts[0] if count.get(code) != counts[0].get(code))
+            rows = f"{counts[0].get(code, 0):,} and {count.get(code, 0):,} rows of {code}"
+            raise ValueError(f"{directories[0]} and {directory} have answered {rows} in {name}; evaluate them alike")
+
+
+def _cells(columns: Sequence[str], tasks: Sequence[TaskReport]) -> Cells:
+    """A section of languages, the source first; one each of families, scripts and resource classes; mean and gap."""
+    first, metric = tasks[0], tasks[0]["metrics"][0]
+    source, others = source_language(first), others_of(first)
+    scores = [{code: found[metric] for code, found in task["languages"].items()} for task in tasks]
+
+    def line(title: str, codes: Sequence[str]) -> list[str]:
+        return [title, *(percent(mean(run[code] for code in codes)) for run in scores)]
+
+    every = sorted(first["languages"], key=lambda code: (code != source, code))
+    sections = [[line(f"{code} (source)" if code == source else code, [code]) for code in every]]
+    for title, key in (("{}", family), ("{}", script), ("class {}", resource)):
+        groups: Mapping[str, Sequence[str]] = grouped(others, key)
+        if len(groups) > 1:
+            sections.append([line(title.format(name), codes) for name, codes in groups.items()])
+    closing = [line("mean of others", others)] if others else []
+    if source and others:
+        gaps = [run[source] - mean(run[code] for code in others) for run in scores]
+        closing.append(["gap", *map(points, gaps)])
+    return Cells(["language", *columns], sections, closing)

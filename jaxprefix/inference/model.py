@@ -1,0 +1,148 @@
+"""An adapted model that answers: one frozen base, and one adapter or several of a kind, chosen row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models import decode, scoring
+from jaxprefix.models.adapters import Adapter, NoAdapter
+from jaxprefix.models.decode import Answers, Prompts
+from jaxprefix.models.decoder import Batch
+from jaxprefix.models.sampling import Sampling
+from jaxprefix.runs.base_model import Base, load_weights, open_base, text_length
+from jaxprefix.runs.saved import Saved, read_saved, together
+
+
+@dataclass(frozen=True)
+class Model:
+    """An adapted model on a mesh, ready to answer; of `several` adapters each question names its own."""
+
+    base: Base
+    adapter: Adapter
+    params: Any  # with a leading dimension, where there are several
+    frozen: Any
+    mesh: Mesh
+    max_length: int
+    chat: bool
+    several: bool = False
+
+    @cached_property
+    def begin(self) -> Any:
+        """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
+
+        @partial(jax.jit, static_argnums=4)
+        @partial(meshes.traced, self.mesh)
+        def run(params: Any, frozen: Any, prompts: Prompts, entering: Any, length: int) -> Answers:
+            weights, hooks = self.adapter.bind(params, frozen, rows=entering)
+            return self._pinned(decode.empty(self.base.config, weights, prompts, hooks, length))
+
+        return run
+
+    @cached_property
+    def turn(self) -> Any:
+        """(params, frozen, answers, prompts, adapters of the prompts [R] and of all rows [B], sampling, stopped [B],
+        few, steps) -> answers: ends the stopped rows, lets the prompts enter and goes on, as decode.advance says.
+        """
+        config, ends = self.base.config, self.base.tokenizer.eos
+
+        @partial(jax.jit, static_argnums=6, donate_argnums=2)
+        @partial(meshes.traced, self.mesh)
+        def run(
+            params: Any,
+            frozen: Any,
+            answers: Answers,
+            prompts: Prompts,
+            entering: Any,
+            rows: Any,
+            sampling: Sampling,
+            stopped: Any,
+            few: Any,
+            steps: Any,
+        ) -> Answers:
+            def enter(answers: Answers) -> Answers:
+                weights, hooks = self.adapter.bind(params, frozen, rows=entering)
+                return decode.enter(config, weights, answers, prompts, hooks, ends, sampling)
+
+            answers = answers.replace(done=answers.done | stopped)  # type: ignore[attr-defined]
+            answers = jax.lax.cond(jnp.any(prompts.source >= 0), enter, lambda answers: answers, answers)
+            weights, hooks = self.adapter.bind(params, frozen, rows=rows)
+            return self._pinned(decode.advance(config, weights, answers, hooks, ends, sampling, few, steps))
+
+        return run
+
+    @cached_property
+    def choose(self) -> Any:
+        """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
+
+        @jax.jit
+        @partial(meshes.traced, self.mesh)
+        def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
+            weights, hooks = self.adapter.bind(params, frozen, rows=rows)
+            return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
+
+        return run
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes of answers and choices were compiled so far."""
+        return self.turn._cache_size() + self.choose._cache_size()
+
+    def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
+        return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
+
+    def _pinned(self, answers: Answers) -> Answers:
+        """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
+
+        Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
+        """
+        whole = self.base.config.kv_heads % self.mesh.shape["model"] == 0
+
+        def pin(leaf: Any) -> Any:
+            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", "model")}[leaf.ndim]
+            spec = P(*axes) if whole or leaf.ndim < 5 else P(None, "data")
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(pin, answers)
+
+
+def open_model(
+    directories: Sequence[Path], mesh: str | None, batch: int, max_length: int | None = None
+) -> tuple[Model, list[Saved]]:
+    """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and what else the runs say.
+
+    `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. ValueError where several
+    runs cannot share a batch, or the mesh cannot share one among its devices.
+    """
+    made = _mesh(mesh, batch)
+    first = read_saved(directories[0], made)
+    runs = [first, *(read_saved(directory, made, first.base) for directory in directories[1:])]
+    adapter, params = together(runs)
+    base, config = first.base, first.config
+    longest = text_length(base.config, adapter, max_length or config.max_length)
+    frozen = load_weights(base, made, config.dtype)
+    return Model(base, adapter, params, frozen, made, longest, config.chat, several=len(runs) > 1), runs
+
+
+def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:
+    """The base model that `name` names as it is; otherwise as `open_model`."""
+    made, base = _mesh(mesh, batch), open_base(name)
+    longest = text_length(base.config, NoAdapter(), max_length)
+    return Model(base, NoAdapter(), {}, load_weights(base, made, "auto"), made, longest, chat=False)
+
+
+def _mesh(text: str | None, batch: int) -> Mesh:
+    made = meshes.make(text)
+    if batch % (devices := made.shape["data"]):
+        raise ValueError(
+            f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
+        )
+    return made

@@ -1,0 +1,132 @@
+"""Files of rows: read whole, or refused in one line; a row knows where it stands, for whoever finds it wrong."""
+
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxprefix.io.messages import one_line, shown
+from jaxprefix.io.strict_json import parse
+
+BOM = b"\xef\xbb\xbf"  # of UTF-8: some programs write it
+ENDINGS = ("jsonl", "json", "parquet", "csv")
+
+
+class Row(dict[str, Any]):
+    """A row's columns, and where they were read."""
+
+    def __init__(self, columns: Mapping[str, Any], source: str, number: int) -> None:
+        """`number` counts from 1: a line of the `source` where that ends in ":", else a row of it."""
+        super().__init__(columns)
+        self.source = source
+        self.number = number
+
+    @property
+    def where(self) -> str:
+        """ "FILE:12" for a line of a file, "SOURCE: row 12" for a row of anything else."""
+        return f"{self.source}{self.number}" if self.source.endswith(":") else f"{self.source}: row {self.number}"
+
+
+Rows = list[Row]
+
+
+def placed(rows: Iterable[Mapping[str, Any]], source: object) -> Rows:
+    """The rows, numbered from 1."""
+    return [Row(row, str(source), number) for number, row in enumerate(rows, start=1)]
+
+
+def read_rows(path: Path) -> Rows:
+    """The rows of a .jsonl, .json (a list of objects), .parquet or .csv (with a header) file; a BOM is tolerated.
+
+    Raises:
+        ValueError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
+    """
+    readers: dict[str, Callable[[Path], Rows]] = {
+        ".jsonl": _jsonl,
+        ".json": _json,
+        ".parquet": _parquet,
+        ".csv": _csv,
+    }
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    try:
+        rows = readers[path.suffix.lower()](path)
+    except OSError as error:  # it may not be read, or is on a disk that fails
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if not rows:
+        raise ValueError(f"{path}: no rows in it")
+    return rows
+
+
+def _jsonl(path: Path) -> Rows:
+    return parse_lines(path.read_bytes(), path)
+
+
+def parse_lines(content: bytes, path: Path) -> Rows:
+    """The rows of a .jsonl file's content; ValueError for a line that is no JSON object."""
+    lines = enumerate(content.removeprefix(BOM).split(b"\n"), start=1)
+    return [Row(_object(line, f"{path}:{number}"), f"{path}:", number) for number, line in lines if line.strip()]
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = parse(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not a JSON object: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: not a JSON object: {shown(row)}")
+    return row
+
+
+def _json(path: Path) -> Rows:
+    try:
+        rows = parse(path.read_bytes().removeprefix(BOM))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: not a JSON list of objects: {shown(rows)}")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: row {number} is not a JSON object: {shown(row)}")
+    return placed(rows, path)
+
+
+def read_tsv(path: Path) -> Rows:
+    """The rows of a file with tabs between its columns, quoted where they hold tabs or line breaks themselves.
+
+    Raises:
+        ValueError: a row of more or fewer columns than the header, or no such table.
+    """
+    return _csv(path, "\t")
+
+
+def _csv(path: Path, delimiter: str = ",") -> Rows:
+    rows: list[dict[str, Any]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, delimiter=delimiter)
+            header = reader.fieldnames or ()
+            if len(set(header)) < len(header):
+                raise ValueError(f"{path}: a column stands twice in its header: {shown(list(header))}")
+            for row in reader:
+                if None in row or None in row.values():  # more, or fewer, cells than the header
+                    raise ValueError(f"{path}:{reader.line_num}: not {len(header)} columns, as the header has")
+                rows.append(row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    return placed(rows, path)
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = file.read().to_pylist()
+    # ValueError is of texts that are not UTF-8, and of dates that Python does not have.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {one_line(error)}") from error
+    return placed(rows, path)

@@ -1,0 +1,67 @@
+"""Fresh parameters of an adapter; some start from a text that is run through the base first."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxprefix.models import decoder
+from jaxprefix.models.adapters import Adapter, LlamaAdapter, PrefixTuning, SoftPrompt, Sum, Text
+from jaxprefix.models.attention import rotate, rotation
+from jaxprefix.models.block import Block
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.decoder import Frozen
+from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.scan import loop
+
+# (start, slots) -> the ids of as many tokens: what "vocabulary" or "text:..." means to the base's tokenizer
+Tokens = Callable[[str, int], Sequence[int]]
+
+
+def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: Tokens) -> Any:
+    """The parameters that training starts with, float32."""
+
+    def text(member: Adapter) -> Any:
+        if isinstance(member, Sum):
+            return {name: text(each) for name, each in member.members}
+        if not isinstance(member, PrefixTuning | LlamaAdapter | SoftPrompt):
+            return None
+        start = member.chosen_start if isinstance(member, PrefixTuning) else member.start
+        return None if start == "random" else read(config, frozen, jnp.asarray(tokens(start, member.length), jnp.int32))
+
+    return adapter.init(key, config, frozen, text(adapter))
+
+
+def abstract(adapter: Adapter, config: DecoderConfig) -> Any:
+    """The shapes of the parameters, from the sizes alone; ValueError for an adapter that cannot be bound to them."""
+
+    def make(frozen: Frozen) -> Any:
+        params = fresh(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
+        adapter.bind(params, frozen)
+        return params
+
+    return jax.eval_shape(make, decoder.shapes(config))
+
+
+def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Text:
+    """Runs the tokens through the base, alone, with full attention."""
+    length = tokens.shape[0]
+    batch = decoder.Batch(tokens[None], jnp.arange(length)[None])
+    stream, positions = decoder.embed(config, frozen, batch, Hooks())
+    turn = rotation(config.rope, config.head_size, positions)
+
+    def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
+        return decoder.attend_with(query, key, value, positions, positions, None, layer), (inputs[0], key[0], value[0])
+
+    def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
+        return Block(config).apply({"params": weights}, stream, turn, attend, layer)
+
+    _, (inputs, keys, values) = loop(config, frozen["layers"], stream, Hooks(), step, "full")
+    return Text(stream[0], inputs, _moved(config, keys, -length), values)
+
+
+def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
+    """Keys (float32) as they would be had their tokens stood `by` positions further: a rotation."""
+    return rotate(keys.astype(jnp.float32), rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))

@@ -1,0 +1,171 @@
+"""Where weights lie, and where the decoder asks what it computes to lie, on the mesh that it is traced for, if any.
+
+Rows of activations lie over `data`. A layer's weights lie over both axes and are gathered over `data` when the layer is
+reached, and no earlier: left to itself, the partitioner would rather give every device all rows. Vocabularies are never
+gathered: the few states that the head reads go to every device instead.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+Axes = tuple[str, ...]
+
+# Dimensions of every leaf of decoder.init, the stack of layers apart, and of the scales of int8.py.
+DIMS = {
+    "embed_tokens": ("vocabulary", "input"),
+    "lm_head": ("scores", "input"),
+    "norm": (None,),
+    "input_layernorm": (None,),
+    "post_attention_layernorm": (None,),
+    "q_proj": ("heads", None, "input"),
+    "k_proj": ("heads", None, "input"),
+    "v_proj": ("heads", None, "input"),
+    "o_proj": ("input", "heads", None),
+    "gate_proj": ("features", "input"),
+    "up_proj": ("features", "input"),
+    "down_proj": ("input", "features"),
+    **dict.fromkeys(("q_proj_scale", "k_proj_scale", "v_proj_scale"), ("heads", None)),
+    **dict.fromkeys(("gate_proj_scale", "up_proj_scale"), ("features",)),
+    **dict.fromkeys(("o_proj_scale", "down_proj_scale"), (None,)),
+}
+
+# What a dimension is shared by: the first of these that divide it; the input is shared by the axes that are left. Heads
+# that `model` does not divide are whole: half a head on a device would be turned by RoPE in two places.
+CHOICES: Mapping[str, tuple[Axes, ...]] = {
+    "vocabulary": (("model",), ()),
+    "scores": (("model", "data"), ("model",), ()),
+    "heads": (("model",), ()),
+    "features": (("model",),),
+}
+
+
+# Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's)
+# they are shared by all devices, as a LoRA of rank 64 on a model of 8B is.
+ADAPTERS = frozenset(
+    "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
+    "values_map values_bias".split()
+)
+LARGE = 2**22
+
+
+def shardings(mesh: Mesh, shapes: Any) -> Any:
+    """Shardings like `shapes` (weights, or an adapter's parameters); ValueError where a dimension cannot be divided."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, spec(mesh, path, leaf.shape)), shapes
+    )
+
+
+def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
+    """Where the leaf at `path` lies."""
+    name = path[-1].key
+    if name in ADAPTERS:
+        return _large(mesh, shape)
+    if name not in DIMS:
+        raise ValueError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
+    layers = [()] * (len(shape) - len(DIMS[name]))  # their stack is whole
+    shared_by = (*layers, *axes(name, shape[len(layers) :], mesh.shape))
+    for shared, size in zip(shared_by, shape, strict=True):
+        if size % (count := parts(shared, mesh.shape)):
+            given = "x".join(str(size) for size in mesh.shape.values())
+            raise ValueError(
+                f"--mesh {given}: {name} {list(shape)} cannot be divided by {count} ({' and '.join(shared)}) at its "
+                f"{size}; choose a divisor"
+            )
+    return _partition(shared_by)
+
+
+def _large(mesh: Mesh, shape: tuple[int, ...]) -> P:
+    """Shares an adapter's large leaf at the widest dimension that goes round; never at its layers, which are picked."""
+    fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
+    if math.prod(shape) < LARGE or not fitting:
+        return P()
+    widest = max(fitting, key=lambda place: shape[place])
+    return P(*[None] * widest, ("data", "model"))
+
+
+def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[Axes, ...]:
+    """The axes of a mesh of these `sizes` that share each dimension of the weight (of one layer).
+
+    They may not divide its features or its input; a weight that cannot be placed is the caller's to refuse.
+    """
+    taken: Axes = ()
+    for dim, size in zip(DIMS[name], shape, strict=True):
+        if dim in CHOICES:
+            choices = CHOICES[dim]
+            taken = next((choice for choice in choices if size % parts(choice, sizes) == 0), choices[-1])
+    left = tuple(axis for axis in ("data", "model") if axis not in taken)
+    return tuple(taken if dim in CHOICES else left if dim == "input" else () for dim in DIMS[name])
+
+
+def parts(axes: Axes, sizes: Mapping[str, int]) -> int:
+    """How many parts a dimension has that these axes share."""
+    return math.prod(sizes[axis] for axis in axes)
+
+
+def _partition(axes: tuple[Axes, ...]) -> P:
+    return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
+
+
+def shared() -> bool:
+    """Whether this is traced for several devices."""
+    return math.prod(_sizes().values()) > 1
+
+
+def rows(leaf: Array, dim: int = 0) -> Array:
+    """Its dimension `dim` over `data`."""
+    sizes = _sizes()
+    return leaf if not sizes or leaf.shape[dim] % sizes["data"] else _at(leaf, *[()] * dim, ("data",))
+
+
+def cache(leaf: Array) -> Array:
+    """Keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if they go round."""
+    sizes = _sizes()
+    if not sizes or leaf.shape[1] % sizes["data"]:
+        return leaf
+    return _at(leaf, (), ("data",), () if leaf.shape[2] % sizes["model"] else ("model",))
+
+
+def looked_up(table: Array, stream: Array) -> Array:
+    """Embeddings `[B, T, D]` by rows; on their way each device has the part of D that it has of the table."""
+    if not (sizes := _sizes()):
+        return stream
+    return rows(_at(stream, (), (), axes("embed_tokens", table.shape, sizes)[1]))
+
+
+def gathered(name: str, leaf: Array) -> Array:
+    """The weight of one layer, its input whole."""
+    if not (sizes := _sizes()):
+        return leaf
+    shared = zip(DIMS[name], axes(name, leaf.shape, sizes), strict=True)
+    return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
+
+
+def everywhere(tree: Any) -> Any:
+    """Whole on every device."""
+    return jax.lax.with_sharding_constraint(tree, P()) if _sizes() else tree
+
+
+def head(table: Array) -> Array:
+    """The table `[V, D]` that gives scores, by tokens: an embedding that is its own head is not placed so."""
+    return _at(table, *axes("lm_head", table.shape, sizes)) if (sizes := _sizes()) else table
+
+
+def scored(table: Array, scores: Array) -> Array:
+    """Scores `[..., V]` as the head's tokens lie."""
+    if not (sizes := _sizes()):
+        return scores
+    return _at(scores, *[()] * (scores.ndim - 1), axes("lm_head", table.shape, sizes)[0])
+
+
+def _sizes() -> Mapping[str, int]:
+    return jax.sharding.get_abstract_mesh().shape
+
+
+def _at(leaf: Array, *axes: Axes) -> Any:
+    return jax.lax.with_sharding_constraint(leaf, _partition(axes))

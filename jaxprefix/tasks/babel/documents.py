@@ -1,0 +1,253 @@
+"""The text that the embedded model is pretrained on: documents that teach it each language, and what can be asked.
+
+It tells and asks in many manners, but never in the form in which the tasks ask: that form is what an adapter learns, in
+English alone. The documents and the rows of validation and test have no instance in common, whatever the seeds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+from types import MappingProxyType
+
+from jaxprefix.tasks import languages as real
+from jaxprefix.tasks.babel import world
+from jaxprefix.tasks.babel.language import Language
+from jaxprefix.tasks.babel.world import LANGUAGES, Fact, Instance, answer, find_language, passage, question, statement
+
+SKEW = 2.0
+"""How much more text a language has than one of the resource class below it (Joshi et al. 2020, arXiv:2004.09095)."""
+ENGLISH = 2.0
+"""How much more text English has than the other languages of its class."""
+
+KINDS_OF_DOCUMENTS: Mapping[str, float] = MappingProxyType(
+    {
+        "parallel": 0.04,
+        "recited": 0.14,
+        "table": 0.14,
+        "retold": 0.08,
+        "conversation": 0.20,
+        "verdicts": 0.32,
+        "sums": 0.08,
+    }
+)
+"""The share of each; see the functions of these names."""
+ABOUT_ENGLISH = 0.1
+"""The share of English documents that use the words of instructions."""
+PREFACED = 0.1
+"""The share of documents that begin with a sentence of instructions' words."""
+FOREIGN = 0.25
+"""The share of documents about a passage that ask in another language than the passage's."""
+
+SEPARATORS = ("\n", "\n", ": ", " → ", " = ")
+"""What may stand between a question and its answer, beside the language's own dash."""
+
+# The words of the tasks' prompts in other sentences: the model knows them, but has never seen an answer follow them.
+ABOUT = (
+    "Read the passage and answer the question.",
+    "Read the question and answer with a few words from the passage.",
+    "Answer it with words from the passage.",
+    "Read it and answer with a few words.",
+    "The answer is a few words from it.",
+    "The passage is short and the question is about it.",
+    "A question is about the passage.",
+    "The words of the answer are in the passage.",
+    "Passage: a few words to read.",
+    "Question: what is the passage about?",
+    "Answer: the last of the three.",
+    "Passage, question and answer are words.",
+    "Read the passage and choose.",
+    "Choose the answer to the question.",
+    "Choose an answer from the passage.",
+    "Does the premise say it? It is true, false or unknown.",
+    "Answer true, false or unknown.",
+    "True, false and unknown are words.",
+    "A premise and a hypothesis are short.",
+    "Premise: the hypothesis is about it.",
+    "Hypothesis: the premise is about it.",
+    "Solve the problem and end with the answer.",
+    "Problem: a solution is short.",
+    "Solution: the problem is solved.",
+    "The answer is 7. The answer is 12. The answer is 15.",
+)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A document in two parts: what could not be foretold (a passage; may be empty), and what follows from it."""
+
+    given: str
+    told: str
+
+
+def shares(skew: float = SKEW) -> dict[str, float]:
+    """The share of documents in each language: `skew` times as many a resource class, English `ENGLISH` times as many.
+
+    ValueError for a skew that is not above 0; 1 treats all languages but English alike.
+    """
+    if not 0 < skew < 100:
+        raise ValueError(f"the skew is {skew}; expected more than 0 (1: all languages alike), such as {SKEW}")
+    weights = {code: skew ** _resource(code) * (ENGLISH if code == "en" else 1) for code in LANGUAGES}
+    return {code: weight / sum(weights.values()) for code, weight in weights.items()}
+
+
+def _resource(code: str) -> int:
+    found = real.find(code)
+    assert found is not None and found.resource is not None, code
+    return found.resource
+
+
+def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
+    """Endless documents to pretrain on, the same for the same seed; each ends without a line break.
+
+    Args:
+        seed: any number.
+        weights: language -> its share of the documents; need not sum to 1. A document in two languages counts for
+            the first, and the second is drawn by the same weights.
+
+    Raises:
+        ValueError: an unknown language, a negative weight, or no positive one.
+    """
+    # Checked at the call and not at the first document: hence two functions.
+    for code, weight in weights.items():
+        find_language(code)
+        if weight < 0:
+            raise ValueError(f"the weight of language {code!r} is {weight}; expected 0 or more")
+    if not any(weights.values()):
+        raise ValueError("no language has a weight above 0; give at least one")
+    return _lessons(Random(f"documents {seed}"), {code: weight for code, weight in weights.items() if weight})
+
+
+def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
+    others = {code: {other: share for other, share in weights.items() if other != code} for code in weights}
+    names, likely = tuple(KINDS_OF_DOCUMENTS), tuple(KINDS_OF_DOCUMENTS.values())
+    while True:
+        first = _draw_language(random, weights)
+        if first.code == "en" and random.random() < ABOUT_ENGLISH:
+            yield Lesson("", " ".join(random.sample(ABOUT, 3)))
+            continue
+        second = _draw_language(random, others[first.code]) if others[first.code] else first
+        kind = random.choices(names, likely)[0]
+        if kind in OF_WORDS:
+            yield OF_WORDS[kind](random, first, second)
+            continue
+        asks = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
+        lesson = ABOUT_PASSAGES[kind](random, first, asks)
+        preface = f"{random.choice(ABOUT)}\n" if random.random() < PREFACED else ""
+        yield Lesson(preface + lesson.given, lesson.told)
+
+
+def _draw_language(random: Random, weights: Mapping[str, float]) -> Language:
+    return find_language(random.choices(tuple(weights), tuple(weights.values()))[0])
+
+
+def parallel(random: Random, first: Language, second: Language) -> Lesson:
+    """Four things said in one language and, each on the next line, in the other.
+
+    Statements, questions and bare phrases stand on lines of their own, so their first words are known without a space.
+    """
+    lines = []
+    for fact in world.draw_facts(random, 4):
+        say = random.choice((statement, question, answer))
+        lines += [say(first, fact), say(second, fact)]
+    return Lesson("", "\n".join(lines))
+
+
+def recited(random: Random, language: Language, _: Language) -> Lesson:
+    """Names and answers in no order, and the same once more.
+
+    Every word of the second time stands after the same word as the first time: that is the first thing that a model
+    learns to look up (induction heads, Olsson et al. 2022, arXiv:2209.11895), and all other looking up builds on it.
+    """
+    said = [_name(language, person) for person in random.sample(world.PEOPLE, min(12, len(world.PEOPLE)))]
+    said += [answer(language, fact) for fact in world.draw_facts(random, 4)]
+    line = " ".join(random.sample(said, random.randint(len(said) // 2, len(said))))
+    return Lesson(line, f"\n{line}")
+
+
+def table(random: Random, language: Language, _: Language) -> Lesson:
+    """Who has what, a name and an answer a line, three times and each time in another order."""
+    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), kinds=1))
+    separator = random.choice((" ", " ", language.space, ": ", language.dash))
+    lines = [f"{_name(language, fact.person)}{separator}{answer(language, fact)}" for fact in facts]
+    first, second, third = ("\n".join(random.sample(lines, len(lines))) for _ in range(3))
+    return Lesson(first, f"\n{second}\n{third}")
+
+
+def _name(language: Language, person: str) -> str:
+    return language.people["name"][person]
+
+
+def retold(random: Random, tells: Language, again: Language) -> Lesson:
+    """A passage, and the same facts in another order, in the same or another language.
+
+    Whoever is named the second time can be looked up, and looking up is what a model this small is slowest to learn.
+    """
+    facts = world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 2)))
+    return Lesson(passage(tells, facts), "\n" + passage(again, random.sample(facts, len(facts))))
+
+
+def conversation(random: Random, tells: Language, asks: Language) -> Lesson:
+    """A passage and a question about each of its facts, all answered shortly or all by whole sentences."""
+    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 1, 2))))
+    asked = random.sample(facts, len(facts))
+    if random.random() < 0.25:
+        sentences = (say(asks, fact) for fact in asked for say in (question, statement))
+        return Lesson(passage(tells, facts), "".join(asks.space + sentence for sentence in sentences))
+    reply, separator = random.choice((answer, answer, statement)), _separator(random, asks)
+    lines = [f"{question(asks, fact)}{separator}{reply(asks, fact)}" for fact in asked]
+    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+
+
+def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
+    """A passage and what it says of a few claims."""
+    while True:
+        count = random.choice((1, 2, 2, 3))
+        facts = world.draw_facts(random, count, kinds=min(count, 2))
+        drawn = [world.draw_claim(random, facts, random.randrange(3)) for _ in range(4)]
+        claims = list(dict.fromkeys(claim for claim in drawn if claim))
+        if claims and all(_is_taught(facts, claim) for claim in claims):
+            break
+    separator = _separator(random, asks)
+    lines = [f"{statement(asks, claim)}{separator}{asks.verdicts[world.verdict(facts, claim)]}" for claim in claims]
+    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+
+
+def sums(random: Random, tells: Language, asks: Language) -> Lesson:
+    """What three people have, and what two of them have together: as a sum, as an amount, or both. Or sums alone."""
+    if random.random() < 0.2:
+        pairs = [(random.randrange(2, 10), random.randrange(2, 10)) for _ in range(6)]
+        return Lesson("", "\n".join(f"{one} + {other} = {one + other}" for one, other in pairs))
+    while True:
+        facts = world.draw_amounts(random, 3)
+        pairs = [random.sample(pair, 2) for pair in combinations(facts, 2)]
+        if all(_is_taught(facts, *pair) for pair in pairs):
+            break
+    separator, reply = _separator(random, asks), random.choice(("{sum}", "{sum}", "{amount}", "{sum}. {amount}"))
+    lines = []
+    for one, other in random.sample(pairs, 3):
+        total = world.total((one, other))
+        told = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(asks, total))
+        lines.append(f"{world.sum_question(asks, one, other)}{separator}{told}")
+    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+
+
+OF_WORDS = {"parallel": parallel, "recited": recited, "table": table}
+ABOUT_PASSAGES = {"retold": retold, "conversation": conversation, "verdicts": verdicts, "sums": sums}
+
+
+def _is_taught(facts: Sequence[Fact], *asked: Fact) -> bool:
+    """Whether a document may ask this: it is no instance of validation or test."""
+    return Instance(tuple(facts), asked).split == "train"
+
+
+def _asked_one_by_one(draw: Callable[[], tuple[Fact, ...]]) -> tuple[Fact, ...]:
+    """Facts each of which a document may ask for."""
+    while True:
+        facts = draw()
+        if all(_is_taught(facts, fact) for fact in facts):
+            return facts
+
+
+def _separator(random: Random, asks: Language) -> str:
+    return random.choice((asks.dash, asks.dash, *SEPARATORS))

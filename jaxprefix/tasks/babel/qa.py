@@ -1,0 +1,55 @@
+"""babel-qa: a question that a stretch of the passage answers, generated; in the shape of XQuAD."""
+
+from random import Random
+
+from jaxprefix.tasks.babel.language import Language
+from jaxprefix.tasks.babel.shared import LEAKS, NOTE, loader
+from jaxprefix.tasks.babel.world import LANGUAGES, Instance, answer, draw_facts, passage, question
+from jaxprefix.tasks.columns import text_of
+from jaxprefix.tasks.metrics import first_line, score_generated
+from jaxprefix.tasks.task import Example, Row, Task
+
+
+def draw(random: Random) -> Instance:
+    """Three or four facts, one of which is asked for."""
+    facts = draw_facts(random, random.choice((3, 4)))
+    return Instance(facts, (random.choice(facts),))
+
+
+def say(language: Language, instance: Instance) -> dict[str, str]:
+    """The row {"passage", "question", "answer"}."""
+    (asked,) = instance.asked
+    return {
+        "passage": passage(language, instance.facts),
+        "question": question(language, asked),
+        "answer": answer(language, asked),
+    }
+
+
+def example(row: Row, language: str) -> Example:
+    """Short, since the model of this world is small."""
+    return Example(
+        id=text_of(row, "id"),
+        language=language,
+        before="Read the passage and answer with a few words from it.\nPassage: ",
+        context=text_of(row, "passage"),
+        after=f"\nQuestion: {text_of(row, 'question')}\nAnswer:\n",
+        response=text_of(row, "answer"),
+        references=(text_of(row, "answer"),),
+    )
+
+
+BABEL_QA = Task(
+    name="babel-qa",
+    languages=LANGUAGES,
+    split="test",
+    load=loader("babel-qa", draw, say),
+    example=example,
+    metrics=("f1", "em"),
+    score=score_generated,
+    max_new_tokens=24,
+    answer=first_line,
+    evaluated_on=("babel-qa",),
+    leaks=LEAKS,
+    note=f"{NOTE} F1 counts words between spaces, so in zh, ja and th it is close to exact match.",
+)

@@ -1,0 +1,105 @@
+"""A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxprefix.io.messages import shown
+from jaxprefix.io.rows import Row as PlacedRow
+from jaxprefix.io.rows import read_rows
+from jaxprefix.tasks.columns import wrong
+from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
+from jaxprefix.tasks.task import Example, Row, Task, check_languages
+
+SPLIT = "file"  # the only one that a file has
+# An answer may have as many tokens as the longest response has bytes (no tokenizer makes more), within these bounds.
+SHORTEST_ANSWER, LONGEST_ANSWER = 32, 256
+
+
+def own_rows_task(path: Path) -> Task:
+    """Reads a file of rows as a task named after it; ValueError that names file and row where one is not right.
+
+    Rows with choices are scored by the likeliest one, rows without by the generated text: a file holds one kind.
+    A row without a language is English, and its id is its number.
+    """
+    rows = [_checked(row, number) for number, row in enumerate(read_rows(path), start=1)]
+    by_choice = bool(rows[0]["choices"])
+    for row in rows:
+        if bool(row["choices"]) != by_choice:
+            raise wrong(row, '"choices" must stand in every row or in none; row 1 has it otherwise')
+    longest = max(len(row["response"].encode()) for row in rows)
+    cut = not by_choice and any("\n" in row["response"] for row in rows)
+
+    def load(language: str, split: str, data: Path | None) -> list[Row]:
+        check_languages(task, (language,))
+        if split != SPLIT:
+            raise ValueError(f"{path} has no split {split!r}: a file of rows is read whole, leave the split out")
+        return [row for row in rows if row["language"] == language]
+
+    task = Task(
+        name=path.stem,
+        languages=tuple(dict.fromkeys(row["language"] for row in rows)),
+        split=SPLIT,
+        load=load,
+        example=_example,
+        metrics=("accuracy",) if by_choice else ("f1", "em"),
+        score=score_choice if by_choice else score_generated,
+        max_new_tokens=0 if by_choice else min(max(longest, SHORTEST_ANSWER), LONGEST_ANSWER),
+        answer=str if by_choice else first_line,
+        train_split=SPLIT,
+        note="Some responses have several lines; only their first lines are compared." if cut else "",
+    )
+    return task
+
+
+def prompt_end(prompt: str) -> str:
+    """The prompt with one newline at its end, so that it and the response tokenise apart."""
+    return prompt.removesuffix("\n") + "\n"
+
+
+def _checked(row: PlacedRow, number: int) -> Row:
+    """The row with all its columns, each of its type; `number` counts from 1."""
+    # A column that other rows fill is None in a Parquet file and "" in a CSV file.
+    present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
+    for column in ("prompt", "response", "language"):
+        if column not in present:
+            raise wrong(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
+        if not isinstance(present[column], str) or not present[column].strip():
+            raise wrong(row, f'"{column}" is {shown(present[column])}; expected text')
+    response = present["response"].strip()
+    choices = present.get("choices", ())
+    if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
+        raise wrong(row, f'"choices" is {shown(choices)}; expected a list of texts, none of them blank')
+    choices = tuple(choice.strip() for choice in choices)
+    if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
+        found = f'"choices" is {shown(list(choices))}'
+        raise wrong(row, f"{found}; expected several, all different, the response among them")
+    columns = {
+        "id": str(present.get("id", number)),
+        "language": present["language"].strip(),
+        "prompt": present["prompt"],
+        "response": response,
+        "choices": choices,
+    }
+    return PlacedRow(columns, row.source, row.number)
+
+
+def pair(number: int, row: Any) -> Example:
+    """(prompt, response) as an example; ValueError that names the row, counted from 0, for anything else."""
+    two = isinstance(row, tuple | list) and len(row) == 2
+    if not two or not all(isinstance(text, str) and text.strip() for text in row):
+        raise ValueError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
+    return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
+
+
+def _example(row: Row, language: str) -> Example:
+    """The prompt stands where nothing is cut, and ends with a newline, which is added where it has none."""
+    return Example(
+        id=row["id"],
+        language=language,
+        before="",
+        context="",
+        after=prompt_end(row["prompt"]),
+        response=row["response"],
+        references=() if row["choices"] else (first_line(row["response"]),),
+        choices=row["choices"],
+    )

@@ -1,0 +1,152 @@
+"""--dry-run: the run's own step compiled for a mesh that need not be there, and what it asks of each device.
+
+Only config.json is read. Memory is what the compiler for CPUs estimates or, for a TPU where libtpu is installed (`pip
+install 'jaxprefix[tpu]'`), what its own compiler says. Products and collectives are counted in the program as it is
+partitioned, before anything is done to it that a CPU needs.
+"""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.io.atomic import check_new_file, write_whole, writing
+from jaxprefix.io.hub import model_directory
+from jaxprefix.models import sharding
+from jaxprefix.models.config import DecoderConfig
+from jaxprefix.runs.base_model import EMBEDDED, frozen_shapes
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import PLAN_FILE
+from jaxprefix.train import programs
+from jaxprefix.train.batches import TrainBatch, check_batch, check_length
+from jaxprefix.train.dry_run.chips import CHIPS, topology_mesh, why_estimated
+from jaxprefix.train.dry_run.estimate import MORE, Bytes, Growth, Needs
+from jaxprefix.train.dry_run.hlo import Program
+
+# XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
+NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
+    """Compiles and prints; writes plan.json into `output`, if given. Loads no weight and needs no accelerator.
+
+    Raises:
+        ValueError: settings, a model's config.json or a mesh that cannot be; a plan.json that is there already.
+    """
+    began = time.monotonic()
+    if config.method == "none":
+        raise ValueError("--dry-run --method none trains nothing; choose a method")
+    if output:
+        check_new_file(output / PLAN_FILE)
+    dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as an accelerator would take it
+    config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
+    directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
+    sizes = DecoderConfig.read(directory)
+    mesh = meshes.make(config.mesh)
+    check_batch(config, mesh)
+    check_length(config, sizes)
+    needs = _needs(config, sizes, mesh, chip, began)
+    print(needs)
+    if output:
+        with writing(output):
+            write_whole(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
+    return needs
+
+
+def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Needs:
+    step, program, held = _compiled(config, sizes, mesh)
+    more_rows, _, _ = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh)
+    longer, _, _ = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh)
+    tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
+    kept = 2 * sizes.layers * sizes.hidden_size  # of a token, between the layers, in 16 bits
+    growth = Growth.of(tokens, config.max_length, step, more_rows, longer, kept)
+    estimated = why_estimated(CHIPS[chip], mesh.size) if chip else "no --chip is given"
+    if chip and not estimated:
+        topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
+        real = _temporary(_lowered(config, sizes, topology)[0].compile())
+        growth, step = growth.times(real / step), real
+    return Needs(
+        config=config,
+        sizes=sizes,
+        bytes=Bytes(*held, step),
+        growth=growth,
+        flops=program.flops(),
+        collectives=program.collective_bytes(mesh.size),
+        topology=CHIPS[chip].topology(mesh.size) if chip and not estimated else None,
+        estimated=estimated,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
+    """The step of abstract arrays, and the bytes that a device holds of weights, adapter and optimizer state."""
+    shapes = frozen_shapes(sizes, config.dtype, on_cpu=False)
+    frozen = programs.abstract(shapes, sharding.shardings(mesh, shapes))
+    optimizer, _ = programs.optimizer_of(config, steps=1000)
+
+    def tokens(_: str, length: int) -> list[int]:
+        return [0] * length
+
+    _, state = programs.initial(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
+    lowered = programs.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, abstract_batch(config, mesh))
+    return lowered, (_held(frozen), _held(state.params), _held(state.optimizer))
+
+
+def abstract_batch(config: RunConfig, mesh: Mesh) -> TrainBatch:
+    """As if every token were learnt."""
+    shape = (config.accumulate, config.batch // config.accumulate, config.max_length)
+
+    def make() -> TrainBatch:
+        ids = jnp.zeros(shape, jnp.int32)
+        return TrainBatch(ids, ids, ids, ids, weights=jnp.zeros(shape))
+
+    batch = jax.eval_shape(make)
+    return programs.abstract(batch, jax.tree.map(lambda _: meshes.over_data(mesh, dim=1), batch))
+
+
+def _held(tree: Any) -> int:
+    """Bytes of one device."""
+    return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, Program, tuple[int, int, int]]:
+    """Temporary bytes of a device, the partitioned program, and the bytes held."""
+    lowered, held = _lowered(config, sizes, mesh)
+    compiled, program = partitioned(lowered, mesh)
+    return _temporary(compiled), program, held
+
+
+def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, Program]:
+    """The program compiled for CPUs, and as it is behind the partitioner."""
+    if mesh.size == 1:
+        return lowered.compile(NOT_ON_CPU), Program.parse(lowered.as_text("hlo"))
+    with _uncached(), tempfile.TemporaryDirectory() as place:
+        compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": place, "xla_dump_hlo_pass_re": "spmd-partitioning"})
+        text = next(Path(place).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
+    return compiled, Program.parse(text)
+
+
+def _temporary(compiled: Any) -> int:
+    found = compiled.memory_analysis()
+    return found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """A program out of the cache tells nothing of how it was partitioned."""
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)

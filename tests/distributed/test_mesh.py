@@ -1,0 +1,189 @@
+"""The mesh: what may stand after --mesh, and a place for every parameter, by name and without a catch-all (law 8)."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import jax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models import adapter_init, decoder, sharding
+from jaxprefix.models.adapters import BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.config import DecoderConfig, Rope
+
+CONFIG = DecoderConfig(
+    vocabulary_size=64,
+    hidden_size=32,
+    intermediate_size=48,
+    layers=3,
+    heads=8,
+    kv_heads=2,
+    head_size=4,
+    norm_epsilon=1e-5,
+    rope=Rope(1e4),
+    max_positions=64,
+)
+SHAPES = decoder.shapes(CONFIG)
+
+
+def specs(mesh: str, shapes: Any = SHAPES) -> Any:
+    return jax.tree.map(lambda sharding: sharding.spec, sharding.shardings(meshes.make(mesh), shapes))
+
+
+def leaf(name: str, *shape: int) -> Any:
+    return {name: jax.ShapeDtypeStruct(shape, "float32")}
+
+
+@pytest.mark.parametrize(("text", "expected"), [("4x2", (4, 2)), ("1x1", (1, 1)), ("16x4", (16, 4)), ("10x1", (10, 1))])
+def test_parse(text: str, expected: tuple[int, int]):
+    assert meshes.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["banana", "0x2", "2x0", "-1x2", "2", "2x", "x2", "2x2x2", "2 x 2", "2X2", "02x2", "", "4x2\n"]
+)
+def test_parse_refuses(text: str):
+    with pytest.raises(ValueError) as raised:
+        meshes.parse(text)
+    assert str(raised.value) == f"--mesh {text!r} is not a mesh; expected DATAxMODEL, such as 4x2"
+
+
+def test_make_takes_the_first_devices():
+    mesh = meshes.make("2x3")
+    assert mesh.axis_names == ("data", "model") and mesh.devices.shape == (2, 3)
+    assert set(mesh.devices.flat) == set(jax.devices()[:6])
+
+
+def test_make_without_a_mesh_takes_all_devices():
+    assert meshes.make().devices.shape == (8, 1)
+
+
+def test_make_refuses_what_needs_more_devices():
+    with pytest.raises(ValueError) as raised:
+        meshes.make("3x4")
+    assert str(raised.value) == "--mesh 3x4 needs 12 devices, found 8 cpu; --platform cpu emulates any mesh"
+
+
+def test_places_of_the_weights():
+    """Both axes share every weight; norms and the stack of layers are whole."""
+    heads, columns = P(None, "model", None, "data"), P(None, "model", "data")
+    assert specs("4x2") == {
+        "embed_tokens": P("model", "data"),
+        "lm_head": P(("model", "data"), None),
+        "norm": P(None),
+        "layers": {
+            "input_layernorm": P(None, None),
+            "post_attention_layernorm": P(None, None),
+            "q_proj": heads,
+            "k_proj": heads,
+            "v_proj": heads,
+            "o_proj": P(None, "data", "model", None),
+            "gate_proj": columns,
+            "up_proj": columns,
+            "down_proj": P(None, "data", "model"),
+        },
+    }
+
+
+def test_heads_that_do_not_go_round_are_divided_within():
+    """Two key heads on four devices: their input is divided by both axes; the eight query heads still go round."""
+    layers = specs("2x4")["layers"]
+    assert layers["k_proj"] == layers["v_proj"] == P(None, None, None, ("data", "model"))
+    assert layers["q_proj"] == P(None, "model", None, "data")
+    assert layers["o_proj"] == P(None, "data", "model", None)
+
+
+def test_a_vocabulary_that_does_not_go_round():
+    """It is shared by `model` alone, or whole, and the input by the axes that are left."""
+    assert specs("4x2", leaf("embed_tokens", 66, 32) | leaf("lm_head", 66, 32)) == {
+        "embed_tokens": P("model", "data"),
+        "lm_head": P("model", "data"),
+    }
+    assert specs("4x2", leaf("embed_tokens", 65, 32) | leaf("lm_head", 65, 32)) == {
+        "embed_tokens": P(None, ("data", "model")),
+        "lm_head": P(None, ("data", "model")),
+    }
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
+    shapes = decoder.shapes(replace(CONFIG, tied=tied))
+    assert jax.tree.structure(specs("4x2", shapes)) == jax.tree.structure(shapes)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        *(PrefixTuning(source=source, mlp=mlp) for source in ("hidden", "kv") for mlp in (0, 12)),
+        LlamaAdapter(),
+        SoftPrompt(),
+        LoRA(targets="q,k,v,o,gate,up,down"),
+        BottleneckAdapter(placement="houlsby"),
+    ],
+    ids=str,
+)
+def test_small_adapters_are_whole_everywhere(adapter: Any):
+    assert set(jax.tree.leaves(specs("4x2", adapter_init.abstract(adapter, CONFIG)))) == {P()}
+
+
+def test_a_large_adapter_is_shared_by_all_devices():
+    """Rank 64 on 64 layers of width 4,096: at its input, never at its layers."""
+    assert specs("4x2", leaf("a", 64, 64, 4096)) == {"a": P(None, None, ("data", "model"))}
+    assert specs("3x1", leaf("a", 63, 64, 4096)) == {"a": P()}
+
+
+def test_full_fine_tuning_lies_as_the_weights_do():
+    params = jax.eval_shape(lambda frozen: FullFineTuning().init(jax.random.key(0), CONFIG, frozen), SHAPES)
+    assert specs("4x2", params) == specs("4x2")
+
+
+def test_no_catch_all():
+    with pytest.raises(ValueError) as raised:
+        specs("4x2", {"layers": leaf("router", 3, 8)})
+    assert str(raised.value) == "no place on the mesh is known for the parameter ['layers']['router']"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "shapes", "named"),
+    [
+        ("3x1", leaf("embed_tokens", 65, 32), ("embed_tokens [65, 32]", "by 3 (data) at its 32")),
+        ("1x5", leaf("up_proj", 3, 48, 32), ("--mesh 1x5", "up_proj [3, 48, 32]", "by 5 (model) at its 48")),
+        ("1x8", leaf("k_proj", 3, 2, 4, 36), ("k_proj [3, 2, 4, 36]", "by 8 (data and model) at its 36")),
+        ("5x1", leaf("down_proj", 3, 32, 48), ("down_proj [3, 32, 48]", "by 5 (data) at its 32")),
+    ],
+)
+def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any, named: tuple[str, ...]):
+    with pytest.raises(ValueError) as raised:
+        specs(mesh, shapes)
+    message = str(raised.value)
+    assert "\n" not in message and all(part in message for part in (*named, "choose a divisor"))
+
+
+def test_batches_lie_over_data():
+    mesh = meshes.make("4x2")
+    assert meshes.replicated(mesh).spec == P()
+    assert meshes.over_data(mesh).spec == P("data")
+    assert meshes.over_data(mesh, 1).spec == P(None, "data")
+
+
+def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
+    """In a process of its own, where JAX still sleeps."""
+    program = """
+from jaxprefix.distributed import mesh
+print(mesh.prepare("3x4", "cpu"))
+import jax
+print(jax.device_count(), mesh.make("3x4").devices.shape, mesh.prepare("1x1", "cpu"), mesh.prepare(None, "cpu"))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "mesh 3x4: emulated by 12 CPU devices, which is slower than 1x1; it is for trying and testing",
+        "12 (3, 4) None None",
+    ]
+
+
+def test_prepare_refuses_before_it_changes_anything():
+    with pytest.raises(ValueError, match="'banana' is not a mesh"):
+        meshes.prepare("banana", None)

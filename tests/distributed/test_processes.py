@@ -1,0 +1,171 @@
+"""Several processes on 127.0.0.1: the same losses, one writer, a checkpoint that one process reads, and refusals."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+
+from jaxprefix.distributed import meeting, processes
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.runs.saved import read_saved
+from jaxprefix.train.loop import train
+
+FLAGS = (
+    "--batch 8 --max-length 96 --log-every 1 --save-every 4 --held-out 4 --lr 0.01 --dtype float32 --platform cpu "
+    "--mesh 4x2 --quiet"
+)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model and rows."""
+    place = tmp_path_factory.mktemp("given")
+    return small.write_model(place / "model", scale=5), small.write_rows(place / "rows.jsonl", small.rows(60))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
+    """The results of a training command of so many processes on a mesh of 4x2."""
+    port = free_port()
+    command = f"-m jaxprefix.train --model {given[0]} --train-file {given[1]} --steps {steps} {FLAGS}".split()
+    running = [
+        subprocess.Popen(
+            [sys.executable, *command, "--output", output, "--hosts", f"127.0.0.1:{port},{number}/{processes}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    try:
+        found = [each.communicate(timeout=500) for each in running]
+    finally:
+        for each in running:
+            each.kill()
+    return [
+        subprocess.CompletedProcess(command, each.returncode, *texts)
+        for each, texts in zip(running, found, strict=True)
+    ]
+
+
+def losses(directory: Path) -> list[float]:
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+def alone(given: tuple[Path, Path], output: Path, steps: int) -> Path:
+    settings = {"batch": 8, "save_every": 4, "dtype": "float32", "platform": "cpu", "method": "prefix"}
+    return train(small.configuration(*given, steps=steps, **settings), output, quiet=True)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_run(given: tuple[Path, Path], tmp_path: Path):
+    """Eight steps; then both go on with it, and then one process on a mesh of its own."""
+    done = together(given, tmp_path / "run", 2, 8)
+    assert [each.returncode for each in done] == [0, 0], done
+    assert all(line.startswith("[Gloo]") for line in done[1].stdout.splitlines())  # the first one alone speaks
+    alone(given, tmp_path / "alone", 8)
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "alone"), rtol=0, atol=1e-5)
+    assert len(losses(tmp_path / "run")) == 8
+    done = together(given, tmp_path / "run", 2, 10)
+    assert "resumed at step 8 of 10" in done[0].stdout, done
+    alone(given, tmp_path / "run", 12)
+    assert len(losses(tmp_path / "run")) == 12 and read_saved(tmp_path / "run").step == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_fifty_steps(given: tuple[Path, Path], tmp_path: Path, processes: int):
+    done = together(given, tmp_path / "run", processes, 50)
+    assert {each.returncode for each in done} == {0}, done
+    alone(given, tmp_path / "alone", 50)
+    difference = np.abs(np.subtract(losses(tmp_path / "run"), losses(tmp_path / "alone"))).max()
+    print(f"{processes} processes: largest difference {difference:.1e}")  # pytest -rP
+    assert difference < 1e-4
+
+
+def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: Path):
+    """Nobody waits for one who has left."""
+    (tmp_path / "theirs").write_text("something of theirs")
+    done = together(given, tmp_path, 2, 4)
+    assert [each.returncode for each in done] == [2, 2]
+    assert "holds other files" in done[0].stderr.splitlines()[-1]
+    assert done[1].stderr.splitlines()[-1] == "error: the first process was refused; its own line says why"
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("text", ["", "somewhere", "10.0.0.1,0/2", "10.0.0.1:80,2/2", "10.0.0.1:80,0/0", "h:1,-1/2"])
+def test_what_is_no_meeting_place(text: str):
+    with pytest.raises(ValueError) as raised:
+        processes.join(text)
+    assert str(raised.value) == (
+        f"--hosts {text!r} is neither auto nor ADDRESS:PORT,PROCESS/PROCESSES such as 10.0.0.1:8476,0/4"
+    )
+
+
+def test_nobody_there():
+    with pytest.raises(ValueError) as raised:
+        processes.join("127.0.0.1:9,1/2", seconds=1)
+    assert str(raised.value).startswith("--hosts 127.0.0.1:9,1/2: nobody answered at 127.0.0.1:9 for 1 s (")
+    assert str(raised.value).endswith("); start process 0 there too")
+
+
+def test_nobody_comes(capsys: pytest.CaptureFixture[str]):
+    """JAX's own service would end the process, with a trace."""
+    port = free_port()
+    with pytest.raises(ValueError) as raised:
+        processes.join(f"127.0.0.1:{port},0/3", seconds=1)
+    text = f"--hosts 127.0.0.1:{port},0/3: process 1, 2 did not come; start all 3 with this address"
+    assert str(raised.value) == text
+    assert capsys.readouterr().err == "waiting for process 1, 2 of 3, 1 s at most\n"
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([(1, 3), (1, 3)], "two processes call themselves 1/3; give each a number of its own"),
+        ([(1, 2)], "process 0 was started as 0/3, this one as 1/2"),
+        ([(1, 3), (2, 3)], None),
+    ],
+)
+def test_who_meets(others: list[tuple[int, int]], said: str | None):
+    port, results = free_port(), list[str | None]()
+
+    def meet(wait: Callable[..., None], *arguments: Any) -> None:
+        try:
+            results.append(wait(*arguments))
+        except ValueError as error:
+            results.append(str(error))
+
+    work = [threading.Thread(target=meet, args=(meeting.wait_for_others, port, 3, 3))]
+    work += [
+        threading.Thread(target=meet, args=(meeting.wait_for_first, f"127.0.0.1:{port}", *each, 3)) for each in others
+    ]
+    for each in work:
+        each.start()
+    for each in work:
+        each.join()
+    assert set(results) == (
+        {said} if len(others) == 2 else {said, "process 1, 2 did not come; start all 3 with this address"}
+    )
+
+
+def test_alone_everything_is_agreed():
+    assert processes.count() == 1 and processes.first()
+    assert processes.any_of(True) is True and processes.any_of(False) is False and processes.of_first(7) == 7
+    mesh = meshes.make("4x2")
+    leaf = np.arange(16.0).reshape(8, 2)
+    np.testing.assert_array_equal(meshes.put(mesh, leaf), leaf)

@@ -1,0 +1,39 @@
+"""Progress where no terminal is there to draw on: a line each minute, also while the main thread is held."""
+
+import time
+from typing import Any
+
+import pytest
+
+from jaxprefix.io import terminal
+
+
+def wait_for_line(capsys: Any) -> str:
+    """The first line on stderr; a minute is made short, and nothing bounds how long a busy machine takes for it."""
+    while not (printed := capsys.readouterr().err):
+        time.sleep(0.01)
+    return printed.splitlines()[0]
+
+
+def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.05)
+    with terminal.progress(quiet=False) as bar:
+        task = bar.add_task("training", total=200, rate="loss 0.5")
+        bar.update(task, completed=50)
+        assert wait_for_line(capsys).startswith("training 50 of 200, loss 0.5, 0:00:0")
+
+
+def test_a_task_without_an_end_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.05)
+    with terminal.progress(quiet=False) as bar:
+        bar.add_task("compiling", total=None, rate="")
+        line = wait_for_line(capsys)
+    assert line.startswith("compiling, 0:00:0") and line.endswith(" so far")
+
+
+def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(terminal, "MINUTE", 0.001)
+    with terminal.progress(quiet=True) as bar:
+        bar.add_task("training", total=2, rate="")
+        time.sleep(0.05)
+    assert not capsys.readouterr().err

@@ -1,0 +1,190 @@
+"""A checkpoint that the disk damaged is noticed before it is read, and the last whole one takes its place."""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+
+from jaxprefix.io import checksums
+from jaxprefix.runs.checkpoint import NOTES, Checkpoints
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
+from jaxprefix.runs.saved import read_saved
+from jaxprefix.train.loop import train
+from jaxprefix.train.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("data")
+    model = small.write_model(folder / "model", scale=5)
+    rows = small.write_rows(folder / "rows.jsonl", small.rows(24, longest=1))
+    return small.configuration(model, rows, steps=6, save_every=2, eval_every=2)
+
+
+@pytest.fixture(scope="module")
+def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps; it keeps 4 and 6."""
+    return train(config, tmp_path_factory.mktemp("runs") / "whole", quiet=True)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path: Path) -> None:
+    found = bytearray(path.read_bytes())
+    found[len(found) // 2] ^= 1
+    path.write_bytes(found)
+
+
+EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); put one back"
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "truncated": (truncated, r"has \d+ bytes, expected \d+"),
+    "flipped": (flipped, "has other bytes than were written"),
+    "deleted": (Path.unlink, "is missing"),
+}
+
+SOME = {"_CHECKPOINT_METADATA"}
+
+
+def parts(step: Path) -> list[Path]:
+    """Every file of a checkpoint that it is made of."""
+    return sorted(path for path in step.rglob("*") if path.is_file() and path.name not in {*NOTES, "hashes.json"})
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys: Any):
+    """Reading goes back to the step before, says so in a line, and changes nothing."""
+    change, why = DAMAGES[damage]
+    expected = read_saved(shutil.copytree(whole, tmp_path / "before"))
+    shutil.rmtree(tmp_path / "before" / "checkpoints" / "6")
+    expected = read_saved(tmp_path / "before")
+    names = [path.relative_to(whole) for path in parts(whole / "checkpoints" / "6")]
+    assert len(names) > 15
+    for number, name in enumerate(names):
+        run = shutil.copytree(whole, tmp_path / f"run-{number}")
+        change(run / name)
+        before = files(run)
+        capsys.readouterr()
+        found = read_saved(run)
+        assert found.step == 4
+        np.testing.assert_array_equal(found.params["hidden"], expected.params["hidden"])
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1 and re.search(rf"checkpoints/6 is damaged \(.* {why}\): taking step 4", line)
+        assert files(run) == before
+
+
+@pytest.mark.parametrize(
+    "name", [*SOME, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted(NOTES - SOME))]
+)
+@pytest.mark.parametrize(
+    "damage", ["deleted", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "flipped"))]
+)
+def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: str, damage: str, config: RunConfig):
+    """Orbax's own notes; it reads them neither here nor when training goes on."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    for step in (4, 6):
+        for path in (run / "checkpoints" / str(step)).rglob(name):
+            DAMAGES[damage][0](path)
+    assert read_saved(run).step == 6
+    train(replace(config, steps=8), run, quiet=True)
+    assert read_saved(run).step == 8
+
+
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "deleted"))]
+)
+def test_training_goes_on_from_the_last_whole_one(
+    config: RunConfig, whole: Path, tmp_path: Path, damage: str, capsys: Any
+):
+    """It ends as the run that nothing damaged; what was damaged is set aside, also when that happens twice."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    for name in ("damaged-6", "damaged-6-2"):
+        data = max(parts(run / "checkpoints" / "6"), key=lambda path: path.stat().st_size)
+        DAMAGES[damage][0](data)
+        damaged = files(run / "checkpoints" / "6")
+        capsys.readouterr()
+        train(config, run, quiet=True)
+        said = capsys.readouterr()
+        assert f"going back to step 4; it is kept as {name}\n" in said.err and said.err.count("\n") == 1
+        assert "resumed at step 4 of 6" in said.out
+        assert files(run / "checkpoints" / name) == damaged
+        assert small.metrics(run) == small.metrics(whole)
+        for one, other in ((run, whole), (whole, run)):
+            np.testing.assert_array_equal(read_saved(one).params["hidden"], read_saved(other).params["hidden"])
+
+
+def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path, tmp_path: Path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    for step in ("4", "6"):
+        flipped(parts(run / "checkpoints" / step)[-1])
+    before = files(run)
+    for work in (lambda: train(config, run, quiet=True), lambda: read_saved(run)):
+        with pytest.raises(ValueError, match=EVERY):
+            work()
+        assert files(run) == before
+
+
+def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_path: Path, capsys: Any):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "checkpoints" / "6" / "hashes.json").unlink()
+    assert read_saved(run).step == 6
+    assert "has no hashes.json (an earlier version's?): it is read unchecked\n" in capsys.readouterr().err
+
+
+def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys: Any):
+    run = shutil.copytree(whole, tmp_path / "run")
+    truncated(run / "checkpoints" / "6" / "hashes.json")
+    (run / "checkpoints" / "6" / "hashes.json").write_bytes(b"\xff{")
+    assert read_saved(run).step == 4
+    assert "its hashes.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Training goes on while evaluation reads: the step is removed, and a newer one is there."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    checked = checksums.problem
+    (run / "checkpoints" / "6").rename(tmp_path / "6")
+
+    def problem(directory: Path) -> str | None:
+        if directory.name == "4":
+            shutil.rmtree(directory)
+            (tmp_path / "6").rename(run / "checkpoints" / "6")
+        return checked(directory)
+
+    monkeypatch.setattr(checksums, "problem", problem)
+    assert Checkpoints(run)._whole() == (6, {})
+
+
+LOSSES = {0: 9.0, 2: 3.0, 4: 1.0, 6: math.nan, 8: 2.0, 10: 1.5, 12: 4.0}
+
+
+def test_the_last_few_and_the_best_are_kept(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    """run.json says which is the best, also after a stop."""
+    monkeypatch.setattr(Trainer, "held_out_loss", lambda self, rows: LOSSES[int(self.state.step)])
+    config = replace(config, steps=12, keep=1)
+    small.train_until(9, config, tmp_path / "run")
+    train(config, tmp_path / "run", quiet=True)
+    assert Checkpoints(tmp_path / "run").steps == [4, 12]
+    assert read_run(tmp_path / "run")["best"] == {"step": 4, "held_out_loss": 1.0}
+    assert "best held-out loss of the checkpoints: 1.0000, step 4\n" in capsys.readouterr().out
+    position = json.loads((tmp_path / "run" / "checkpoints" / "12" / "position" / "metadata").read_text())
+    assert position == {"step": 12, "skipped": 0, "best": {"step": 4, "held_out_loss": 1.0}}
+    written = [row["held_out_loss"] for row in small.metrics(tmp_path / "run") if "held_out_loss" in row]
+    assert written == [9.0, 3.0, 1.0, None, 2.0, 1.5, 4.0]
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["12", "4"]

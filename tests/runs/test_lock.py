@@ -1,0 +1,124 @@
+"""One training at a time in a directory, no directory for two, and none that a sudden end makes useless."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import small
+
+from jaxprefix.io.atomic import alone
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
+from jaxprefix.runs.lock import claim
+from jaxprefix.runs.saved import read_saved
+from jaxprefix.train.loop import train
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("data")
+    rows = small.write_rows(folder / "rows.jsonl", small.rows(12, longest=1))
+    return small.configuration(small.write_model(folder / "model"), rows, steps=1, held_out=0)
+
+
+@pytest.fixture(scope="module")
+def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(config, tmp_path_factory.mktemp("runs") / "run", quiet=True)
+
+
+def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Path):
+    """The lock is on open files, so that this process can hold it against itself."""
+    base = read_run(run)["base"]
+    with claim(run, config, "", base):
+        with pytest.raises(ValueError, match=r"another command trains in .*; wait for its end, or choose a new"):
+            train(config, run, quiet=True)
+        with alone(run):  # evaluation's
+            assert read_saved(run).step == 1
+    train(config, run, quiet=True)
+
+
+def test_what_is_refused_leaves_nothing(config: RunConfig, tmp_path: Path):
+    with pytest.raises(ValueError, match="is beyond the model's 1024 positions"):
+        train(replace(config, max_length=5000), tmp_path / "deep" / "run", quiet=True)
+    assert list(tmp_path.iterdir()) == []
+    train(replace(config, method="none"), tmp_path / "none", quiet=True)
+    assert [path.name for path in (tmp_path / "none").iterdir()] == ["run.json"]
+
+
+def test_many_at_once_get_a_directory_each(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    together, found = threading.Barrier(16), list[Path]()
+
+    def work() -> None:
+        together.wait()
+        with claim(None, config, "rows-prefix", "base") as directory:
+            found.append(directory)
+            together.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(Path("runs") / f"rows-prefix-{number}" for number in range(1, 17))
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One that found the same number, made its folders and came second to the lock."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "rows-prefix-1" / "checkpoints").mkdir(parents=True)
+    with claim(None, config, "rows-prefix", "base") as directory:
+        assert directory == Path("runs/rows-prefix-1")
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path):
+    """A command without --output goes on with an unfinished run, unless another one does."""
+    monkeypatch.chdir(tmp_path)
+    base = read_run(run)["base"]
+    first = train(replace(config, method="none"), quiet=True)
+    (first / "run.json").write_text(json.dumps(read_run(first) | {"finished": False}))
+    with claim(first, replace(config, method="none"), "", base):
+        assert train(replace(config, method="none"), quiet=True) == Path("runs/rows-none-2")
+    assert train(replace(config, method="none"), quiet=True) == first
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("checkpoints", "run.json.new"),
+        pytest.param(("checkpoints",), marks=pytest.mark.slow),
+        pytest.param(("run.json.new",), marks=pytest.mark.slow),
+    ],
+)
+def test_a_directory_that_was_just_begun_can_be_used(config: RunConfig, tmp_path: Path, left: tuple[str, ...]):
+    """All that is there when a process ends before run.json is written."""
+    for name in left:
+        if name == "checkpoints":
+            (tmp_path / "run" / name).mkdir(parents=True)
+        else:
+            (tmp_path / "run").mkdir(exist_ok=True)
+            (tmp_path / "run" / name).write_text('{"conf')
+    assert read_run(train(config, tmp_path / "run", quiet=True))["finished"]
+
+
+@pytest.mark.parametrize("left", ["notes.txt", "checkpoints/4"])
+def test_other_files_are_still_refused(config: RunConfig, tmp_path: Path, left: str):
+    (tmp_path / "run" / left).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds other files and no run\.json"):
+        train(config, tmp_path / "run", quiet=True)
+
+
+def test_run_json_is_there_before_any_checkpoint(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def save(*_: object) -> None:
+        assert not read_run(tmp_path / "run")["finished"] and not any((tmp_path / "run" / "checkpoints").iterdir())
+        raise small.Stopped
+
+    monkeypatch.setattr("jaxprefix.runs.checkpoint.Checkpoints.save", save)
+    with pytest.raises(small.Stopped):
+        train(config, tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    assert read_run(train(config, tmp_path / "run", quiet=True))["finished"]

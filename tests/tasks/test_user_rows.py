@@ -1,0 +1,148 @@
+"""A user's own rows become a task, or one line says which row of which file is wrong and what it should be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxprefix.tasks.user_rows import own_rows_task
+
+
+def write(folder: Path, *rows: object) -> Path:
+    file = folder / "mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_rows_with_responses_are_generated(tmp_path: Path):
+    file = write(
+        tmp_path,
+        {"prompt": "Capital of Peru?", "response": " Lima "},
+        {"prompt": "Hauptstadt von Peru?\n", "response": "Lima", "language": "de", "id": "peru-de"},
+        {"prompt": "Capital of Chad?\n\n", "response": "N'Djamena", "language": None},
+    )
+    task = own_rows_task(file)
+    assert (task.name, task.languages, task.metrics) == ("mine", ("en", "de"), ("f1", "em"))
+    english = [task.example(row, "en") for row in task.load("en", task.split, None)]
+    german = [task.example(row, "de") for row in task.load("de", task.split, None)]
+    assert [example.prompt for example in english] == ["Capital of Peru?\n", "Capital of Chad?\n\n"]
+    assert [example.prompt for example in german] == ["Hauptstadt von Peru?\n"]
+    assert [example.id for example in english + german] == ["1", "3", "peru-de"]
+    assert [example.context for example in english] == ["", ""]  # a user's prompt is never cut
+    assert (english[0].response, english[0].references, english[0].choices) == ("Lima", ("Lima",), ())
+    assert task.score(task.answer("Lima\nand so on"), english[0]) == {"f1": 1.0, "em": 1.0}
+    assert task.train_split == task.split  # a file is read whole, by whoever reads it
+    assert task.note == ""
+
+
+def test_rows_with_choices_are_scored_by_the_likeliest(tmp_path: Path):
+    task = own_rows_task(write(tmp_path, {"prompt": "2+2?", "response": "4", "choices": ["3", "4"]}))
+    assert (task.metrics, task.max_new_tokens) == (("accuracy",), 0)
+    example = task.example(task.load("en", task.split, None)[0], "en")
+    assert (example.choices, example.references) == (("3", "4"), ())
+    assert task.score("4", example) == {"accuracy": 1.0}
+    assert task.score("3", example) == {"accuracy": 0.0}
+
+
+@pytest.mark.parametrize(("length", "tokens"), [(3, 32), (100, 100), (1000, 256)])
+def test_an_answer_may_be_as_long_as_the_longest_response(tmp_path: Path, length: int, tokens: int):
+    rows = [{"prompt": "p", "response": "x"}, {"prompt": "p", "response": "x" * length}]
+    assert own_rows_task(write(tmp_path, *rows)).max_new_tokens == tokens
+
+
+def test_of_a_response_with_several_lines_the_first_is_compared_and_all_are_learnt(tmp_path: Path):
+    task = own_rows_task(write(tmp_path, {"prompt": "p", "response": "one\ntwo"}))
+    example = task.example(task.load("en", task.split, None)[0], "en")
+    assert (example.response, example.references) == ("one\ntwo", ("one",))
+    assert "first lines" in task.note
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"prompt": "p"}, 'no "response"; a row needs {"prompt", "response"}'),
+        ({"response": "r"}, 'no "prompt"; a row needs {"prompt", "response"}'),
+        ({"prompt": "p", "response": ""}, 'no "response"; a row needs {"prompt", "response"}'),
+        ({"prompt": "p", "response": 4}, '"response" is 4; expected text'),
+        ({"prompt": ["p"], "response": "r"}, "\"prompt\" is ['p']; expected text"),
+        ({"prompt": "p", "response": " "}, "\"response\" is ' '; expected text"),
+        ({"prompt": "p", "response": "r", "language": 1}, '"language" is 1; expected text'),
+        (
+            {"prompt": "p", "response": "r", "choices": "r"},
+            "\"choices\" is 'r'; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", 1]},
+            "\"choices\" is ['r', 1]; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", " "]},
+            "\"choices\" is ['r', ' ']; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["", "r"]},
+            "\"choices\" is ['', 'r']; expected a list of texts, none of them blank",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["a", "b"]},
+            "\"choices\" is ['a', 'b']; expected several, all different, the response among them",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", "r "]},
+            "\"choices\" is ['r', 'r']; expected several, all different, the response among them",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", "s", "s"]},
+            "\"choices\" is ['r', 's', 's']; expected several, all different, the response among them",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r"]},
+            "\"choices\" is ['r']; expected several, all different, the response among them",
+        ),
+        (
+            {"prompt": "p", "response": "r", "choices": ["r", "s"]},
+            '"choices" must stand in every row or in none; row 1 has it otherwise',
+        ),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path: Path, row: dict, complaint: str):
+    file = write(tmp_path, {"prompt": "p", "response": "r"}, row)
+    with pytest.raises(ValueError) as error:
+        own_rows_task(file)
+    assert str(error.value) == f"{file}:2: {complaint}"
+
+
+def test_a_wrong_row_is_named_by_its_line_where_blank_lines_stand_before_it(tmp_path: Path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text('\n{"prompt": "p", "response": "r"}\n\n\n{"prompt": "p"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.jsonl:5: no"):
+        own_rows_task(file)
+
+
+def test_rows_of_a_csv_file(tmp_path: Path):
+    file = tmp_path / "mine.csv"
+    file.write_text("prompt,response,language\nWer?,Ich,de\nWho?,Me,\n", encoding="utf-8")
+    task = own_rows_task(file)
+    assert task.languages == ("de", "en")
+    file.write_text("prompt,response\nWho?,Me\nWho?,\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r'mine\.csv: row 2: no "response"'):
+        own_rows_task(file)
+
+
+def test_a_file_has_no_splits_and_no_other_languages(tmp_path: Path):
+    task = own_rows_task(write(tmp_path, {"prompt": "p", "response": "r"}))
+    with pytest.raises(ValueError, match="has no split 'validation'"):
+        task.load("en", "validation", None)
+    with pytest.raises(ValueError, match="task mine has no language 'de'; it has en"):
+        task.load("de", task.split, None)
+
+
+def test_files_that_hold_nothing_or_something_else_are_refused(tmp_path: Path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("", encoding="utf-8")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "p", "response": "r"}\n{"prompt": \n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"empty\.jsonl"):
+        own_rows_task(empty)
+    with pytest.raises(ValueError, match=r"broken\.jsonl:2"):
+        own_rows_task(broken)

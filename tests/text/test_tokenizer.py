@@ -1,0 +1,309 @@
+"""Ids against the libraries that the models were trained with; BOS exactly once; an end token always."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from jaxprefix.text.tokenizer import load_tokenizer
+
+SENTENCES = [
+    "Where was the treaty signed, and who signed it?",
+    "The quick brown fox jumps over the lazy dog in 1969.",
+    "Wo wurde der Vertrag unterzeichnet, und wer hat ihn unterschrieben?",
+    "Grüße aus München: schöne Straßen, große Häuser.",
+    "条约是在哪里签署的?谁签署了它?",
+    "北京是中华人民共和国的首都。",
+    "Где был подписан договор и кто его подписал?",
+    "Москва является столицей России.",
+    "संधि पर हस्ताक्षर कहाँ किए गए थे और किसने किए?",
+    "दिल्ली भारत की राजधानी है।",
+]
+UNUSUAL = [
+    "",
+    "  two  spaces \n\tand tabs\n",
+    "▁a b",
+    "🙂 ᚠ ﬁ ½",
+    "</s> is text",
+    " leading",
+    "Context: x\n\nAnswer:\n",
+]
+LLAMA3 = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|start|>", "<|end|>"]
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|end|>\n{{ m.content }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|end|>\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def pieces(tmp_path_factory) -> dict[str, Path]:
+    """Directories that hold only a tokenizer.model: BPE with Llama 2's settings, unigram with sentencepiece's own."""
+    settings: dict[str, dict[str, Any]] = {
+        "bpe": {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "split_digits": True},
+        "unigram": {"user_defined_symbols": ["[INST]"]},
+    }
+    found = {}
+    for kind, given in settings.items():
+        found[kind] = tmp_path_factory.mktemp(kind)
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(SENTENCES * 3),
+            model_prefix=str(found[kind] / "tokenizer"),
+            model_type=kind,
+            vocab_size=400,
+            byte_fallback=True,
+            minloglevel=2,
+            **given,
+        )
+    return found
+
+
+@pytest.fixture
+def fast(tmp_path) -> Path:
+    """A directory in the manner of Llama 3: a byte-level BPE that puts its BOS in front by itself."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    start = SPECIAL[0]
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        single=f"{start} $A", pair=f"{start} $A {start} $B", special_tokens=[(start, 0)]
+    )
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(pad_id=4, pad_token="<|end|>")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    change(tmp_path / "tokenizer_config.json", **LLAMA3, tokenizer_class="PreTrainedTokenizerFast")
+    change(tmp_path / "config.json", model_type="llama", bos_token_id=0, eos_token_id=1)
+    return tmp_path
+
+
+def change(path: Path, **values: Any) -> None:
+    old = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(old | values))
+
+
+def copy(source: Path, target: Path) -> Path:
+    (target / "tokenizer.model").write_bytes((source / "tokenizer.model").read_bytes())
+    return target
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        load_tokenizer(directory)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Ids
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_tokenizer_model_encodes_as_sentencepiece(kind, pieces):
+    ours, theirs = load_tokenizer(pieces[kind]), sentencepiece.SentencePieceProcessor()
+    theirs.load(str(pieces[kind] / "tokenizer.model"))
+    assert ours.encode_batch(SENTENCES + UNUSUAL) == [theirs.encode_as_ids(text) for text in SENTENCES + UNUSUAL]
+    for text in SENTENCES + UNUSUAL:
+        assert ours.decode(ours.response_ids(text)) == theirs.decode_ids(theirs.encode_as_ids(text))
+    assert (ours.bos, ours.eos, ours.vocabulary_size) == (1, (2,), 400)
+    assert all(ours.decode(ours.prompt_ids(text)) == text for text in SENTENCES)
+    assert ours.decode([ours.vocabulary_size + 7, *ours.encode("der Vertrag")]) == "der Vertrag"
+
+
+def test_a_llama_2_model_loses_nothing(pieces):
+    ours = load_tokenizer(pieces["bpe"])
+    assert all(ours.decode(ours.prompt_ids(text)) == text for text in SENTENCES + [x for x in UNUSUAL if x != "▁a b"])
+
+
+def test_a_tokenizer_json_encodes_as_transformers(fast):
+    ours, theirs = load_tokenizer(fast), PreTrainedTokenizerFast.from_pretrained(fast)
+    for text in [*SENTENCES, *UNUSUAL, "<|eot_id|> in a text, and <|begin_of_text|>"]:
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
+        assert ours.prompt_ids(text) == theirs.encode(text)
+        assert ours.decode(ours.response_ids(text)) == theirs.decode(theirs.encode(text), skip_special_tokens=True)
+    assert ours.encode_batch(SENTENCES) == [ours.encode(text) for text in SENTENCES]  # as if alone: no padding
+    assert ours.vocabulary_size == len(theirs)
+    assert ours.decode([ours.vocabulary_size + 7, *ours.encode("x")]) == "x"
+
+
+def test_special_tokens_in_a_text(fast, pieces):
+    assert load_tokenizer(fast).encode("a<|eot_id|>").count(2) == 1
+    piece = load_tokenizer(pieces["bpe"])
+    assert 2 not in piece.encode("a</s>") and piece.decode(piece.encode("a</s>")) == "a</s>"
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "fast"])
+def test_prompt_and_response_are_encoded_apart(kind, pieces, fast):
+    tokenizer = load_tokenizer({**pieces, "fast": fast}[kind])
+    prompt, response = "Frage: Wo?\n", "München"
+    assert tokenizer.response_ids(response) == [*tokenizer.encode(response), tokenizer.eos[0]]
+    ids = tokenizer.prompt_ids(prompt) + tokenizer.response_ids(response)
+    assert tokenizer.decode(ids[len(tokenizer.prompt_ids(prompt)) :]) == response
+    assert [index for index in ids if index == tokenizer.bos] == [tokenizer.bos]
+
+
+def test_half_a_surrogate_pair_is_refused(fast, pieces):
+    for directory in (fast, pieces["bpe"]):
+        with pytest.raises(ValueError, match="half a surrogate pair: 'a\\\\ud83d'"):
+            load_tokenizer(directory).encode_batch(["fine", "a\ud83d"])
+
+
+# BOS
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "fast"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_bos_stands_exactly_once(kind, times, pieces, fast):
+    tokenizer = load_tokenizer({**pieces, "fast": fast}[kind])
+    written = {"fast": "<|begin_of_text|>"}.get(kind, "<s>") * times
+    ids = tokenizer.prompt_ids(written + SENTENCES[0])
+    assert ids == [tokenizer.bos, *tokenizer.encode(SENTENCES[0])]
+    assert tokenizer.bos not in tokenizer.response_ids(SENTENCES[0])
+
+
+@pytest.mark.parametrize(
+    "settings, post_processor, bos",
+    [
+        ({}, True, 0),
+        ({}, False, 0),  # Llama 3 as it was first published: no post-processor, and BOS all the same
+        ({"add_bos_token": True}, False, 0),
+        ({"add_bos_token": False}, True, None),
+        ({"tokenizer_class": "GPT2Tokenizer"}, False, None),
+        ({"tokenizer_class": "GPT2Tokenizer"}, True, 0),
+        ({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}, False, 0),
+        ({"bos_token": None}, True, None),
+        ({"bos_token": {"__type": "AddedToken", "content": "<|begin_of_text|>"}}, True, 0),
+    ],
+)
+def test_whether_there_is_a_bos(settings, post_processor, bos, fast):
+    change(fast / "tokenizer_config.json", **settings)
+    if not post_processor:
+        change(fast / "tokenizer.json", post_processor=None)
+    tokenizer = load_tokenizer(fast)
+    assert tokenizer.bos == bos
+    assert tokenizer.prompt_ids("a") == ([] if bos is None else [bos]) + tokenizer.encode("a")
+
+
+def test_config_json_names_the_bos_where_nothing_else_does(fast):
+    (fast / "tokenizer_config.json").unlink()
+    assert load_tokenizer(fast).bos == 0
+    change(fast / "special_tokens_map.json", bos_token="<|start|>")
+    assert load_tokenizer(fast).bos == SPECIAL.index("<|start|>")
+
+
+# EOS and padding
+
+
+def test_the_end_tokens_and_their_order(fast):
+    assert load_tokenizer(fast).eos == (1,)  # config.json
+    change(fast / "generation_config.json", eos_token_id=[1, 4, 2])
+    assert load_tokenizer(fast).eos == (2, 1, 4)  # the tokenizer's own first
+    assert load_tokenizer(fast).response_ids("a")[-1] == 2
+    change(fast / "generation_config.json", eos_token_id=4)
+    assert load_tokenizer(fast).eos == (4,)
+    (fast / "generation_config.json").unlink()
+    (fast / "config.json").write_text("{}")
+    assert load_tokenizer(fast).eos == (2,)  # tokenizer_config.json
+    change(fast / "config.json", eos_token_id=4000)
+    assert "eos_token_id 4000 is not an id of the tokenizer" in refusal(fast)
+    (fast / "config.json").unlink()
+    change(fast / "tokenizer_config.json", eos_token=None)
+    assert "no end token; set eos_token_id in generation_config.json" in refusal(fast)
+
+
+def test_padding_is_a_valid_id(fast, pieces):
+    assert load_tokenizer(fast).pad == 1
+    change(fast / "tokenizer_config.json", pad_token="<|end|>")
+    assert load_tokenizer(fast).pad == 4
+    assert load_tokenizer(pieces["bpe"]).pad == 2
+
+
+# Chat
+
+
+def test_the_chat_template_as_transformers_applies_it(fast):
+    change(fast / "tokenizer_config.json", chat_template=TEMPLATE)
+    ours, theirs = load_tokenizer(fast), PreTrainedTokenizerFast.from_pretrained(fast)
+    turns = [{"role": "system", "content": "Kurz."}, {"role": "user", "content": "Wo?\n"}]
+    expected = theirs.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert ours.chat("Wo?\n", system="Kurz.") == expected
+    assert expected.count(0) == 1 and expected[0] == 0
+    assert ours.chat("Wo?\n") == theirs.apply_chat_template(turns[1:], add_generation_prompt=True, return_dict=False)
+
+
+def test_where_the_template_may_stand(fast):
+    named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "listed"}]
+    change(fast / "tokenizer_config.json", chat_template=named)
+    assert load_tokenizer(fast).chat_template == "listed"
+    (fast / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}{{ date_string }}")
+    tokenizer = load_tokenizer(fast)
+    assert tokenizer.chat("Wo? ") == tokenizer.prompt_ids("Wo? 26 Jul 2024")  # never today's date
+
+
+def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
+    template = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]{{ eos_token }}ja"
+    change(copy(pieces["bpe"], tmp_path) / "tokenizer_config.json", chat_template=template)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.chat("Wo?") == [1, *tokenizer.encode("[INST] Wo? [/INST]"), 2, *tokenizer.encode("ja")]
+
+
+def test_a_chat_that_cannot_be(fast):
+    with pytest.raises(ValueError, match="the model has no chat template"):
+        load_tokenizer(fast).chat("Wo?")
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no\nsystem') }}{% endif %}"
+    (fast / "chat_template.jinja").write_text(refuses)
+    with pytest.raises(ValueError, match=r"the model's chat template fails: no system$"):
+        load_tokenizer(fast).chat("Wo?", system="Kurz.")
+
+
+# Files
+
+
+def test_missing_and_unreadable_files(tmp_path, fast):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert refusal(empty) == f"{empty} holds no tokenizer: neither tokenizer.json nor tokenizer.model"
+    (empty / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")  # Llama 3's original file is not sentencepiece's
+    assert "is not a sentencepiece model; give the model's tokenizer.json" in refusal(empty)
+    (empty / "tokenizer.json").write_text('{"version": ')
+    assert "tokenizer.json cannot be read: " in refusal(empty)
+    (fast / "tokenizer_config.json").write_text("{")
+    assert "tokenizer_config.json is not JSON" in refusal(fast)
+    (fast / "tokenizer_config.json").write_text("[]")
+    assert "tokenizer_config.json holds a list; expected an object" in refusal(fast)
+
+
+def test_tokens_that_the_vocabulary_lacks(fast, pieces, tmp_path):
+    change(fast / "tokenizer_config.json", bos_token="<x>")
+    assert "names bos_token <x>, which the vocabulary lacks" in refusal(fast)
+    change(fast / "tokenizer_config.json", **LLAMA3, added_tokens_decoder={"401": {"content": "<y>"}})
+    assert "added tokens that the tokenizer file itself lacks: <y>" in refusal(fast)
+    (alpaca := tmp_path / "alpaca").mkdir()
+    change(copy(pieces["bpe"], alpaca) / "added_tokens.json", **{"[PAD]": 400})
+    assert "added tokens that the tokenizer file itself lacks: [PAD]" in refusal(alpaca)
+
+
+def test_torch_is_never_imported(fast, pieces):
+    change(fast / "tokenizer_config.json", chat_template=TEMPLATE)
+    script = f"""if True:
+        import sys
+        from pathlib import Path
+        import jaxprefix.io.hub
+        from jaxprefix.text.tokenizer import load_tokenizer
+        load_tokenizer(Path({str(fast)!r})).chat("Wo?")
+        load_tokenizer(Path({str(pieces["bpe"])!r})).prompt_ids("Wo?")
+        assert "transformers" in sys.modules
+        assert not {{"torch", "jax"}} & sys.modules.keys()
+    """
+    subprocess.run([sys.executable, "-c", script], check=True)
