@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jaxprefix._version import __version__ as __version__
+from jaxprefix.errors import InputError
 
 if TYPE_CHECKING:
     from jaxprefix.api import LanguageModel, Sampling, load_model
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BottleneckAdapter",
     "FullFineTuning",
+    "InputError",
     "LanguageModel",
     "LlamaAdapter",
     "LoRA",

@@ -16,6 +16,7 @@ from typing import Any, get_args, overload
 import jax
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers
 from jaxprefix.inference.model import Model
 from jaxprefix.io.messages import shown
@@ -41,7 +42,7 @@ def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype =
             projections in eight bits.
 
     Raises:
-        ValueError: what is wrong with the model, the mesh or the dtype, in one line.
+        InputError: what is wrong with the model, the mesh or the dtype, in one line.
     """
     return LanguageModel(model, mesh, dtype)
 
@@ -51,7 +52,7 @@ class LanguageModel:
 
     def __init__(self, model: str | None, mesh: str | None, dtype: Dtype) -> None:
         if dtype not in get_args(Dtype):
-            raise ValueError(f"dtype is {shown(dtype)}; expected auto, float32, bfloat16 or int8")
+            raise InputError(f"dtype is {shown(dtype)}; expected auto, float32, bfloat16 or int8")
         self.base = open_base(model)
         self.mesh = meshes.make(mesh)
         self.frozen = load_weights(self.base, self.mesh, dtype)
@@ -67,7 +68,7 @@ class LanguageModel:
         """
         for each in adapters or (None,):
             if isinstance(each, type) or not isinstance(each, Adapter):
-                raise ValueError(f"{each!r} is no method; expected one such as PrefixTuning(length=10)")
+                raise InputError(f"{each!r} is no method; expected one such as PrefixTuning(length=10)")
         members = tuple((type(member).method, member) for member in adapters)  # type: ignore[attr-defined]
         adapter = adapters[0] if len(adapters) == 1 else Sum(members)
         line = trainable_line(self.base.config, adapter)
@@ -105,11 +106,11 @@ class LanguageModel:
             quiet: no progress.
 
         Raises:
-            ValueError: no adapter to train, no rows, rows that are no pairs or too long, or a setting that cannot be.
+            InputError: no adapter to train, no rows, rows that are no pairs or too long, or a setting that cannot be.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
             held = f"{len(self.names)} adapters" if self.names else "no adapter"
-            raise ValueError(f"the model has {held}; add one to train, such as model.add(PrefixTuning())")
+            raise InputError(f"the model has {held}; add one to train, such as model.add(PrefixTuning())")
         config = replace(
             self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
         )
@@ -117,14 +118,14 @@ class LanguageModel:
         check_batch(config, self.mesh)
         longest = text_length(self.base.config, self.adapter, max_length)
         if isinstance(rows, str) or not isinstance(rows, Iterable):
-            raise ValueError(f"rows are {shown(rows)}; expected a list of pairs (prompt, response)")
+            raise InputError(f"rows are {shown(rows)}; expected a list of pairs (prompt, response)")
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
         if not encoded:
-            raise ValueError("there are no rows to train on; expected one pair (prompt, response) at least")
+            raise InputError("there are no rows to train on; expected one pair (prompt, response) at least")
         whole = [row for row in encoded if row]
         if len(whole) < len(encoded):
             why = f"max_length {max_length}, and the model has {self.base.config.max_positions} positions"
-            raise ValueError(
+            raise InputError(
                 f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
                 "shorten them or leave them out"
             )
@@ -182,7 +183,7 @@ class LanguageModel:
             stop: texts that end an answer and are no part of it.
 
         Raises:
-            ValueError: what is no text or too long, or a setting that cannot be.
+            InputError: what is no text or too long, or a setting that cannot be.
         """
         if isinstance(prompts, str):
             settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch": batch, "adapters": adapters}
@@ -190,11 +191,11 @@ class LanguageModel:
         _check_texts("prompts", prompts, "a text or a list of texts")
         _check_texts("stop", stop, "a list of texts")
         if "" in stop:
-            raise ValueError(f"stop is {shown(stop)}; an empty text would end every answer, leave it out")
+            raise InputError(f"stop is {shown(stop)}; an empty text would end every answer, leave it out")
         _check_number("max_new_tokens", max_new_tokens)
         _check_number("batch", batch)
         if not isinstance(sampling, Sampling):
-            raise ValueError(f"sampling is {shown(sampling)}; expected one such as Sampling(temperature=0.7)")
+            raise InputError(f"sampling is {shown(sampling)}; expected one such as Sampling(temperature=0.7)")
         if not prompts:
             return []
         chosen = self._chosen(adapters, len(prompts))
@@ -207,7 +208,7 @@ class LanguageModel:
         `language` is what it was trained on; reports name it.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
-            raise ValueError(f"the model has {len(self.names) or 'no'} adapters; add or load the one to save")
+            raise InputError(f"the model has {len(self.names) or 'no'} adapters; add or load the one to save")
         write_saved(Path(directory), self.config, self.base, self.params, language)
 
     def load(self, *directories: str | Path) -> None:
@@ -216,10 +217,10 @@ class LanguageModel:
         Each is called by the name of its directory (see `generate`).
         """
         if not directories:
-            raise ValueError("nothing to load; expected the directory of a run")
+            raise InputError("nothing to load; expected the directory of a run")
         names = [Path(directory).name for directory in directories]
         if len(set(names)) < len(names):
-            raise ValueError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
+            raise InputError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
         runs = [read_saved(Path(directory), self.mesh, self.base) for directory in directories]
         adapter, params = together(runs)
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
@@ -242,17 +243,17 @@ class LanguageModel:
         if isinstance(wanted, list | tuple) and len(wanted) == count and all(name in self.names for name in wanted):
             return [self.names.index(name) for name in wanted]
         known = ", ".join(self.names) or "none: load several runs together"
-        raise ValueError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
+        raise InputError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
 
 
 def _check_texts(name: str, given: object, expected: str) -> None:
     if not isinstance(given, list | tuple):
-        raise ValueError(f"{name} is {shown(given)}; expected {expected}")
+        raise InputError(f"{name} is {shown(given)}; expected {expected}")
     for place, text in enumerate(given):
         if not isinstance(text, str):
-            raise ValueError(f"{name}[{place}] is {shown(text)}; expected a text")
+            raise InputError(f"{name}[{place}] is {shown(text)}; expected a text")
 
 
 def _check_number(name: str, given: object) -> None:
     if not isinstance(given, Integral) or given < 1:
-        raise ValueError(f"{name} is {shown(given)}; expected a whole number, at least 1")
+        raise InputError(f"{name} is {shown(given)}; expected a whole number, at least 1")

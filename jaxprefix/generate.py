@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxprefix.distributed import mesh
+from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers, stream
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io import terminal
@@ -50,16 +51,16 @@ class Command:
     """Where to run."""
 
     def check(self) -> None:
-        """ValueError, in one line, for settings that cannot be or that contradict each other."""
+        """InputError, in one line, for settings that cannot be or that contradict each other."""
         for name in ("max_new_tokens", "batch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
         if self.prompt is not None and self.file:
-            raise ValueError(f"a prompt and --file {self.file} both say what to ask; give one")
+            raise InputError(f"a prompt and --file {self.file} both say what to ask; give one")
         if self.output:
             check_new_file(self.output)
         if "" in self.stop:
-            raise ValueError("--stop has an empty text, which would end every answer; leave it out")
+            raise InputError("--stop has an empty text, which would end every answer; leave it out")
 
     @property
     def sampling(self) -> Sampling:
@@ -94,14 +95,14 @@ def _prompts(command: Command) -> list[str] | None:
         rows = read_rows(command.file)
         for row in rows:
             if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-                raise ValueError(f'{row.where}: "prompt" is {row.get("prompt")!r}; expected text')
+                raise InputError(f'{row.where}: "prompt" is {row.get("prompt")!r}; expected text')
         return [row["prompt"] for row in rows]
     if command.file is None and sys.stdin.isatty() and not command.output:
         return None
     found = [line.rstrip("\r\n") for line in _lines(command.file) if line.strip()]
     if not found:
         place = command.file or "standard input"
-        raise ValueError(f'no prompt in {place}; expected RUN "prompt", --file FILE, or prompts one a line')
+        raise InputError(f'no prompt in {place}; expected RUN "prompt", --file FILE, or prompts one a line')
     return found
 
 
@@ -111,7 +112,7 @@ def _lines(file: Path | None) -> Iterable[str]:
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise InputError(
             f"--file {file} cannot be read as text: {type(error).__name__}; give a file of prompts"
         ) from None
 
@@ -135,7 +136,7 @@ def converse(command: Command, directories: Sequence[Path], model: Model, prompt
         for number, directory in enumerate(directories):
             try:
                 pieces = stream(model, prompt, number, command.max_new_tokens, command.sampling, command.ends)
-            except ValueError as error:
+            except InputError as error:
                 if command.prompt is not None:
                     raise
                 print(f"error: {error}", file=sys.stderr)

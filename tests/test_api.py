@@ -12,6 +12,7 @@ import small
 
 import jaxprefix
 from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, Sampling, SoftPrompt, Sum, load_model
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
 from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
@@ -72,7 +73,7 @@ def test_a_mesh_changes_nothing(base: LanguageModel, directory: Path):
         found.append((losses, model.generate(PROMPTS[:3], max_new_tokens=6)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=2e-5)
     assert found[0][1] == found[1][1]
-    with pytest.raises(ValueError, match="6 rows a micro-batch cannot be divided among 4 data devices"):
+    with pytest.raises(InputError, match="6 rows a micro-batch cannot be divided among 4 data devices"):
         sharded.train(PAIRS, batch=6)
 
 
@@ -237,7 +238,7 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
     cases = list(refusals(base, saved, tmp_path).items())
     assert len(cases) == CASES
     message, cause = cases[number]
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         cause()  # type: ignore[operator]
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
@@ -257,16 +258,16 @@ def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tm
     base.save(tmp_path / "lora")
     base.add(LoRA(), seed=1)
     base.save(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"must have one kind of adapter: found PrefixTuning.* and LoRA"):
+    with pytest.raises(InputError, match=r"must have one kind of adapter: found PrefixTuning.* and LoRA"):
         base.load(saved / "red", tmp_path / "lora")
-    with pytest.raises(ValueError, match="rows of a batch cannot have different LoRA terms"):
+    with pytest.raises(InputError, match="rows of a batch cannot have different LoRA terms"):
         base.load(tmp_path / "lora", tmp_path / "other")
 
 
 def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):
     """Of the same shapes; the weights differ. A copy of the right one elsewhere will do."""
     other = load_model(str(small.write_model(tmp_path / "other", scale=4)), mesh="1x1")
-    with pytest.raises(ValueError, match=r"other is not the base that .*red was trained on, .*: its hash is"):
+    with pytest.raises(InputError, match=r"other is not the base that .*red was trained on, .*: its hash is"):
         other.load(saved / "red")
 
 

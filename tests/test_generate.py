@@ -8,6 +8,7 @@ import pytest
 import small
 
 from jaxprefix import PrefixTuning, generate, load_model
+from jaxprefix.errors import InputError
 
 LONG = "boat " * 200
 Ask = Callable[..., tuple[str, str]]
@@ -68,14 +69,14 @@ def test_a_prompt_of_the_command_line_or_of_a_file_ends_it(runs: tuple[Path, Pat
     file = tmp_path / "prompts.txt"
     file.write_text(f"Who?\n{LONG}\n")
     for arguments in ((LONG,), ("--file", file)):
-        with pytest.raises(ValueError, match="the run takes 128; shorten 'boat boat"):
+        with pytest.raises(InputError, match="the run takes 128; shorten 'boat boat"):
             ask(runs[0], *arguments)
 
 
 def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     ask(runs[0], "Who?", "--output", tmp_path / "new" / "answers.jsonl")
     written = (tmp_path / "new" / "answers.jsonl").read_text()
-    with pytest.raises(ValueError, match=r"answers.jsonl is there already; give a new file"):
+    with pytest.raises(InputError, match=r"answers.jsonl is there already; give a new file"):
         ask(runs[0], "Where?", "--output", tmp_path / "new" / "answers.jsonl")
     assert (tmp_path / "new" / "answers.jsonl").read_text() == written and '"prompt": "Who?"' in written
 

@@ -19,7 +19,7 @@ FLOORS = (
     ("models", "text"),
     ("io",),
     ("distributed",),
-    ("_version",),
+    ("_version", "errors"),
 )
 FLOOR = {room: len(FLOORS) - number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -153,21 +153,26 @@ def test_mathematics_knows_no_files_devices_or_commands():
         f"{name} imports {other}"
         for name in of("models")
         for other in own(name)
-        if not within(other, "jaxprefix.models") and other not in STRICT
+        if not within(other, "jaxprefix.models", "jaxprefix.errors") and other not in STRICT
     ] == []
 
 
 def test_strict_reading_knows_nothing_of_what_is_read():
-    assert own("jaxprefix.io.strict_json") == {"jaxprefix.io.messages"} and own("jaxprefix.io.messages") == set()
+    assert (
+        own("jaxprefix.io.strict_json") == {"jaxprefix.io.messages", "jaxprefix.errors"}
+        and own("jaxprefix.io.messages") == set()
+    )
 
 
 def test_hooks_know_shapes_only():
-    assert own("jaxprefix.models.hooks") == set()
-    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.models.values"}
+    assert own("jaxprefix.models.hooks") <= {"jaxprefix.errors"}
+    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.models.values", "jaxprefix.errors"}
 
 
 def test_the_decoder_knows_no_method():
-    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "attention", "sharding", "int8")}
+    known = {"jaxprefix.errors"} | {
+        f"jaxprefix.models.{name}" for name in ("config", "hooks", "attention", "sharding", "int8")
+    }
     assert own("jaxprefix.models.block") <= known
     assert own("jaxprefix.models.scan") <= known
     assert own("jaxprefix.models.decoder") <= known | {"jaxprefix.models.block", "jaxprefix.models.scan"}
@@ -182,7 +187,9 @@ METHODS = [name for name in of("models.adapters") if name not in SHARED]
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_knows_neither_the_decoder_nor_another_method(name: str):
-    known = {f"jaxprefix.models.{name}" for name in ("config", "hooks", "adapters.adapter", "adapters.slots")}
+    known = {"jaxprefix.errors"} | {
+        f"jaxprefix.models.{name}" for name in ("config", "hooks", "adapters.adapter", "adapters.slots")
+    }
     assert own(name) <= known
     assert violations([name], "optax", "flax.linen") == []
 

@@ -6,6 +6,7 @@ import tyro
 
 from jaxprefix.babel.pretrain import Pretrain, pretrain
 from jaxprefix.babel.study import Study, study
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 
 PROGRAM = "python -m jaxprefix.babel"
@@ -21,7 +22,7 @@ def main() -> None:
     elif name == "study":
         study(tyro.cli(Study, args=arguments, prog=f"{PROGRAM} study"))
     else:
-        raise ValueError(f"{name!r} is no command of {PROGRAM}; expected pretrain or study: {COMMANDS}")
+        raise InputError(f"{name!r} is no command of {PROGRAM}; expected pretrain or study: {COMMANDS}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxprefix.babel.study_picture import draw
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import evaluate
 from jaxprefix.evaluation.report.cells import Cells
 from jaxprefix.evaluation.report.files import json_text, read_report
@@ -65,16 +66,16 @@ class Study:
 def study(settings: Study) -> dict[str, dict[str, Figures]]:
     """Prints a line a run and a table a task, writes study.json, .md and .png, and returns task -> method -> figures.
 
-    ValueError, in one line, for names that are unknown, and for runs of another model or with other settings.
+    InputError, in one line, for names that are unknown, and for runs of another model or with other settings.
     """
     methods, chosen, seeds = names(settings.methods), names(settings.tasks), names(settings.seeds)
     for name in chosen:
         if name not in TASKS:
-            raise ValueError(f"--tasks {name!r} is unknown; expected {', '.join(TASKS)}")
+            raise InputError(f"--tasks {name!r} is unknown; expected {', '.join(TASKS)}")
     for method in methods:
         parse_method(method)
     if not all(seed.isdecimal() for seed in seeds):
-        raise ValueError(f"--seeds {settings.seeds!r}; expected whole numbers, comma-separated, such as 0,1,2")
+        raise InputError(f"--seeds {settings.seeds!r}; expected whole numbers, comma-separated, such as 0,1,2")
     asked = Evaluation(task=",".join(chosen), languages=settings.languages, limit=settings.limit, mesh="1x1")
     asked.check()
     RunConfig(steps=settings.steps).check()
@@ -96,10 +97,10 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
 
 
 def _check_output(output: Path) -> None:
-    """ValueError where the study's files would stand among, or in the place of, somebody's."""
+    """InputError where the study's files would stand among, or in the place of, somebody's."""
     beside = {path.name for path in output.iterdir()} if output.is_dir() else set()
     if not (output / BASE / RUN_FILE).is_file() and beside - {BASE, LOG}:
-        raise ValueError(f"--output {output} holds other files and no study; give a new directory")
+        raise InputError(f"--output {output} holds other files and no study; give a new directory")
 
 
 def _place(output: Path, method: str, task: str, seed: int) -> Path:

@@ -7,14 +7,16 @@ import socket
 import sys
 import time
 
+from jaxprefix.errors import InputError
+
 
 def wait_for_others(port: int, processes: int, seconds: float) -> None:
-    """Process 0: until all the others have said who they are. ValueError where one does not, or two are the same."""
+    """Process 0: until all the others have said who they are. InputError where one does not, or two are the same."""
     end, here = time.monotonic() + seconds, dict[int, socket.socket]()
     try:
         server = socket.create_server(("", port))
     except (OSError, OverflowError) as error:
-        raise ValueError(f"port {port} cannot be listened to ({error}); give another one to all processes") from None
+        raise InputError(f"port {port} cannot be listened to ({error}); give another one to all processes") from None
     with server:
         try:
             while len(here) < processes - 1:
@@ -26,7 +28,7 @@ def wait_for_others(port: int, processes: int, seconds: float) -> None:
                     with caller:
                         for each in (caller, *here.values()):
                             _answer(each, why)
-                    raise ValueError(why)
+                    raise InputError(why)
                 here[number] = caller
             for each in here.values():
                 _answer(each, "go")
@@ -42,7 +44,7 @@ def _next(server: socket.socket, processes: int, end: float, missing: str) -> tu
         try:
             caller, _ = server.accept()
         except TimeoutError:
-            raise ValueError(f"process {missing} did not come; start all {processes} with this address") from None
+            raise InputError(f"process {missing} did not come; start all {processes} with this address") from None
         caller.settimeout(5)
         said = _line(caller)
         number, _, total = said.partition("/")
@@ -53,7 +55,7 @@ def _next(server: socket.socket, processes: int, end: float, missing: str) -> tu
 
 
 def wait_for_first(address: str, process: int, processes: int, seconds: float) -> None:
-    """Another process: until process 0 says that all are there. ValueError where it says other things, or nothing."""
+    """Another process: until process 0 says that all are there. InputError where it says other things, or nothing."""
     host, _, port = address.rpartition(":")
     end, said, why = time.monotonic() + seconds, False, "no time was left"
     while (left := end - time.monotonic()) > 0:
@@ -66,14 +68,14 @@ def wait_for_first(address: str, process: int, processes: int, seconds: float) -
             if answer == "go":
                 return
             if answer:
-                raise ValueError(answer)
+                raise InputError(answer)
         except (OSError, OverflowError) as error:
             why = str(error)
         if not said:
             _say(f"waiting for process 0 at {address}, {seconds:.0f} s at most")
         said = True
         time.sleep(0.2)
-    raise ValueError(f"nobody answered at {address} for {seconds:.0f} s ({why}); start process 0 there too")
+    raise InputError(f"nobody answered at {address} for {seconds:.0f} s ({why}); start process 0 there too")
 
 
 def _line(caller: socket.socket) -> str:

@@ -10,13 +10,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import compilation_cache, processes
+from jaxprefix.errors import InputError
 
 
 def parse(text: str) -> tuple[int, int]:
     """ "4x2" -> (4, 2): data × model."""
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if not match:
-        raise ValueError(f"--mesh {text!r} is not a mesh; expected DATAxMODEL, such as 4x2")
+        raise InputError(f"--mesh {text!r} is not a mesh; expected DATAxMODEL, such as 4x2")
     return int(match[1]), int(match[2])
 
 
@@ -34,9 +35,9 @@ def prepare(text: str | None, platform: str | None, others: str | None = None) -
     if platform not in (None, "cpu"):
         return None
     if count is None:
-        raise ValueError("--hosts auto is for accelerators; on CPU give ADDRESS:PORT,PROCESS/PROCESSES")
+        raise InputError("--hosts auto is for accelerators; on CPU give ADDRESS:PORT,PROCESS/PROCESSES")
     if needed % count:
-        raise ValueError(f"--mesh {text} has {needed} devices, which {count} processes cannot share; choose another")
+        raise InputError(f"--mesh {text} has {needed} devices, which {count} processes cannot share; choose another")
     jax.config.update("jax_num_cpu_devices", needed // count)
     return f"mesh {text}: emulated by {needed} CPU devices, which is slower than 1x1; it is for trying and testing"
 
@@ -56,9 +57,9 @@ def make(text: str | None = None) -> Mesh:
     data, model = (jax.device_count(), 1) if text is None else parse(text)
     if data * model > jax.device_count():
         found = f"{jax.device_count()} {jax.devices()[0].platform}"
-        raise ValueError(f"--mesh {text} needs {data * model} devices, found {found}; --platform cpu emulates any mesh")
+        raise InputError(f"--mesh {text} needs {data * model} devices, found {found}; --platform cpu emulates any mesh")
     if processes.count() > 1 and data * model < jax.device_count():
-        raise ValueError(
+        raise InputError(
             f"--mesh {text} takes {data * model} of the {jax.device_count()} devices of {processes.count()} processes; "
             "a mesh of several processes takes all"
         )
@@ -73,7 +74,7 @@ def _wake() -> None:
     except (RuntimeError, AssertionError) as error:  # the latter is how JAX misses the plugin of cuda
         name = jax.config.jax_platforms  # type: ignore[attr-defined]
         why = str(error) or "its plugin is not installed"
-        raise ValueError(f"JAX cannot use {name} here ({why}); choose --platform cpu") from None
+        raise InputError(f"JAX cannot use {name} here ({why}); choose --platform cpu") from None
 
 
 def traced(mesh: Mesh, function: Any) -> Any:

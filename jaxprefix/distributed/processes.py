@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxprefix.distributed import meeting
+from jaxprefix.errors import InputError
 
 T = TypeVar("T")
 
@@ -31,11 +32,11 @@ def join(text: str, seconds: int = 300) -> int | None:
         seconds: to wait for them.
 
     Raises:
-        ValueError: another text, or nobody there.
+        InputError: another text, or nobody there.
     """
     match = re.fullmatch(r"(\S+:\d+),(\d+)/([1-9]\d*)", text)
     if text != "auto" and (not match or int(match[2]) >= int(match[3])):
-        raise ValueError(
+        raise InputError(
             f"--hosts {text!r} is neither auto nor ADDRESS:PORT,PROCESS/PROCESSES such as 10.0.0.1:8476,0/4"
         )
     settings: dict[str, Any] = {}
@@ -47,13 +48,13 @@ def join(text: str, seconds: int = 300) -> int | None:
                 meeting.wait_for_first(address, process, processes, seconds)
             else:
                 meeting.wait_for_others(int(address.rpartition(":")[2]), processes, seconds)
-        except ValueError as error:
-            raise ValueError(f"--hosts {text}: {error}") from None
+        except InputError as error:
+            raise InputError(f"--hosts {text}: {error}") from None
     try:
         jax.distributed.initialize(**settings, initialization_timeout=seconds)
     except (RuntimeError, ValueError) as error:  # JAX's own are of both kinds
         why = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise InputError(
             f"--hosts {text}: the processes did not meet ({why}); start all of them, with one address and a number each"
         ) from error
     if not (int(match[2]) == 0 if match else first()):
@@ -85,15 +86,15 @@ def of_first(value: int) -> int:
 def first_enters(context: AbstractContextManager[T], others: T) -> Iterator[T]:
     """The context, entered by the first process alone; `others` is what the others go on with.
 
-    Raises ValueError in all processes where the first one is refused.
+    Raises InputError in all processes where the first one is refused.
     """
     with ExitStack() as stack:
         found, refusal = others, None
         if first():
             try:
                 found = stack.enter_context(context)
-            except ValueError as error:
+            except InputError as error:
                 refusal = error
         if any_of(refusal is not None):
-            raise refusal or ValueError("the first process was refused; its own line says why")
+            raise refusal or InputError("the first process was refused; its own line says why")
         yield found

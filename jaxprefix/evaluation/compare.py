@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from jaxprefix import tasks
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import statistics
 from jaxprefix.evaluation.predictions import read_answered, same_question
 from jaxprefix.evaluation.report.cells import INTERVAL, Cells, percent, points, span
@@ -65,11 +66,11 @@ class Compared(TypedDict):
 def compare(settings: Compare) -> dict[str, Any]:
     """Prints a table a task and metric, and writes and returns the figures.
 
-    ValueError, in one line, for runs that have no question in common, and for names that they lack.
+    InputError, in one line, for runs that have no question in common, and for names that they lack.
     """
     directories = (settings.run_a, settings.run_b)
     if settings.run_a.resolve() == settings.run_b.resolve():
-        raise ValueError(f"{settings.run_a} and {settings.run_b} are the same run; give two")
+        raise InputError(f"{settings.run_a} and {settings.run_b} are the same run; give two")
     if settings.output:
         check_new_file(settings.output)
     sources = [read_report(directory)["source"] for directory in directories]
@@ -95,7 +96,7 @@ def compare(settings: Compare) -> dict[str, Any]:
             console.print(fitted(f"{task} {metric}: A {settings.run_a}, B {settings.run_b}", _cells(metrics[metric])))
         found[task] = {"left_out": {"a": left[0], "b": left[1]}, "metrics": metrics}
     if not found:
-        raise ValueError(
+        raise InputError(
             f"{settings.run_a} and {settings.run_b} have answered no question in common; evaluate both alike"
         )
     print(f"p: signs of differences at random; Holm's over the languages, * below {LEVEL}")
@@ -158,10 +159,10 @@ def _tasks(settings: Compare, answered: Sequence[Mapping[tuple, Row]]) -> list[s
     common = [name for name in tasks_of[0] if name in tasks_of[1]]
     has = f"{settings.run_a} has {', '.join(tasks_of[0])}; {settings.run_b} has {', '.join(tasks_of[1])}"
     if not common:
-        raise ValueError(f"the runs have no task in common: {has}; evaluate both on one")
+        raise InputError(f"the runs have no task in common: {has}; evaluate both on one")
     wanted = names(settings.task) if settings.task else common
     if unknown := [name for name in wanted if name not in common]:
-        raise ValueError(f"--task {settings.task}: not both runs were evaluated on {unknown[0]!r}: {has}")
+        raise InputError(f"--task {settings.task}: not both runs were evaluated on {unknown[0]!r}: {has}")
     return wanted
 
 
@@ -170,7 +171,7 @@ def _metrics(settings: Compare, task: str, pairs: Sequence[tuple[Row, Row]]) -> 
     known = [name for name in pairs[0][0]["scores"] if name in pairs[0][1]["scores"]]
     wanted = names(settings.metric) if settings.metric else known[:1]
     if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f"--metric {settings.metric}: {task} has no {unknown[0]!r}; it has {', '.join(known)}")
+        raise InputError(f"--metric {settings.metric}: {task} has no {unknown[0]!r}; it has {', '.join(known)}")
     return wanted
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxprefix import tasks
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import plots, report
 from jaxprefix.evaluation.answering import Place, answer
 from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, description, origin, same_question, unanswered, write
@@ -27,7 +28,7 @@ def evaluate(directory: str | Path, settings: Evaluation, quiet: bool = False) -
     """Predicts, scores, writes predictions.jsonl, report.json, report.md and report.png, and prints the tables.
 
     What the run's adapter has answered before is not asked again, and is in the report as well.
-    ValueError for what the user can mend.
+    InputError for what the user can mend.
     """
     return evaluate_together([directory], settings, quiet)[0]
 
@@ -39,7 +40,7 @@ def evaluate_together(
     settings.check()
     directories = [Path(directory) for directory in directories]
     if settings.output and len(directories) > 1:
-        raise ValueError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
+        raise InputError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
     chosen = wanted_tasks(configs, settings)
     baseline = settings.baseline and report.read_report(settings.baseline)
@@ -61,7 +62,7 @@ def _evaluate(
 ) -> list[report.Report]:
     model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length)
     if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
-        raise ValueError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
+        raise InputError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
     for directory, run in zip(directories, runs, strict=True):
         if not run.described["finished"]:
             steps = run.described["steps"]
@@ -140,14 +141,14 @@ def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
     """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
     mine = _of(task, examples)
     if not mine:
-        raise ValueError(f"task {task.name}: no row has an answer; choose other rows, or another --split")
+        raise InputError(f"task {task.name}: no row has an answer; choose other rows, or another --split")
     asked = questions(model, task, mine)
     cut, long = sum(each.cut for each in asked), len(mine) - len(asked)
     if cut or long:
         print(f"{task.name}: {cut:,} contexts cut to fit, {long:,} questions too long for --max-length: they score 0")
     if not asked:
         raised = f"raise --max-length, to at most {model.base.config.max_positions}"
-        raise ValueError(
+        raise InputError(
             f"task {task.name}: none of {len(mine):,} questions fits in {model.max_length} tokens; {raised}"
         )
     return asked

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_whole
 from jaxprefix.io.rows import Row, parse_lines
 from jaxprefix.runs.directory import MAY_DIFFER, RUN_FILE, read_run
@@ -77,7 +78,7 @@ def _run(described: Mapping[str, Any]) -> str:
 def read(directory: Path, origin: Mapping[str, Any]) -> Answers:
     """The rows of predictions.jsonl that the adapter of this step has answered.
 
-    ValueError where they are another run's, or were asked in another way: they would be lost, or mixed with these.
+    InputError where they are another run's, or were asked in another way: they would be lost, or mixed with these.
     """
     path = directory / PREDICTIONS
     return _own(_rows(path.read_bytes(), path), path, origin) if path.is_file() else {}
@@ -86,17 +87,17 @@ def read(directory: Path, origin: Mapping[str, Any]) -> Answers:
 def read_answered(directory: Path) -> list[Row]:
     """The rows of the last step that was evaluated, whatever it is, without those that are superseded.
 
-    ValueError where there is no file, or not of the run that the directory holds.
+    InputError where there is no file, or not of the run that the directory holds.
     """
     path = directory / PREDICTIONS
     if not path.is_file():
-        raise ValueError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
+        raise InputError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
     rows = _rows(path.read_bytes(), path)
     if not rows:
-        raise ValueError(f"{path} is empty; evaluate again")
+        raise InputError(f"{path} is empty; evaluate again")
     own = _run(read_run(directory)) if (directory / RUN_FILE).is_file() else rows[0]["run"]
     if any(row["run"] != own for row in rows):
-        raise ValueError(f"{path} holds answers of another run; move it away and evaluate again")
+        raise InputError(f"{path} holds answers of another run; move it away and evaluate again")
     last = max(row["step"] for row in rows)
     return [row for row in rows if row["step"] == last and not row.get(SUPERSEDED)]
 
@@ -104,30 +105,30 @@ def read_answered(directory: Path) -> list[Row]:
 def _own(rows: Sequence[Row], path: Path, origin: Mapping[str, Any]) -> Answers:
     for row in rows:
         if row["run"] != origin["run"]:
-            raise ValueError(f"{path} holds answers of another run; move it away, or give a new --output")
+            raise InputError(f"{path} holds answers of another run; move it away, or give a new --output")
         if row["step"] == origin["step"] and row["how"] != origin["how"]:
-            raise ValueError(f"{path} was asked with {row['how']}, now {origin['how']}; give a new --output")
+            raise InputError(f"{path} was asked with {row['how']}, now {origin['how']}; give a new --output")
     return {same_question(row): row for row in rows if row["step"] == origin["step"]}
 
 
 def _rows(content: bytes, path: Path) -> list[Row]:
-    """The rows of a file's content, each with all that it must have; ValueError for any damage, by its line."""
+    """The rows of a file's content, each with all that it must have; InputError for any damage, by its line."""
     try:
         return [_checked(row) for row in parse_lines(content, path)]
-    except ValueError as error:
-        raise ValueError(f"{error}; restore the file, or move it away and evaluate again") from None
+    except InputError as error:
+        raise InputError(f"{error}; restore the file, or move it away and evaluate again") from None
 
 
 def _checked(row: Row) -> Row:
     for name, kind in FIELDS.items():
         if not isinstance(row.get(name), kind):
             given = repr(row[name]) if name in row else "nothing"
-            raise ValueError(f"{row.where}: {name} is {given:.60}, expected {KINDS[kind]}")
+            raise InputError(f"{row.where}: {name} is {given:.60}, expected {KINDS[kind]}")
     if not row["scores"]:
-        raise ValueError(f"{row.where}: it has no scores")
+        raise InputError(f"{row.where}: it has no scores")
     for name, value in row["scores"].items():
         if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"{row.where}: its score {name} is {value!r:.60}, expected 0..1")
+            raise InputError(f"{row.where}: its score {name} is {value!r:.60}, expected 0..1")
     return row
 
 
@@ -155,7 +156,7 @@ def _plan(line: bytes, path: Path) -> str:
     try:
         return json.loads(line)["plan"]
     except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path}:1 names no plan; restore the file, or move it away and evaluate again") from None
+        raise InputError(f"{path}:1 names no plan; restore the file, or move it away and evaluate again") from None
 
 
 def begin(directory: Path, plan: str, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.predictions import description
 from jaxprefix.inference import engine
 from jaxprefix.inference.batching import Asked, Part
@@ -29,7 +30,7 @@ class Question:
 def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
     """The examples that fit the model's length, if need be with a shorter context.
 
-    ValueError for a choice that has no token.
+    InputError for a choice that has no token.
     """
     found, tokenizer = [], model.base.tokenizer
     for example in examples:
@@ -48,7 +49,7 @@ def choice_ids(tokenizer: Tokenizer, example: Example) -> tuple[list[int], ...]:
     for choice, ids in zip(example.choices, bare, strict=True):
         if not ids:
             where = f"question {example.id!r} ({example.language})"
-            raise ValueError(f"{where}: choice {choice!r} has no token in the model's tokenizer; expected some text")
+            raise InputError(f"{where}: choice {choice!r} has no token in the model's tokenizer; expected some text")
     begins = any(
         one == other[: len(one)] for place, one in enumerate(bare) for other in bare[:place] + bare[place + 1 :]
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 import tyro
 from rich.console import Console
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report, write_output
 from jaxprefix.evaluation.report.summary import TaskReport, source_language
@@ -52,11 +53,11 @@ class TaskSpread(TypedDict):
 def seeds(settings: Seeds) -> dict[str, Any]:
     """Prints a table a task, and writes and returns the figures.
 
-    ValueError, in one line, for runs that differ in more than their seed, or were not asked the same.
+    InputError, in one line, for runs that differ in more than their seed, or were not asked the same.
     """
     directories = run_directories(settings.runs)
     if len(directories) < 2:
-        raise ValueError(f"{settings.runs} is one run; a spread is of several, comma-separated: RUN,RUN,RUN")
+        raise InputError(f"{settings.runs} is one run; a spread is of several, comma-separated: RUN,RUN,RUN")
     if settings.output:
         check_new_file(settings.output)
     numbers = _same_runs(directories)
@@ -97,11 +98,11 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _same_runs(directories: Sequence[Path]) -> list[int]:
-    """The runs' seeds; ValueError where anything else differs, or nothing does."""
+    """The runs' seeds; InputError where anything else differs, or nothing does."""
     described = [read_run(directory) for directory in directories]
     for directory, run in zip(directories, described, strict=True):
         if not run["finished"]:
-            raise ValueError(f"run {directory} is not finished; finish it, or leave it out")
+            raise InputError(f"run {directory} is not finished; finish it, or leave it out")
     configs = [RunConfig.from_json(run["config"]).as_json() for run in described]
     for name in sorted({name for config in configs for name in config}, key=lambda name: (name != "method", name)):
         if name not in MAY_DIFFER:
@@ -112,16 +113,16 @@ def _same_runs(directories: Sequence[Path]) -> list[int]:
     for place, number in enumerate(numbers):
         if number in numbers[:place]:
             first = directories[numbers.index(number)]
-            raise ValueError(f"{first} and {directories[place]} have the same seed, {number}; leave one out")
+            raise InputError(f"{first} and {directories[place]} have the same seed, {number}; leave one out")
     return numbers
 
 
 def _same(directories: Sequence[Path], what: str, values: Sequence[Any]) -> Any:
-    """What the runs share; ValueError that names the two that do not."""
+    """What the runs share; InputError that names the two that do not."""
     for directory, value in zip(directories, values, strict=True):
         if value != values[0]:
             shown = f"{directories[0]} has {values[0]!r:.100}, {directory} has {value!r:.100}"
-            raise ValueError(f"the runs differ in more than their seed: {what}: {shown}; give runs of one kind")
+            raise InputError(f"the runs differ in more than their seed: {what}: {shown}; give runs of one kind")
     return values[0]
 
 

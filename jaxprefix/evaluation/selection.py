@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxprefix import tasks
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.languages import same
@@ -13,11 +14,11 @@ Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
 
 
 def wanted_tasks(configs: Sequence[RunConfig], settings: Evaluation) -> list[Task]:
-    """What the runs are asked; ValueError where that is unknown, or they would not be asked the same."""
+    """What the runs are asked; InputError where that is unknown, or they would not be asked the same."""
     found = [_tasks(config, settings) for config in configs]
     for other in found[1:]:
         if [task.name for task in other] != [task.name for task in found[0]]:
-            raise ValueError("the runs were trained on different tasks; say what to ask: --task or --eval-file")
+            raise InputError("the runs were trained on different tasks; say what to ask: --task or --eval-file")
     return found[0]
 
 
@@ -25,19 +26,19 @@ def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
     if settings.eval_file:
         own = own_rows_task(settings.eval_file)
         if own.name in tasks.names():
-            raise ValueError(f"--eval-file {settings.eval_file} has the name of the task {own.name}; rename the file")
+            raise InputError(f"--eval-file {settings.eval_file} has the name of the task {own.name}; rename the file")
         return [own]
     if settings.task:
         return [_measuring(name) for name in names(settings.task)]
     if config.train_file or (config.model and not config.task):
-        raise ValueError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
+        raise InputError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
     return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]
 
 
 def _measuring(name: str) -> Task:
     task = tasks.find(name)
     if task.evaluated_on and task.name not in task.evaluated_on:
-        raise ValueError(f"task {name} is for training; evaluate on {', '.join(task.evaluated_on)}")
+        raise InputError(f"task {name} is for training; evaluate on {', '.join(task.evaluated_on)}")
     return task
 
 
@@ -52,10 +53,10 @@ def _languages(task: Task, text: str | None) -> Sequence[str]:
 
 
 def wanted_examples(chosen: Sequence[Task], settings: Evaluation, config: RunConfig) -> Examples:
-    """The rows of every task and language; ValueError for a language that a task lacks, or rows that it has not."""
+    """The rows of every task and language; InputError for a language that a task lacks, or rows that it has not."""
     for task in chosen:
         if settings.split and config.task == task.name and settings.split == (config.split or task.train_split):
-            raise ValueError(f"the run was trained on --split {settings.split} of {task.name}; choose another to ask")
+            raise InputError(f"the run was trained on --split {settings.split} of {task.name}; choose another to ask")
     pairs = [(task, language) for task in chosen for language in _languages(task, settings.languages)]
     return {(task.name, language): _examples(task, language, settings, config) for task, language in pairs}
 

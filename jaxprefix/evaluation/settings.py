@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.predictions import PREDICTIONS, UNFINISHED
 from jaxprefix.io.atomic import check_writable
 from jaxprefix.models.sampling import Sampling
@@ -52,16 +53,16 @@ class Evaluation:
                 object.__setattr__(self, name, Path(value))
 
     def check(self) -> None:
-        """ValueError, in one line, for settings that cannot be."""
+        """InputError, in one line, for settings that cannot be."""
         for name in ("task", "languages", "split"):
             if not isinstance(value := getattr(self, name), str | None):
-                raise ValueError(f"{name} is {value!r}; expected a text, of several comma-separated such as 'de,hi'")
+                raise InputError(f"{name} is {value!r}; expected a text, of several comma-separated such as 'de,hi'")
         for name in ("limit", "batch", "max_length"):
             if (value := getattr(self, name)) is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"--{name.replace('_', '-')} is {value!r}; expected at least 1")
+                raise InputError(f"--{name.replace('_', '-')} is {value!r}; expected at least 1")
         self.sampling  # noqa: B018 - refuses draws that cannot be
         if self.task and self.eval_file:
-            raise ValueError(f"--task {self.task} and --eval-file {self.eval_file} both say what to ask; give one")
+            raise InputError(f"--task {self.task} and --eval-file {self.eval_file} both say what to ask; give one")
         if self.output:
             _check_output(self.output)
 
@@ -72,10 +73,10 @@ class Evaluation:
 
 
 def names(text: str) -> list[str]:
-    """ "xquad, xnli," -> the names, each once; ValueError where there is none."""
+    """ "xquad, xnli," -> the names, each once; InputError where there is none."""
     found = list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
     if not found:
-        raise ValueError(f"{text!r} names nothing; expected names, comma-separated, such as xquad,xnli or de,hi")
+        raise InputError(f"{text!r} names nothing; expected names, comma-separated, such as xquad,xnli or de,hi")
     return found
 
 
@@ -84,4 +85,4 @@ def _check_output(directory: Path) -> None:
     check_writable(directory)
     if directory.is_dir() and any(directory.iterdir()):
         if not any((directory / name).is_file() for name in (PREDICTIONS, UNFINISHED)):
-            raise ValueError(f"--output {directory} holds other files and no {PREDICTIONS}; give a new directory")
+            raise InputError(f"--output {directory} holds other files and no {PREDICTIONS}; give a new directory")

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.report.intervals import family, grouped, resource, script
@@ -31,11 +32,11 @@ class Beside:
 def beside(settings: Beside) -> dict[str, Cells]:
     """Prints a table for each task that all the runs have answered, and returns their cells by task.
 
-    ValueError, in one line, for runs that were not evaluated, or not on the same rows.
+    InputError, in one line, for runs that were not evaluated, or not on the same rows.
     """
     directories = run_directories(settings.runs)
     if len(directories) < 2:
-        raise ValueError(f"{settings.runs} is one run; give several to set beside each other: RUN,RUN")
+        raise InputError(f"{settings.runs} is one run; give several to set beside each other: RUN,RUN")
     if settings.output:
         check_new_file(settings.output)
     reports = [read_report(directory) for directory in directories]
@@ -48,7 +49,7 @@ def beside(settings: Beside) -> dict[str, Cells]:
             _check_same_rows(task, directories, own)
             found[f"{task}, {own[0]['metrics'][0]} in percent"] = _cells(columns, own)
     if not found:
-        raise ValueError(f"{settings.runs} have answered no task in common; evaluate them alike")
+        raise InputError(f"{settings.runs} have answered no task in common; evaluate them alike")
     for title, cells in found.items():
         Console().print(fitted(title, cells))
     if settings.output:
@@ -64,7 +65,7 @@ def _check_same_rows(name: str, directories: Sequence[Path], tasks: Sequence[Tas
         if count != counts[0]:
             code = min(code for code in count | counts[0] if count.get(code) != counts[0].get(code))
             rows = f"{counts[0].get(code, 0):,} and {count.get(code, 0):,} rows of {code}"
-            raise ValueError(f"{directories[0]} and {directory} have answered {rows} in {name}; evaluate them alike")
+            raise InputError(f"{directories[0]} and {directory} have answered {rows} in {name}; evaluate them alike")
 
 
 def _cells(columns: Sequence[str], tasks: Sequence[TaskReport]) -> Cells:

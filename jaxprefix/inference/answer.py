@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from jaxprefix.errors import InputError
 from jaxprefix.inference import engine
 from jaxprefix.inference.batching import Asked
 from jaxprefix.inference.model import Model
@@ -20,7 +21,7 @@ def answers(
 ) -> list[str]:
     """One answer a prompt, in order, of at most `longest` tokens; prompt i asks adapter `adapters[i]`.
 
-    ValueError for prompts that are longer than the model's rows.
+    InputError for prompts that are longer than the model's rows.
     """
     asked = [_asked(model, prompt, adapter) for prompt, adapter in zip(prompts, adapters, strict=True)]
     parts = engine.generate(model, asked, batch, longest, sampling, stop)
@@ -33,7 +34,7 @@ def stream(
 ) -> Iterator[str]:
     """The answer to one prompt, piece by piece as it is written.
 
-    ValueError, before the first piece is asked for, for a prompt that is longer than the model's rows.
+    InputError, before the first piece is asked for, for a prompt that is longer than the model's rows.
     """
     return engine.stream(model, _asked(model, prompt, adapter), longest, sampling, stop)
 
@@ -42,7 +43,7 @@ def _asked(model: Model, prompt: str, adapter: int) -> Asked:
     text, tokenizer = prompt_end(prompt), model.base.tokenizer
     ids = tokenizer.chat(text) if model.chat else tokenizer.prompt_ids(text)
     if len(ids) > model.max_length:
-        raise ValueError(
+        raise InputError(
             f"a prompt has {len(ids):,} tokens, the run takes {model.max_length:,}; shorten {prompt[:40]!r}"
         )
     return Asked(ids, adapter=adapter)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import Adapter, NoAdapter
 from jaxprefix.models.decode import Answers, Prompts
@@ -119,7 +120,7 @@ def open_model(
 ) -> tuple[Model, list[Saved]]:
     """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and what else the runs say.
 
-    `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. ValueError where several
+    `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. InputError where several
     runs cannot share a batch, or the mesh cannot share one among its devices.
     """
     made = _mesh(mesh, batch)
@@ -142,7 +143,7 @@ def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Mod
 def _mesh(text: str | None, batch: int) -> Mesh:
     made = meshes.make(text)
     if batch % (devices := made.shape["data"]):
-        raise ValueError(
+        raise InputError(
             f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
         )
     return made

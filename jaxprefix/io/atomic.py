@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 
 UNFINISHED = ".new"  # ends the name of a file that is being written
 
@@ -34,36 +35,36 @@ def new_directory(directory: Path) -> Iterator[Path]:
 
 
 def check_new(directory: Path) -> None:
-    """ValueError where something is there already, or nothing can be written."""
+    """InputError where something is there already, or nothing can be written."""
     check_writable(directory)
     if directory.exists() and any(directory.iterdir()):
-        raise ValueError(f"{directory} holds files already; give a new directory")
+        raise InputError(f"{directory} holds files already; give a new directory")
 
 
 def check_writable(directory: Path) -> None:
-    """ValueError where nothing can be written to a directory, there already or still to be made."""
+    """InputError where nothing can be written to a directory, there already or still to be made."""
     place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     where = f"{place}" if place == directory else f"{directory}: {place}"
     if not place.is_dir():
-        raise ValueError(f"{where} is a file; give a new directory")
+        raise InputError(f"{where} is a file; give a new directory")
     if not os.access(place, os.W_OK):
-        raise ValueError(f"{where} may not be written to; give another directory")
+        raise InputError(f"{where} may not be written to; give another directory")
 
 
 def check_new_file(path: Path) -> None:
-    """ValueError where something is there already, or nothing can be written."""
+    """InputError where something is there already, or nothing can be written."""
     if path.exists():
-        raise ValueError(f"{path} is there already; give a new file")
+        raise InputError(f"{path} is there already; give a new file")
     check_writable(path.parent)
 
 
-class Busy(ValueError):
+class Busy(InputError):
     """Another process holds the lock."""
 
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Makes the directory; a ValueError where another process that asked so still runs."""
+    """Makes the directory; a InputError where another process that asked so still runs."""
     check_writable(directory)
     with locked(directory, f"another process writes to {directory}; wait for its end, or give --output"):
         yield
@@ -98,11 +99,11 @@ def locked(directory: Path, refusal: str) -> Iterator[None]:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """A disk that is full or gone while a run's files are written, as a ValueError."""
+    """A disk that is full or gone while a run's files are written, as a InputError."""
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"{directory} cannot be written to ({error.strerror or error}); what was saved before is kept: make room "
             "there, and the same command goes on"
         ) from error

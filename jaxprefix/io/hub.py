@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx, validate_repo_id
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line
 from jaxprefix.io.rows import ENDINGS, Rows, placed, read_rows
 
@@ -40,17 +41,17 @@ def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
     are fetched, or are there already.
 
     Raises:
-        ValueError: no such directory, a directory without config.json, or a hub model that is gated, unknown,
+        InputError: no such directory, a directory without config.json, or a hub model that is gated, unknown,
             unreachable, or without a config.json of its own.
     """
     path = expanded(name)
     if name and path.is_dir():
         return _with_config(path, name)
     if name and path.exists():
-        raise ValueError(f"{name} is a file; give a model's directory in Hugging Face layout, or a hub id")
+        raise InputError(f"{name} is a file; give a model's directory in Hugging Face layout, or a hub id")
     repository, _, revision = name.partition("@")
     if not _is_hub_id(repository):
-        raise ValueError(
+        raise InputError(
             f"no such model directory: {name}; give a directory in Hugging Face layout or a hub id such as "
             "meta-llama/Llama-3.2-1B"
         )
@@ -65,7 +66,7 @@ def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
         )
     except (OSError, httpx.HTTPError) as error:  # the hub's own errors are kinds of OSError
         why = _why(problem or error, f"https://huggingface.co/{repository}")
-        raise ValueError(
+        raise InputError(
             f"{name} is no directory here, and cannot be had from the hub: {why}; "
             "or fetch it where you can (`hf download`) and give its directory"
         ) from error
@@ -82,7 +83,7 @@ def expanded(name: str) -> Path:
 
 def _with_config(path: Path, name: str) -> Path:
     if not (path / "config.json").is_file():
-        raise ValueError(f"{name} is not a model in Hugging Face layout: it holds no config.json")
+        raise InputError(f"{name} is not a model in Hugging Face layout: it holds no config.json")
     return path
 
 
@@ -127,7 +128,7 @@ def dataset_rows(dataset: str, config: str, split: str, revision: str | None, da
         data: a local mirror `<data>/<dataset>/<config>/<split>.{jsonl,json,parquet,csv}`, read in the hub's place.
 
     Raises:
-        ValueError: the rows cannot be had, with the place that was looked at and what to do.
+        InputError: the rows cannot be had, with the place that was looked at and what to do.
     """
     return _hub_rows(dataset, config, split, revision) if data is None else _mirror_rows(dataset, config, split, data)
 
@@ -139,15 +140,15 @@ def _mirror_rows(dataset: str, config: str, split: str, data: Path) -> Rows:
             return read_rows(path)
     sought = f"no {folder / split}.{{{','.join(ENDINGS)}}}"
     if not data.is_dir():
-        raise ValueError(f"{sought}: there is no directory {data}; it should be a mirror <dataset>/<config>/<split>.*")
+        raise InputError(f"{sought}: there is no directory {data}; it should be a mirror <dataset>/<config>/<split>.*")
     if folder.is_dir():
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ValueError(f"{sought}: {folder} holds {there}")
+        raise InputError(f"{sought}: {folder} holds {there}")
     if (data / dataset).is_dir():
         there = ", ".join(sorted(path.name for path in (data / dataset).iterdir())) or "nothing"
-        raise ValueError(f"{sought}: {dataset} has no config {config} there, but {there}")
+        raise InputError(f"{sought}: {dataset} has no config {config} there, but {there}")
     there = ", ".join(sorted(path.relative_to(data).as_posix() for path in data.glob("*/*/"))) or "no data set"
-    raise ValueError(f"{sought}: {data} holds {there}")
+    raise InputError(f"{sought}: {data} holds {there}")
 
 
 def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Rows:
@@ -162,7 +163,7 @@ def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Ro
         return placed(rows, f"{dataset}, config {config}, split {split}")
     except (datasets.exceptions.DatasetsError, httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
         why = _why(problem or error, f"https://huggingface.co/datasets/{dataset}")
-        raise ValueError(
+        raise InputError(
             f"{dataset}, config {config}, split {split}, cannot be had from the hub: {why}; "
             f"or give `--data DIR`, a mirror that holds DIR/{dataset}/{config}/{split}.jsonl"
         ) from error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, shown
 from jaxprefix.io.strict_json import parse
 
@@ -39,7 +40,7 @@ def read_rows(path: Path) -> Rows:
     """The rows of a .jsonl, .json (a list of objects), .parquet or .csv (with a header) file; a BOM is tolerated.
 
     Raises:
-        ValueError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
+        InputError: no such file, another ending, no rows, or a malformed row, with its file and line (or row).
     """
     readers: dict[str, Callable[[Path], Rows]] = {
         ".jsonl": _jsonl,
@@ -48,15 +49,15 @@ def read_rows(path: Path) -> Rows:
         ".csv": _csv,
     }
     if path.suffix.lower() not in readers:
-        raise ValueError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
+        raise InputError(f"{path}: rows are read from .jsonl, .json, .parquet or .csv, not from {path.suffix or path}")
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        raise InputError(f"no such file: {path}")
     try:
         rows = readers[path.suffix.lower()](path)
     except OSError as error:  # it may not be read, or is on a disk that fails
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     if not rows:
-        raise ValueError(f"{path}: no rows in it")
+        raise InputError(f"{path}: no rows in it")
     return rows
 
 
@@ -65,7 +66,7 @@ def _jsonl(path: Path) -> Rows:
 
 
 def parse_lines(content: bytes, path: Path) -> Rows:
-    """The rows of a .jsonl file's content; ValueError for a line that is no JSON object."""
+    """The rows of a .jsonl file's content; InputError for a line that is no JSON object."""
     lines = enumerate(content.removeprefix(BOM).split(b"\n"), start=1)
     return [Row(_object(line, f"{path}:{number}"), f"{path}:", number) for number, line in lines if line.strip()]
 
@@ -73,23 +74,23 @@ def parse_lines(content: bytes, path: Path) -> Rows:
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = parse(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not a JSON object: {error}") from error
+    except InputError as error:
+        raise InputError(f"{where}: not a JSON object: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: not a JSON object: {shown(row)}")
+        raise InputError(f"{where}: not a JSON object: {shown(row)}")
     return row
 
 
 def _json(path: Path) -> Rows:
     try:
         rows = parse(path.read_bytes().removeprefix(BOM))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON list of objects: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: not a JSON list of objects: {error}") from error
     if not isinstance(rows, list):
-        raise ValueError(f"{path}: not a JSON list of objects: {shown(rows)}")
+        raise InputError(f"{path}: not a JSON list of objects: {shown(rows)}")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}: row {number} is not a JSON object: {shown(row)}")
+            raise InputError(f"{path}: row {number} is not a JSON object: {shown(row)}")
     return placed(rows, path)
 
 
@@ -97,7 +98,7 @@ def read_tsv(path: Path) -> Rows:
     """The rows of a file with tabs between its columns, quoted where they hold tabs or line breaks themselves.
 
     Raises:
-        ValueError: a row of more or fewer columns than the header, or no such table.
+        InputError: a row of more or fewer columns than the header, or no such table.
     """
     return _csv(path, "\t")
 
@@ -109,13 +110,13 @@ def _csv(path: Path, delimiter: str = ",") -> Rows:
             reader = csv.DictReader(file, strict=True, delimiter=delimiter)
             header = reader.fieldnames or ()
             if len(set(header)) < len(header):
-                raise ValueError(f"{path}: a column stands twice in its header: {shown(list(header))}")
+                raise InputError(f"{path}: a column stands twice in its header: {shown(list(header))}")
             for row in reader:
                 if None in row or None in row.values():  # more, or fewer, cells than the header
-                    raise ValueError(f"{path}:{reader.line_num}: not {len(header)} columns, as the header has")
+                    raise InputError(f"{path}:{reader.line_num}: not {len(header)} columns, as the header has")
                 rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from error
     return placed(rows, path)
 
 
@@ -128,5 +129,5 @@ def _parquet(path: Path) -> Rows:
             rows = file.read().to_pylist()
     # ValueError is of texts that are not UTF-8, and of dates that Python does not have.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: not a Parquet file: {one_line(error)}") from error
+        raise InputError(f"{path}: not a Parquet file: {one_line(error)}") from error
     return placed(rows, path)

@@ -1,17 +1,16 @@
 """What the person at the terminal sees: progress, and one line for a mistake of theirs."""
 
-import dis
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-PACKAGE = Path(__file__).parents[1]
+from jaxprefix.errors import InputError
+
 MINUTE = 60.0  # seconds between lines of progress where there is no terminal
 
 
@@ -24,15 +23,10 @@ class Stopped(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command: a ValueError that this package raised is the user's to mend, one line on stderr and exit code 2.
-
-    A ValueError that anything else raised (a library, `int("x")`) is a defect of ours and keeps its traceback.
-    """
+    """Runs a command. An InputError becomes one line on stderr and exit code 2; a bug keeps its traceback."""
     try:
         main()
-    except ValueError as error:
-        if not _raised_here(error):
-            raise
+    except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
@@ -41,16 +35,6 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped; what was saved is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
-
-
-def _raised_here(error: ValueError) -> bool:
-    """Whether a `raise` of this package raised it; told by the bytecode, because sources may be absent or edited."""
-    place = error.__traceback__
-    while place and place.tb_next:
-        place = place.tb_next
-    assert place, "an error that was caught has a traceback"
-    code = place.tb_frame.f_code
-    return PACKAGE in Path(code.co_filename).parents and code.co_code[place.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxprefix.distributed import mesh
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.io.rows import ENDINGS
 from jaxprefix.runs.directory import read_run
@@ -53,18 +54,18 @@ class Command:
     """Where to run; cpu emulates any mesh."""
 
     def check(self) -> None:
-        """ValueError, in one line, for settings that cannot be."""
+        """InputError, in one line, for settings that cannot be."""
         if (self.adapter is None) == (self.model is None):
             both = f"both --adapter {self.adapter} and --model {self.model}" if self.adapter else "neither"
-            raise ValueError(f"expected --adapter RUN or --model MODEL, given {both}; a run names its own base")
+            raise InputError(f"expected --adapter RUN or --model MODEL, given {both}; a run names its own base")
         for name in ("batch", "max_length"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
 
 
 def main() -> None:
     if find_spec("lm_eval") is None:
-        raise ValueError("jaxprefix.lm_eval needs an extra: pip install 'jaxprefix[lm-eval]'")
+        raise InputError("jaxprefix.lm_eval needs an extra: pip install 'jaxprefix[lm-eval]'")
     arguments = sys.argv[1:]
     if arguments[:1] in (["ls"], ["validate"]):
         return _harness(arguments, None)
@@ -74,7 +75,7 @@ def main() -> None:
     )
     for flag in (argument.partition("=")[0] for argument in others):
         if flag in REFUSED:
-            raise ValueError(f"{flag} is for other models of the harness; here it is {REFUSED[flag]}")
+            raise InputError(f"{flag} is for other models of the harness; here it is {REFUSED[flag]}")
     command.check()
     if command.adapter:
         read_run(command.adapter)  # what is no run is said at once, not after the harness has read its tasks
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 def _harness(arguments: Sequence[str], data: Path | None) -> None:
-    """The harness's command with these arguments; ValueError for what the user can mend."""
+    """The harness's command with these arguments; InputError for what the user can mend."""
     import lm_eval.utils
     from lm_eval._cli import HarnessCLI
     from lm_eval.api.registry import register_model
@@ -115,11 +116,11 @@ def _harness(arguments: Sequence[str], data: Path | None) -> None:
         except ValueError as error:
             if not _raised_by_the_harness(error):
                 raise
-            raise ValueError(str(error)) from error
+            raise InputError(str(error)) from error
         except OSError as error:
-            raise ValueError(f"{error}{_about_rows(error, data)}") from error
+            raise InputError(f"{error}{_about_rows(error, data)}") from error
         except ModuleNotFoundError as error:
-            raise ValueError(f"a task needs what is not installed: {error} (XQuAD is here jaxprefix_xquad)") from error
+            raise InputError(f"a task needs what is not installed: {error} (XQuAD is here jaxprefix_xquad)") from error
 
 
 def _about_rows(error: OSError, data: Path | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import lm_eval.tasks
 from lm_eval.tasks import TaskManager
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.rows import ENDINGS
 
 OWN = Path(__file__).parent / "tasks"  # the task files that this package ships
@@ -18,7 +19,7 @@ SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 def write_tasks(data: Path, directory: Path) -> int:
     """Writes into `directory` a task for each of ours and of `FAMILIES` whose DATA/<dataset>/<config> is there.
 
-    Prompts, metrics and splits stay. Returns how many there are; ValueError where there is none.
+    Prompts, metrics and splits stay. Returns how many there are; InputError where there is none.
     """
     stock = Path(lm_eval.tasks.__path__[0])
     sources = [OWN, *(stock / family for family in FAMILIES)]
@@ -26,7 +27,7 @@ def write_tasks(data: Path, directory: Path) -> int:
     tasks = {entry.yaml_path: entry.cfg for entry in found.values() if entry.cfg and entry.cfg.get("dataset_name")}
     held = {path: task for path, task in tasks.items() if path and _folder(data, task).is_dir()}
     if not held:
-        raise ValueError(
+        raise InputError(
             f"--data {data} holds no rows of {', '.join(FAMILIES)} or xquad; expected DATASET/CONFIG/SPLIT.*"
         )
     for path, task in held.items():

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from jaxprefix.errors import InputError
 from jaxprefix.inference import engine
 from jaxprefix.inference.batching import Asked
 from jaxprefix.inference.model import Model, open_frozen, open_model
@@ -96,11 +97,11 @@ class JaxPrefixLM(TemplateLM):
         return [bos, *ids] if start and bos is not None and ids[:1] != [bos] else ids
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The model's template where one is asked for; ValueError where there is none, or none of that name."""
+        """The model's template where one is asked for; InputError where there is none, or none of that name."""
         if not chat_template:
             return None
         if isinstance(chat_template, str):
-            raise ValueError(
+            raise InputError(
                 f"--apply_chat_template {chat_template}: templates have no names here; give the flag alone"
             )
         self._templated = True
@@ -114,7 +115,7 @@ class JaxPrefixLM(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As `_loglikelihood_tokens`, of texts."""
         if any(not any(request.args) for request in requests):
-            raise ValueError("a continuation of the task, and what stands before it, is empty; expected some text")
+            raise InputError("a continuation of the task, and what stands before it, is empty; expected some text")
         return super().loglikelihood(requests, disable_tqdm)
 
     def _loglikelihood_tokens(  # type: ignore[override]
@@ -181,7 +182,7 @@ class JaxPrefixLM(TemplateLM):
         """Their ends, as far as an answer of `longest` tokens leaves room."""
         room = self.max_length - longest
         if room < 1:
-            raise ValueError(
+            raise InputError(
                 f"answers of {longest} tokens leave no room for a prompt in {self.max_length}; "
                 "choose a smaller --gen_kwargs max_gen_toks=N or a larger --max-length"
             )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxprefix.errors import InputError
 from jaxprefix.inference.batching import Asked
 
 TOGETHER = 8  # continuations at most: what is compiled is for 1, 2, 4 or 8 of them
@@ -48,10 +49,10 @@ def fit(context: list[int], continuation: list[int], longest: int) -> tuple[list
     The last token of the continuation is only predicted, never read. At least one token of the context stays.
 
     Raises:
-        ValueError: nothing to score, or more than the model can read.
+        InputError: nothing to score, or more than the model can read.
     """
     if not continuation:
-        raise ValueError("a continuation of the task has no tokens; expected some text in every choice")
+        raise InputError("a continuation of the task has no tokens; expected some text in every choice")
     if len(continuation) > longest:
-        raise ValueError(f"a continuation has {len(continuation):,} tokens, the model reads {longest:,}; shorten it")
+        raise InputError(f"a continuation has {len(continuation):,} tokens, the model reads {longest:,}; shorten it")
     return context[len(continuation) - longest - 1 :], continuation

@@ -35,7 +35,7 @@ def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, t
 
 
 def abstract(adapter: Adapter, config: DecoderConfig) -> Any:
-    """The shapes of the parameters, from the sizes alone; ValueError for an adapter that cannot be bound to them."""
+    """The shapes of the parameters, from the sizes alone; InputError for an adapter that cannot be bound to them."""
 
     def make(frozen: Frozen) -> Any:
         params = fresh(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)

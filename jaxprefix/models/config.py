@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models.values import LARGEST_SIZE, flag, number, positive
@@ -70,15 +71,15 @@ class DecoderConfig:
 
     @classmethod
     def read(cls, directory: Path) -> "DecoderConfig":
-        """The configuration in `directory/config.json`; ValueError names the file and what is wrong in it."""
+        """The configuration in `directory/config.json`; InputError names the file and what is wrong in it."""
         path = directory / "config.json"
         if not path.is_file():
-            raise ValueError(f"no config.json in {directory}; give a directory in Hugging Face layout")
+            raise InputError(f"no config.json in {directory}; give a directory in Hugging Face layout")
         values = read_object(path)
         try:
             return cls.parse(values)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "DecoderConfig":
@@ -103,11 +104,11 @@ class DecoderConfig:
             window=_window(values, architecture),
         )
         if config.heads % config.kv_heads:
-            raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {config.kv_heads}")
+            raise InputError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {config.kv_heads}")
         if config.head_size % 2:
-            raise ValueError(f"head_dim {config.head_size} is odd; rotary embeddings need pairs")
+            raise InputError(f"head_dim {config.head_size} is odd; rotary embeddings need pairs")
         if heads * config.head_size > LARGEST_SIZE:
-            raise ValueError(f"{heads} heads of head_dim {config.head_size} are wider together than {LARGEST_SIZE}")
+            raise InputError(f"{heads} heads of head_dim {config.head_size} are wider together than {LARGEST_SIZE}")
         return config
 
 
@@ -126,7 +127,7 @@ def layer_range(text: str, layers: int) -> tuple[int, int]:
         return layers - int(end), layers
     if start.isdecimal() and end.isdecimal() and int(start) < int(end) <= layers:
         return int(start), int(end)
-    raise ValueError(
+    raise InputError(
         f"layers {shown(text)} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
     )
 
@@ -136,22 +137,22 @@ def _architecture(values: Mapping[str, Any]) -> str:
     if isinstance(named, list) and len(named) == 1 and named[0] in ARCHITECTURES:
         return named[0]
     wanted = " or ".join(ARCHITECTURES)
-    raise ValueError(f"architecture {shown(named)} is not supported; expected {wanted}")
+    raise InputError(f"architecture {shown(named)} is not supported; expected {wanted}")
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
     """What would change the numbers and is not built: named, never skipped."""
     unknown = sorted(set(values) - READ - INERT)
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"unknown key {shown(unknown[0])} (value {shown(values[unknown[0]])}); "
             "it could change the numbers: not skipped"
         )
     if values.get("hidden_act") != "silu":
-        raise ValueError(f"hidden_act {shown(values.get('hidden_act'))} is not supported; expected 'silu'")
+        raise InputError(f"hidden_act {shown(values.get('hidden_act'))} is not supported; expected 'silu'")
     for bias in ("attention_bias", "mlp_bias"):
         if flag(values, bias):
-            raise ValueError(f"{bias} is true; models with biases are not supported")
+            raise InputError(f"{bias} is true; models with biases are not supported")
     _refuse_layer_types(values)
 
 
@@ -164,7 +165,7 @@ def _refuse_layer_types(values: Mapping[str, Any]) -> None:
     whole = isinstance(layer_types, list) and all(isinstance(each, str) for each in layer_types)
     found = sorted(set(layer_types)) if whole else layer_types
     if found != [kind]:
-        raise ValueError(
+        raise InputError(
             f"layer_types has {shown(found)} with sliding_window {shown(values.get('sliding_window'))}; "
             f"expected {kind!r} for all layers"
         )
@@ -173,10 +174,10 @@ def _refuse_layer_types(values: Mapping[str, Any]) -> None:
 def _window(values: Mapping[str, Any], architecture: str) -> int | None:
     if architecture == "LlamaForCausalLM":
         if values.get("sliding_window") is not None:
-            raise ValueError(f"sliding_window {shown(values['sliding_window'])} in a Llama; only Mistral has one")
+            raise InputError(f"sliding_window {shown(values['sliding_window'])} in a Llama; only Mistral has one")
         return None
     if "sliding_window" not in values:
-        raise ValueError(
+        raise InputError(
             "sliding_window is missing; a Mistral says null or a number of keys (transformers would assume 4096)"
         )
     return None if values["sliding_window"] is None else positive(values, "sliding_window", most=MOST_POSITIONS)
@@ -189,15 +190,15 @@ def _rope(values: Mapping[str, Any]) -> Rope:
     for place in (new, old):
         place.pop("rope_theta", None)
     if new and old and new != old:
-        raise ValueError(f"rope_scaling and rope_parameters contradict each other: {shown(old)} and {shown(new)}")
+        raise InputError(f"rope_scaling and rope_parameters contradict each other: {shown(old)} and {shown(new)}")
     scaling = new or old
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in tuple(SCALING_KEYS):
-        raise ValueError(f"rope_type {shown(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
+        raise InputError(f"rope_type {shown(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
     if scaling.get("type", kind) != kind:
-        raise ValueError(f"rope_type {kind!r} and type {shown(scaling['type'])} contradict each other; expected one")
+        raise InputError(f"rope_type {kind!r} and type {shown(scaling['type'])} contradict each other; expected one")
     if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
-        raise ValueError(
+        raise InputError(
             f"unknown key {shown(unknown[0])} of the rope_type {kind!r}; it could change the numbers: not skipped"
         )
     if kind == "default":
@@ -206,7 +207,7 @@ def _rope(values: Mapping[str, Any]) -> Rope:
         return Rope(theta, "linear", factor=number(scaling, "factor", above=True))
     low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
     if low >= high:
-        raise ValueError(f"low_freq_factor {low} is not below high_freq_factor {high}; between them is the passage")
+        raise InputError(f"low_freq_factor {low} is not below high_freq_factor {high}; between them is the passage")
     return Rope(
         theta,
         "llama3",
@@ -220,18 +221,18 @@ def _rope(values: Mapping[str, Any]) -> Rope:
 def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = values.get(key)
     if found is not None and not isinstance(found, Mapping):
-        raise ValueError(f"{key} is {shown(found)}; expected an object")
+        raise InputError(f"{key} is {shown(found)}; expected an object")
     return found or {}
 
 
 def _theta(given: list[Any]) -> float:
     """The one value of `rope_theta` in all places that give one."""
     if not given:
-        raise ValueError(
+        raise InputError(
             "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
         )
     if any(value != given[0] for value in given):
-        raise ValueError(
+        raise InputError(
             f"rope_theta is {shown(given[0])} at the top and {shown(given[-1])} in rope_parameters; expected one value"
         )
     return number({"rope_theta": given[0]}, "rope_theta", above=True)

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from jaxprefix.errors import InputError
+
 # Positions say what a query may see. Text counts from 0; these two are no positions of text.
 ALWAYS = -1  # a prefix slot: every query sees it, whatever the window
 NEVER = 2**30  # padding, or a cache slot that is not written yet: no query of text sees it
@@ -111,12 +113,12 @@ def merge(parts: Sequence[Hooks]) -> Hooks:
     for part in parts:
         for name, hook in part.delta.items():
             if name in delta:
-                raise ValueError(f"two methods of the sum change {name}; give each its own targets")
+                raise InputError(f"two methods of the sum change {name}; give each its own targets")
             delta[name] = hook
         for seam in SEAMS:
             hook = getattr(part, seam)
             if hook is not None and seam in merged:
-                raise ValueError(f"two methods of the sum use the decoder's seam {seam!r}; at most one may")
+                raise InputError(f"two methods of the sum use the decoder's seam {seam!r}; at most one may")
             if hook is not None:
                 merged[seam] = hook
     return Hooks(first=min(part.first for part in parts), delta=delta, **merged)

@@ -30,7 +30,7 @@ def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardi
 def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
     """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits.
 
-    No more than one leaf is in memory twice. Raises ValueError as `weights.opened` does.
+    No more than one leaf is in memory twice. Raises InputError as `weights.opened` does.
     """
     if shardings is None:
         shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)

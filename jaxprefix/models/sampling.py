@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
+from jaxprefix.errors import InputError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -24,16 +26,16 @@ class Sampling:
         for name, kind in (("temperature", Real), ("top_k", Integral), ("top_p", Real), ("seed", Integral)):
             if not isinstance(value := getattr(self, name), kind):
                 expected = "a whole number" if kind is Integral else "a number"
-                raise ValueError(f"{name.replace('_', '-')} is {value!r}; expected {expected}")
+                raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {expected}")
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
+            raise InputError(f"temperature is {self.temperature}; expected 0 (greedy) or more")
         if self.top_k < 0:
-            raise ValueError(f"top-k is {self.top_k}; expected 0 (all tokens) or more")
+            raise InputError(f"top-k is {self.top_k}; expected 0 (all tokens) or more")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top-p is {self.top_p}; expected a share above 0, at most 1")
+            raise InputError(f"top-p is {self.top_p}; expected a share above 0, at most 1")
         if not self.temperature and (self.top_k or self.top_p < 1):
             given = f"top-k is {self.top_k} and top-p {self.top_p} at temperature 0, which takes the likeliest token"
-            raise ValueError(f"{given}; give a temperature above 0, or leave them out")
+            raise InputError(f"{given}; give a temperature above 0, or leave them out")
 
     def __str__(self) -> str:
         if not self.temperature:

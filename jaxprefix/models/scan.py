@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models import sharding
 from jaxprefix.models.attention import RESIDUALS
 from jaxprefix.models.config import DecoderConfig
@@ -78,5 +79,5 @@ def checkpointed(body: Callable, remat: str) -> Callable:
         "none": all_but_weights,
     }
     if remat not in policies:
-        raise ValueError(f"remat {remat!r} is unknown; expected {', '.join(policies)}")
+        raise InputError(f"remat {remat!r} is unknown; expected {', '.join(policies)}")
     return jax.checkpoint(body, policy=policies[remat], prevent_cse=False)

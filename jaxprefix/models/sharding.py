@@ -14,6 +14,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
+
 Axes = tuple[str, ...]
 
 # Dimensions of every leaf of decoder.init, the stack of layers apart, and of the scales of int8.py.
@@ -55,7 +57,7 @@ LARGE = 2**22
 
 
 def shardings(mesh: Mesh, shapes: Any) -> Any:
-    """Shardings like `shapes` (weights, or an adapter's parameters); ValueError where a dimension cannot be divided."""
+    """Shardings like `shapes` (weights, or an adapter's parameters); InputError where a dimension cannot be divided."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, spec(mesh, path, leaf.shape)), shapes
     )
@@ -67,13 +69,13 @@ def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     if name in ADAPTERS:
         return _large(mesh, shape)
     if name not in DIMS:
-        raise ValueError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
+        raise InputError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
     layers = [()] * (len(shape) - len(DIMS[name]))  # their stack is whole
     shared_by = (*layers, *axes(name, shape[len(layers) :], mesh.shape))
     for shared, size in zip(shared_by, shape, strict=True):
         if size % (count := parts(shared, mesh.shape)):
             given = "x".join(str(size) for size in mesh.shape.values())
-            raise ValueError(
+            raise InputError(
                 f"--mesh {given}: {name} {list(shape)} cannot be divided by {count} ({' and '.join(shared)}) at its "
                 f"{size}; choose a divisor"
             )

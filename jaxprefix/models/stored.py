@@ -13,6 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from jaxprefix.errors import InputError
+
 DTYPES: dict[str, Any] = {
     "F32": np.dtype(np.float32),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -85,5 +87,5 @@ def _fill(file: Any, into: np.ndarray) -> None:
     while len(left):
         got = file.readinto(left)
         if not got:
-            raise ValueError(f"{file.name} became shorter while it was read; download it again")
+            raise InputError(f"{file.name} became shorter while it was read; download it again")
         left = left[got:]

@@ -1,4 +1,4 @@
-"""The values of a config.json, each of the kind that it must be: a ValueError names the key and what it holds.
+"""The values of a config.json, each of the kind that it must be: a InputError names the key and what it holds.
 
 The bounds are far above every published model, and low enough that nothing which is listed or shaped by a size can fill
 the memory before the weights are there to contradict it.
@@ -7,6 +7,7 @@ the memory before the weights are there to contradict it.
 from collections.abc import Mapping
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 
 LARGEST_SIZE = 2**24  # of a dimension
@@ -17,7 +18,7 @@ def flag(values: Mapping[str, Any], key: str) -> bool:
     """True, or false where it is absent or null."""
     value = values.get(key)
     if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{key} is {shown(value)}; expected true or false")
+        raise InputError(f"{key} is {shown(value)}; expected true or false")
     return bool(value)
 
 
@@ -26,7 +27,7 @@ def number(values: Mapping[str, Any], key: str, above: bool = False) -> float:
     value = _given(values, key)
     if not (0 < value if above else 0 <= value) or not value <= LARGEST_NUMBER:
         least = "more than 0" if above else "0 or more"
-        raise ValueError(f"{key} is {shown(value)}; expected {least}, and at most {LARGEST_NUMBER:g}")
+        raise InputError(f"{key} is {shown(value)}; expected {least}, and at most {LARGEST_NUMBER:g}")
     return float(value)
 
 
@@ -34,9 +35,9 @@ def positive(values: Mapping[str, Any], key: str, default: int | None = None, mo
     """A whole number from 1 to `most`; `default` stands in for one that is absent or null."""
     value = _given(values, key, default)
     if value < 1 or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(f"{key} is {shown(value)}; expected a whole number of at least 1")
+        raise InputError(f"{key} is {shown(value)}; expected a whole number of at least 1")
     if value > most:
-        raise ValueError(f"{key} is {shown(value)}; expected at most {most}")
+        raise InputError(f"{key} is {shown(value)}; expected at most {most}")
     return int(value)
 
 
@@ -44,5 +45,5 @@ def _given(values: Mapping[str, Any], key: str, default: int | None = None) -> i
     value = values.get(key)
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key} is {'missing' if value is None else shown(value)}; expected a number")
+        raise InputError(f"{key} is {'missing' if value is None else shown(value)}; expected a number")
     return value

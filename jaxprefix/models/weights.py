@@ -1,7 +1,7 @@
 """A checkpoint in Hugging Face layout: its tensors' names, shapes and files, checked; and writing one. Without torch.
 
 A stacked leaf `[L, ...]` gathers the same tensor of L layers. Strict: a tensor that is missing, unknown or misshapen is
-a ValueError that names it. Pickled `.bin` weights are refused: loading them can run code.
+a InputError that names it. Pickled `.bin` weights are refused: loading them can run code.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, one_line, shown
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import decoder
@@ -35,7 +36,7 @@ MODULES: dict[str, str] = {
 def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]]:
     """Every tensor of the checkpoint by its Hugging Face name, checked against `config` and not read yet.
 
-    `tensors[name][:]` reads one; ValueError names the file or the tensor that is not whole or not right.
+    `tensors[name][:]` reads one; InputError names the file or the tensor that is not whole or not right.
     """
     with ExitStack() as stack:
         files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
@@ -147,30 +148,30 @@ def _places(directory: Path) -> dict[str, Path]:
     if (directory / INDEX).is_file():
         places = read_object(directory / INDEX).get("weight_map")
         if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-            raise ValueError(f"{directory / INDEX} has no weight_map from tensor names to files")
+            raise InputError(f"{directory / INDEX} has no weight_map from tensor names to files")
         # A file that is there may be a link out of the directory: the hub's cache is made of such links.
         for name in sorted(set(places.values())):
             if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
-                raise ValueError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
+                raise InputError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
             if not (directory / name).is_file():
-                raise ValueError(
+                raise InputError(
                     f"{directory / INDEX} names {clipped(name)}, which is not there; download the model again"
                 )
         return {tensor: directory / name for tensor, name in places.items()}
     if (directory / SINGLE).is_file():
         return {"": directory / SINGLE}
     if pickled := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
-        raise ValueError(
+        raise InputError(
             f"{directory} holds only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
         )
-    raise ValueError(f"no weights in {directory}; expected {SINGLE} or {INDEX} with its shards")
+    raise InputError(f"no weights in {directory}; expected {SINGLE} or {INDEX} with its shards")
 
 
 def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
+        raise InputError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
 
 
 def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
@@ -179,7 +180,7 @@ def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
     for path in files:
         for name, tensor in stored(path).items():
             if name in tensors:
-                raise ValueError(f"{path}: tensor {clipped(name)} is in another shard too; download the model again")
+                raise InputError(f"{path}: tensor {clipped(name)} is in another shard too; download the model again")
             tensors[name] = tensor
     return tensors
 
@@ -191,20 +192,20 @@ def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -
         {TOP["lm_head"]} if config.tied else set()
     )
     if missing := sorted(set(wanted) - set(tensors)):
-        raise ValueError(
+        raise InputError(
             f"{directory}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it"
         )
     if extra := sorted(set(tensors) - set(wanted) - spare):
-        raise ValueError(
+        raise InputError(
             f"{directory}: tensor {clipped(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
         )
     for name, shape in wanted.items():
         if tensors[name].shape != shape:
-            raise ValueError(
+            raise InputError(
                 f"{directory}: tensor {name} has shape {shown(list(tensors[name].shape))}; "
                 f"config.json asks for {list(shape)}"
             )
         if tensors[name].dtype not in DTYPES:
-            raise ValueError(
+            raise InputError(
                 f"{directory}: tensor {name} is {tensors[name].dtype}; expected one of {', '.join(DTYPES)}"
             )

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from jaxprefix.distributed import mesh
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.io.hub import expanded
@@ -79,7 +80,7 @@ def main() -> None:
 def export_adapter(command: Export) -> str:
     """Writes the adapter; returns the line that says what was written."""
     if command.shard_size is not None:
-        raise ValueError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
+        raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
     check_new(command.out)
     saved = _saved(command.run)
     base = saved.base
@@ -118,15 +119,15 @@ def import_adapter(command: Import) -> str:
     settings, tensors, made_for = read_adapter(command.adapter)
     base = open_base(command.model)
     if made_for not in (None, base.fingerprint):
-        raise ValueError(
+        raise InputError(
             f"{command.adapter} was made for another base (its hash is {clipped(made_for)}), not for {base.name} "
             f"({base.fingerprint}); give its own with --model"
         )
     try:
         adapter, params = from_peft(settings, tensors, base.config)
-    except ValueError as error:
+    except InputError as error:
         hint = "" if command.model else "; the base is the embedded default, --model names another"
-        raise ValueError(f"{command.adapter}: {error}{hint}") from None
+        raise InputError(f"{command.adapter}: {error}{hint}") from None
     longest = min(RunConfig.max_length, base.config.max_positions)
     config = RunConfig(model=command.model, dtype=command.dtype, language=command.language, max_length=longest)
     config = config.with_adapter(adapter)
@@ -181,7 +182,7 @@ def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(KB|MB|GB)", text.strip().upper())
     size = round(float(match[1]) * UNITS[match[2]]) if match else 0
     if size < 1:
-        raise ValueError(f"--shard-size is {text!r}; expected a size such as 5GB, 500MB or 20KB")
+        raise InputError(f"--shard-size is {text!r}; expected a size such as 5GB, 500MB or 20KB")
     return size
 
 

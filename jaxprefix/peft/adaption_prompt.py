@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, layer_range
@@ -19,19 +20,19 @@ def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderCo
     """Params `{"hidden": [n, P, D], "gate": [n]}` as `adaption_prompt` [1, P, D] and `adaption_gate` [1] a layer.
 
     Raises:
-        ValueError: gates of heads, layers that are not the top ones, a prefix of source "kv", or a base that PEFT
+        InputError: gates of heads, layers that are not the top ones, a prefix of source "kv", or a base that PEFT
             itself cannot adapt so.
     """
     _check_base(config)
     first, last = layer_range(adapter.layers, config.layers)
     if last != config.layers:
-        raise ValueError(
+        raise InputError(
             f"{adapter.method} layers {adapter.layers!r} end below the top layer, and PEFT's ADAPTION_PROMPT adapts "
             f"the top layers; train with --{adapter.method}.layers top:N"
         )
     if isinstance(adapter, PrefixTuning):
         if adapter.source != "hidden":
-            raise ValueError(
+            raise InputError(
                 "prefix source is 'kv' with softmax 'split': PEFT has no keys and values with a softmax of their own; "
                 "train with --prefix.source hidden, or with --prefix.softmax joint and --prefix.layers all"
             )
@@ -39,7 +40,7 @@ def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderCo
         gate = np.ones(last - first)
     else:
         if adapter.gate != "layer":
-            raise ValueError(
+            raise InputError(
                 "llama-adapter gate is 'head': PEFT's ADAPTION_PROMPT has one gate a layer; "
                 "train with --llama-adapter.gate layer"
             )
@@ -60,14 +61,14 @@ def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderCo
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LlamaAdapter, Any]:
-    """The inverse, with gates without tanh (one of 1 or more has none); ValueError names what cannot be held."""
+    """The inverse, with gates without tanh (one of 1 or more has none); InputError names what cannot be held."""
     check(settings, READ, (), {})
     _check_base(config)
     if settings.get("target_modules") not in (None, "self_attn"):
-        raise ValueError(f"target_modules is {shown(settings['target_modules'])}; expected 'self_attn'")
+        raise InputError(f"target_modules is {shown(settings['target_modules'])}; expected 'self_attn'")
     length, count = whole(settings, "adapter_len"), whole(settings, "adapter_layers")
     if count > config.layers:
-        raise ValueError(f"adapter_layers is {count}; this base has {config.layers} layers")
+        raise InputError(f"adapter_layers is {count}; this base has {config.layers} layers")
     names = [_names(layer) for layer in range(config.layers - count, config.layers)]
     shapes = {prompt: (1, length, config.hidden_size) for prompt, _ in names} | {gate: (1,) for _, gate in names}
     take(tensors, shapes)
@@ -85,7 +86,7 @@ def _names(layer: int) -> tuple[str, str]:
 def _check_base(config: DecoderConfig) -> None:
     width = config.heads * config.head_size
     if width != config.hidden_size:
-        raise ValueError(
+        raise InputError(
             f"PEFT's ADAPTION_PROMPT fails on this base: its heads are {width} wide together, its hidden size is "
             f"{config.hidden_size}; LORA and PROMPT_TUNING work on it, and PREFIX_TUNING over all layers"
         )

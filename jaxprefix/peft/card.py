@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
 from jaxprefix.runs.saved import Saved
 
@@ -95,7 +96,7 @@ def _scores(path: Path) -> str:
             for name, task in tasks.items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is not a report; evaluate that run again, or take the file away") from None
+        raise InputError(f"{path} is not a report; evaluate that run again, or take the file away") from None
     return "\n\n".join(tables)
 
 

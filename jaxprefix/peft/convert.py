@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
@@ -15,7 +16,7 @@ def to_peft(
     """The adapter in PEFT's form; `projections` gives the frozen "k_proj" and "v_proj" of each layer.
 
     Raises:
-        ValueError: no PEFT type holds this adapter; says why, and what would work.
+        InputError: no PEFT type holds this adapter; says why, and what would work.
     """
     if isinstance(adapter, LoRA):
         return lora.to_peft(adapter, params, config)
@@ -27,11 +28,11 @@ def to_peft(
         if adapter.softmax == "split":
             return adaption_prompt.to_peft(adapter, params, config)
         return prefix_tuning.to_peft(adapter, params, config, projections)
-    raise ValueError(_why_not(adapter))
+    raise InputError(_why_not(adapter))
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[Adapter, Any]:
-    """(adapter, parameters); ValueError names what cannot be held."""
+    """(adapter, parameters); InputError names what cannot be held."""
     kind = settings.get("peft_type")
     if kind == "LORA":
         return lora.from_peft(settings, tensors, config)
@@ -41,7 +42,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
         return adaption_prompt.from_peft(settings, tensors, config)
     if kind == "PROMPT_TUNING":
         return prompt_tuning.from_peft(settings, tensors, config)
-    raise ValueError(f"peft_type is {shown(kind)}; expected one of {', '.join(TYPES)}")
+    raise InputError(f"peft_type is {shown(kind)}; expected one of {', '.join(TYPES)}")
 
 
 def _why_not(adapter: Adapter) -> str:

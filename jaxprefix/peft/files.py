@@ -7,6 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import clipped, one_line
 from jaxprefix.io.strict_json import read_object
@@ -21,27 +22,27 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
     """(settings, tensors in float32, the base's fingerprint where this package wrote the file).
 
     Raises:
-        ValueError: a file is missing or not whole, the weights are pickled, or a tensor is not of finite numbers.
+        InputError: a file is missing or not whole, the weights are pickled, or a tensor is not of finite numbers.
     """
     settings = _settings(directory / CONFIG)
     path = directory / WEIGHTS
     if not path.is_file():
         if (directory / "adapter_model.bin").is_file():
-            raise ValueError(
+            raise InputError(
                 f"{directory} holds pickled weights (adapter_model.bin), which can run code; "
                 "load them with PEFT where you trust them and save them as safetensors"
             )
-        raise ValueError(f"no {WEIGHTS} in {directory}; expected what PEFT's save_pretrained writes")
+        raise InputError(f"no {WEIGHTS} in {directory}; expected what PEFT's save_pretrained writes")
     try:
         with safe_open(path, framework="np") as file:
             base = (file.metadata() or {}).get(BASE)
             for name in file.keys():
                 if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
                     wanted = ", ".join(DTYPES)
-                    raise ValueError(f"{path}: tensor {clipped(name)} is {dtype}; expected one of {wanted}")
+                    raise InputError(f"{path}: tensor {clipped(name)} is {dtype}; expected one of {wanted}")
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
+        raise InputError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
     _check_finite(tensors, path)
     return settings, tensors, base
 
@@ -57,13 +58,13 @@ def write_adapter(directory: Path, settings: Settings, tensors: Tensors, base: s
 
 def _settings(path: Path) -> Settings:
     if not path.is_file():
-        raise ValueError(f"no {CONFIG} in {path.parent}; expected what PEFT's save_pretrained writes")
+        raise InputError(f"no {CONFIG} in {path.parent}; expected what PEFT's save_pretrained writes")
     return read_object(path)
 
 
 def _check_finite(tensors: Tensors, where: Path) -> None:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise ValueError(
+            raise InputError(
                 f"{where}: tensor {clipped(name)} holds numbers that are not finite; its training has diverged"
             )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import regex
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, shown
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
@@ -60,15 +61,15 @@ def to_peft(adapter: LoRA, params: Any, config: DecoderConfig) -> tuple[Settings
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LoRA, Any]:
-    """The inverse; `use_rslora` (alpha/√r) becomes an alpha of alpha·√r. ValueError names what cannot be held."""
+    """The inverse; `use_rslora` (alpha/√r) becomes an alpha of alpha·√r. InputError names what cannot be held."""
     check(settings, READ, INERT, REFUSED)
     if settings.get("bias", "none") not in ("none", None):
-        raise ValueError(
+        raise InputError(
             f"bias is {shown(settings['bias'])}: this package's projections have no biases; expected 'none'"
         )
     start = settings.get("init_lora_weights", True)
     if start not in STARTS:
-        raise ValueError(
+        raise InputError(
             f"init_lora_weights is {shown(start)}: it changed the base's weights; convert the adapter to plain LoRA "
             "(PEFT's path_initial_model_for_weight_conversion) first"
         )
@@ -111,10 +112,10 @@ def _targets(settings: Settings, tensors: Tensors) -> list[str]:
     found = {match[2] for match in matches if match}
     targets = [name for name in PROJECTIONS if name in found]
     if not targets:
-        raise ValueError(f"no LoRA tensor of a projection of a Llama or Mistral among {len(tensors)} tensors")
+        raise InputError(f"no LoRA tensor of a projection of a Llama or Mistral among {len(tensors)} tensors")
     asked = _meant(settings, "target_modules", ["q_proj", "v_proj"]) - _meant(settings, "exclude_modules", [])
     if asked != set(targets):
-        raise ValueError(
+        raise InputError(
             f"target_modules {shown(settings.get('target_modules'))} means "
             f"{', '.join(sorted(asked)) or 'no projection'}, the file has {', '.join(targets)}; is it whole, its own?"
         )
@@ -130,18 +131,18 @@ def _meant(settings: Settings, key: str, default: list[str]) -> set[str]:
         modules = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
         return {name for name, module in modules.items() if _matches(given, module, key)}
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"{key} is {shown(given)}; expected names of modules, or a pattern")
+        raise InputError(f"{key} is {shown(given)}; expected names of modules, or a pattern")
     return {name.rpartition(".")[2] for name in given} & set(PROJECTIONS)
 
 
 def _matches(pattern: str, module: str, key: str) -> bool:
     """PEFT asks Python's `re`, which some patterns keep busy for ever; this one knows the same ones and stops."""
     if len(pattern) > LONGEST_PATTERN:
-        raise ValueError(f"{key} is a pattern of {len(pattern)} characters; expected at most {LONGEST_PATTERN}")
+        raise InputError(f"{key} is a pattern of {len(pattern)} characters; expected at most {LONGEST_PATTERN}")
     # It writes "a{99}" out, and the time stops only the matching.
     if math.prod(max(int(count), 1) for count in re.findall(r"[{,]\s*(\d+)", pattern)) > MOST_REPETITIONS:
-        raise ValueError(f"{key} is {shown(pattern)}, a pattern of more than {MOST_REPETITIONS} repetitions")
+        raise InputError(f"{key} is {shown(pattern)}, a pattern of more than {MOST_REPETITIONS} repetitions")
     try:
         return regex.fullmatch(pattern, module, timeout=SECONDS) is not None
     except (regex.error, TimeoutError, OverflowError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{key} is {shown(pattern)}, a pattern that cannot be matched: {one_line(error)}") from None
+        raise InputError(f"{key} is {shown(pattern)}, a pattern that cannot be matched: {one_line(error)}") from None

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
@@ -27,7 +28,7 @@ def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size
     at most `shard_size` bytes is in memory beside the adapter.
 
     Raises:
-        ValueError: a sum that the type cannot hold.
+        InputError: a sum that the type cannot hold.
     """
     with weights.opened(base.directory, base.config) as tensors:
         shapes = weights.disk_shapes(base.config)
@@ -40,7 +41,7 @@ def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size
             with np.errstate(over="ignore"):  # refused in the next line
                 new = changed(name, old).astype(old.dtype)
             if not np.isfinite(new).all():
-                raise ValueError(f"tensor {name} would hold numbers that {NAMES[types[name]]} cannot; nothing written")
+                raise InputError(f"tensor {name} would hold numbers that {NAMES[types[name]]} cannot; nothing written")
             return new
 
         files = weights.write(sizes, read, directory, shard_size)
@@ -50,11 +51,11 @@ def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size
 
 
 def check_mergeable(adapter: Adapter, method: str) -> None:
-    """ValueError for a method that is no change of the weights."""
+    """InputError for a method that is no change of the weights."""
     if isinstance(adapter, NoAdapter):
-        raise ValueError("--merge: method none has learnt nothing; the base itself is the checkpoint")
+        raise InputError("--merge: method none has learnt nothing; the base itself is the checkpoint")
     if not isinstance(adapter, LoRA | FullFineTuning):
-        raise ValueError(
+        raise InputError(
             f"--merge: method {method} does more than change weights; only lora and full can be merged into them"
         )
 

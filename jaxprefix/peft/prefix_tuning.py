@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.attention import rotation
 from jaxprefix.models.config import DecoderConfig, layer_range
@@ -35,15 +36,15 @@ def to_peft(
         projections: gives the base's weights that vectors of source "hidden" are projected by.
 
     Raises:
-        ValueError: a softmax of its own, or layers without a prefix: PEFT has neither.
+        InputError: a softmax of its own, or layers without a prefix: PEFT has neither.
     """
     if adapter.softmax != "joint":
-        raise ValueError(
+        raise InputError(
             "prefix softmax is 'split': PEFT's PREFIX_TUNING shares one softmax; only a prefix of source 'hidden' "
             "can be written, as ADAPTION_PROMPT"
         )
     if layer_range(adapter.layers, config.layers) != (0, config.layers):
-        raise ValueError(
+        raise InputError(
             f"prefix layers {adapter.layers!r} leave some of the {config.layers} layers without a prefix, and PEFT's "
             "PREFIX_TUNING gives one to each; train with --prefix.layers all, or over the top layers with "
             "--prefix.softmax split or method llama-adapter and --llama-adapter.gate layer"
@@ -66,7 +67,7 @@ def to_peft(
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[PrefixTuning, Any]:
-    """The inverse, as source "kv" over all layers; ValueError names what cannot be held."""
+    """The inverse, as source "kv" over all layers; InputError names what cannot be held."""
     check(settings, READ, INERT, REFUSED)
     agree(settings, "num_transformer_submodules", 1)
     agree(settings, "num_layers", config.layers)

@@ -27,7 +27,7 @@ def to_peft(adapter: SoftPrompt, params: Any, config: DecoderConfig) -> tuple[Se
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[SoftPrompt, Any]:
-    """The inverse; ValueError names what cannot be held."""
+    """The inverse; InputError names what cannot be held."""
     check(settings, READ, INERT, REFUSED)
     agree(settings, "num_transformer_submodules", 1)
     agree(settings, "token_dim", config.hidden_size)

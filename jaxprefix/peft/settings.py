@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
 from jaxprefix.models.adapters.adapter import LARGEST
 from jaxprefix.models.values import LARGEST_NUMBER
@@ -25,7 +26,7 @@ def common(kind: str) -> Settings:
 
 
 def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused: Mapping[str, str]) -> None:
-    """ValueError for what would change the numbers and cannot be held.
+    """InputError for what would change the numbers and cannot be held.
 
     Args:
         read: keys that the caller reads itself.
@@ -34,14 +35,14 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
     """
     if settings.get("task_type") not in (None, "CAUSAL_LM"):
         given = shown(settings["task_type"])
-        raise ValueError(f"task_type is {given}; expected CAUSAL_LM: this package has no other head")
+        raise InputError(f"task_type is {given}; expected CAUSAL_LM: this package has no other head")
     for name, why in refused.items():
         if settings.get(name):
-            raise ValueError(f"{name} is {shown(settings[name])}: {why}")
+            raise InputError(f"{name} is {shown(settings[name])}: {why}")
     known = COMMON | set(read) | set(inert) | {"task_type"}
     for name, value in sorted(settings.items()):
         if value and name not in known:
-            raise ValueError(
+            raise InputError(
                 f"unknown key {shown(name)} (value {shown(value)}); it could change the numbers: not skipped"
             )
 
@@ -51,30 +52,30 @@ def whole(settings: Settings, name: str) -> int:
     value = settings.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
         expected = f"at most {LARGEST}" if type(value) is int and value > LARGEST else "a whole number of at least 1"
-        raise ValueError(f"{name} is {shown(value)}; expected {expected}")
+        raise InputError(f"{name} is {shown(value)}; expected {expected}")
     return value
 
 
 def number(settings: Settings, name: str, default: float) -> float:
     value = settings.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
-        raise ValueError(f"{name} is {shown(value)}; expected a number")
+        raise InputError(f"{name} is {shown(value)}; expected a number")
     return float(value)
 
 
 def agree(settings: Settings, name: str, expected: int) -> None:
-    """ValueError where a size is given and is not this base's."""
+    """InputError where a size is given and is not this base's."""
     if settings.get(name) not in (None, expected):
-        raise ValueError(f"{name} is {shown(settings[name])}; this base needs {expected}: was it made for another one?")
+        raise InputError(f"{name} is {shown(settings[name])}; this base needs {expected}: was it made for another one?")
 
 
 def take(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
     """The tensors of these names and shapes, in this order, and no others."""
     if missing := sorted(set(shapes) - set(tensors)):
-        raise ValueError(f"tensor {clipped(missing[0])} is missing ({len(missing)} in all)")
+        raise InputError(f"tensor {clipped(missing[0])} is missing ({len(missing)} in all)")
     if extra := sorted(set(tensors) - set(shapes)):
-        raise ValueError(f"tensor {clipped(extra[0])} is unknown ({len(extra)} in all)")
+        raise InputError(f"tensor {clipped(extra[0])} is unknown ({len(extra)} in all)")
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
-            raise ValueError(f"tensor {name} has shape {shown(list(tensors[name].shape))}; expected {list(shape)}")
+            raise InputError(f"tensor {name} has shape {shown(list(tensors[name].shape))}; expected {list(shape)}")
     return [tensors[name] for name in shapes]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
@@ -32,13 +33,13 @@ class Base:
 
 
 def open_base(model: str | None) -> Base:
-    """The base that `--model` names; None is the embedded default. ValueError says what is wrong with it."""
+    """The base that `--model` names; None is the embedded default. InputError says what is wrong with it."""
     directory = EMBEDDED if model is None else model_directory(model)
     config = DecoderConfig.read(directory)
     hashed = weights.fingerprint(directory)
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocabulary_size > config.vocabulary_size:
-        raise ValueError(
+        raise InputError(
             f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model {config.vocabulary_size}"
         )
     return Base(model or "embedded", directory, config, tokenizer, hashed)
@@ -84,7 +85,7 @@ def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.Tokens:
             return np.random.default_rng(seed).integers(0, tokenizer.vocabulary_size, length).tolist()
         ids = tokenizer.encode(start.removeprefix("text:"))
         if len(ids) > length:
-            raise ValueError(
+            raise InputError(
                 f"start {start!r} has {len(ids)} tokens for {length} slots; shorten it or raise the length"
             )
         return [ids[place % len(ids)] for place in range(length)]

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.path import atomicity
 
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 from jaxprefix.io import checksums
 from jaxprefix.runs.directory import FOLDER
 
@@ -68,7 +69,7 @@ class Checkpoints:
     def save(self, step: int, adapter: Any, optimizer: Any, position: dict[str, Any], best: int | None = None) -> None:
         """Saves in the background, and keeps the step `best` besides; what is there already is left as it is.
 
-        Raises ValueError where this, or the save before it, cannot be written.
+        Raises InputError where this, or the save before it, cannot be written.
         """
         if step in (self.saved, self.latest):
             return
@@ -112,7 +113,7 @@ class Checkpoints:
     def restore_adapter_and_step(self, like: Any) -> tuple[Any, int]:
         """The same, and the step that it is of. Says in a line on stderr which later ones are damaged.
 
-        Raises ValueError where there is none, or none that is whole.
+        Raises InputError where there is none, or none that is whole.
         """
         step, damaged = self._whole()
         for other, why in damaged.items():
@@ -122,12 +123,12 @@ class Checkpoints:
     def restore(self, adapter: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
         """(adapter, optimizer state, position) as they were last saved; the arguments give shapes, types and places.
 
-        Damaged ones after the last whole one are set aside, as damaged-STEP, and it says so. ValueError where there is
+        Damaged ones after the last whole one are set aside, as damaged-STEP, and it says so. InputError where there is
         none.
         """
         step, damaged = self._whole()
         if processes.of_first(step) != step:
-            raise ValueError(f"{self.place} is not the same to all processes; give a directory that all of them share")
+            raise InputError(f"{self.place} is not the same to all processes; give a directory that all of them share")
         for other, why in damaged.items() if processes.first() else ():
             aside = self._set_aside(other)
             _say(f"{self.place / str(other)} is damaged ({why}): going back to step {step}; it is kept as {aside}")
@@ -156,9 +157,9 @@ class Checkpoints:
                 return left[-1], damaged
             damaged[left[-1]] = why
         if not damaged:
-            raise ValueError(f"no checkpoint in {self.place}; run the training command again until it has saved one")
+            raise InputError(f"no checkpoint in {self.place}; run the training command again until it has saved one")
         each = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
-        raise ValueError(
+        raise InputError(
             f"every checkpoint in {self.place} is damaged ({each}); put one back from a copy of yours, or train anew "
             "with a new --output"
         )
@@ -183,13 +184,13 @@ class Checkpoints:
             why = f"{name} has the shape {shapes.get(name)}, expected {wanted.get(name)}"
         except Exception as error:  # Orbax and what it reads with have many of their own
             why = _short(error)
-        raise ValueError(
+        raise InputError(
             f"{place} is not of the run that its run.json describes ({why}): that, or a file that has no hash, was "
             "changed; restore it, or train anew with a new --output"
         )
 
     def close(self) -> None:
-        """Waits for saves that are under way. Raises ValueError where one cannot be written."""
+        """Waits for saves that are under way. Raises InputError where one cannot be written."""
         if "manager" in self.__dict__:
             with self._told():
                 self.manager.wait_until_finished()
@@ -198,11 +199,11 @@ class Checkpoints:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What Orbax and its threads raise of a disk that is full or gone, as a ValueError."""
+        """What Orbax and its threads raise of a disk that is full or gone, as a InputError."""
         try:
             yield
         except Exception as error:
-            raise ValueError(
+            raise InputError(
                 f"a checkpoint cannot be written to {self.place} ({_short(error)}); the ones before it are kept: make "
                 "room there, and the same command goes on"
             ) from error

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.models.adapters import (
     METHODS,
@@ -111,7 +112,7 @@ class RunConfig:
     bottleneck: BottleneckAdapter = field(default_factory=BottleneckAdapter)
 
     def check(self) -> None:
-        """ValueError, in one line, for settings that cannot be or that contradict each other."""
+        """InputError, in one line, for settings that cannot be or that contradict each other."""
         self.adapter  # noqa: B018 - refuses an unknown method, or a sum that cannot be, early
         self.check_numbers()
         for flag, wanted, package in (
@@ -119,40 +120,40 @@ class RunConfig:
             ("wandb", self.wandb, "wandb"),
         ):
             if wanted and importlib.util.find_spec(package) is None:
-                raise ValueError(f"--{flag} needs an extra: pip install 'jaxprefix[{flag}]'")
+                raise InputError(f"--{flag} needs an extra: pip install 'jaxprefix[{flag}]'")
         if self.steps is not None and self.epochs is not None:
-            raise ValueError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
+            raise InputError(f"--steps {self.steps} and --epochs {self.epochs} both say how long to train; give one")
         if self.dtype == "int8" and "full" in self.method.split("+"):
-            raise ValueError(f"--dtype int8 is of weights that stay as they are, --method {self.method} learns them")
+            raise InputError(f"--dtype int8 is of weights that stay as they are, --method {self.method} learns them")
         if self.dtype == "int8" and self.remat == "none":
-            raise ValueError(
+            raise InputError(
                 "--dtype int8 with --remat none would keep every layer in 16 bits too; choose dots or full"
             )
         if self.batch % self.accumulate:
-            raise ValueError(
+            raise InputError(
                 f"--batch {self.batch} cannot be split into --accumulate {self.accumulate} equal micro-batches"
             )
         if self.task and self.train_file:
-            raise ValueError(
+            raise InputError(
                 f"--task {self.task} and --train-file {self.train_file} both say what to train on; give one"
             )
 
     def check_numbers(self) -> None:
-        """ValueError for a number that cannot be, whatever the others are."""
+        """InputError for a number that cannot be, whatever the others are."""
         for name in ABOVE_ZERO + NOT_NEGATIVE:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
                 expected = "a number" if name in FRACTIONS else "a whole number"
-                raise ValueError(f"--{name.replace('_', '-')} is {shown(value)}; expected {expected}")
+                raise InputError(f"--{name.replace('_', '-')} is {shown(value)}; expected {expected}")
             if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
                 expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
-                raise ValueError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
+                raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
             if value is not None and float(value) > LARGEST:
-                raise ValueError(f"--{name.replace('_', '-')} is {shown(value)}; expected at most {LARGEST}")
+                raise InputError(f"--{name.replace('_', '-')} is {shown(value)}; expected at most {LARGEST}")
         if self.seed >= 2**32:
-            raise ValueError(f"--seed is {self.seed}; expected less than 2^32")
+            raise InputError(f"--seed is {self.seed}; expected less than 2^32")
         if self.warmup > 1:
-            raise ValueError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
+            raise InputError(f"--warmup is {self.warmup}; expected a share of the steps, from 0 to 1")
 
     @property
     def adapter(self) -> Adapter:
@@ -184,7 +185,7 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunConfig":
-        """The inverse of `as_json`; ValueError for what it cannot have written."""
+        """The inverse of `as_json`; InputError for what it cannot have written."""
         config = build(cls, values)
         config.check_numbers()
         config.adapter  # noqa: B018 - refuses what cannot be, as `check` does
@@ -205,21 +206,21 @@ def parse_method(text: str) -> list[type[Any]]:
     names = text.split("+")
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"--method {shown(text)}: {shown(unknown[0])} is unknown; expected {', '.join(known)}, or a sum such as "
             "prefix+lora"
         )
     if len(names) > len(known):
-        raise ValueError(f"--method {shown(text)} names {len(names)} methods; expected each at most once")
+        raise InputError(f"--method {shown(text)} names {len(names)} methods; expected each at most once")
     return [known[name] for name in names]
 
 
 def refuse_foreign_flags(arguments: list[str], method: str) -> None:
-    """A flag of a method that is not chosen would be without effect: a ValueError."""
+    """A flag of a method that is not chosen would be without effect: a InputError."""
     chosen = [_field(kind) for kind in parse_method(method)]
     for argument in arguments:
         flag = argument.partition("=")[0]
         name, dot, _ = flag.removeprefix("--").replace("-", "_").partition(".")
         if flag.startswith("--") and dot and name in OWN_FLAGS and name not in chosen:
             owner = OWN_FLAGS[name].method  # type: ignore[attr-defined]
-            raise ValueError(f"{flag} belongs to method {owner}, but --method is {method}; drop it or choose {owner}")
+            raise InputError(f"{flag} belongs to method {owner}, but --method is {method}; drop it or choose {owner}")

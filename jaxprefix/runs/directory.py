@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import UNFINISHED, check_writable, write_whole
 from jaxprefix.io.messages import shown
 from jaxprefix.io.strict_json import read_object
@@ -29,25 +30,25 @@ MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """The object in DIRECTORY/run.json; ValueError where training cannot have written it."""
+    """The object in DIRECTORY/run.json; InputError where training cannot have written it."""
     path = directory / RUN_FILE if directory.is_dir() else directory
     place = path.parent if path.name == RUN_FILE else path
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
         )
     try:
         values = read_object(path)
-    except ValueError as error:
-        raise ValueError(f"{error}; restore it, or train anew elsewhere") from None
+    except InputError as error:
+        raise InputError(f"{error}; restore it, or train anew elsewhere") from None
     for name, kind in DESCRIBED.items():
         if (name not in values and name not in LATER) or not is_of(kind, values.get(name)):
             given = shown(values[name]) if name in values else "missing"
-            raise ValueError(f"{path} is not a run's description: its {name} is {given}; expected {words(kind)}")
+            raise InputError(f"{path} is not a run's description: its {name} is {given}; expected {words(kind)}")
     try:
         RunConfig.from_json(values["config"])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return values
 
 
@@ -55,7 +56,7 @@ def run_directories(text: str) -> list[Path]:
     """ "runs/de,runs/sw" -> the directories, each once."""
     found = [Path(part) for part in text.split(",") if part]
     if not found or len(set(found)) < len(found):
-        raise ValueError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
+        raise InputError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
     return found
 
 
@@ -65,7 +66,7 @@ def write_run(directory: Path, values: dict[str, Any]) -> None:
 
 
 def open_directory(output: Path, config: RunConfig, base: str) -> None:
-    """ValueError where `output` is neither new nor a directory that holds this very run, to go on with.
+    """InputError where `output` is neither new nor a directory that holds this very run, to go on with.
 
     Nothing of another run, or of anyone's files, is written over.
     """
@@ -73,10 +74,10 @@ def open_directory(output: Path, config: RunConfig, base: str) -> None:
     if _is_new(output):
         return
     if not (output / RUN_FILE).is_file():
-        raise ValueError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
+        raise InputError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
     found = read_run(output)
     if difference := _difference(found, config, base):
-        raise ValueError(
+        raise InputError(
             f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
         )
 
@@ -98,9 +99,9 @@ def _is_new(directory: Path) -> bool:
 
 
 def same_rows(directory: Path, fingerprint: str) -> None:
-    """ValueError where a run is there and learnt other rows: its place in the data would mean other ones."""
+    """InputError where a run is there and learnt other rows: its place in the data would mean other ones."""
     if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
-        raise ValueError(f"the training rows have changed since {directory} began; choose a new --output")
+        raise InputError(f"the training rows have changed since {directory} began; choose a new --output")
 
 
 def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:

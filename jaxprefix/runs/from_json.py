@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from jaxprefix._version import __version__
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 
 Settings = TypeVar("Settings")
@@ -24,10 +25,10 @@ LARGEST_WHOLE, LARGEST = 2**63 - 1, 1e30
 
 
 def build(kind: type[Settings], values: Mapping[str, Any], within: str = "") -> Settings:
-    """`kind(**values)`; ValueError names the setting that is unknown, or not of its type."""
+    """`kind(**values)`; InputError names the setting that is unknown, or not of its type."""
     types: dict[str, Any] = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(types)):
-        raise ValueError(
+        raise InputError(
             f"unknown setting {shown(within + unknown[0])} in the run's configuration; this is jaxprefix {__version__}"
         )
     return kind(**{name: _value(types[name], value, within + name) for name, value in values.items()})
@@ -58,8 +59,8 @@ def words(kind: Any) -> str:
 def _value(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise ValueError(f"{name} is {shown(value)}; expected an object")
+            raise InputError(f"{name} is {shown(value)}; expected an object")
         return build(kind, value, f"{name}.")  # type: ignore[arg-type]
     if not is_of(kind, value):
-        raise ValueError(f"{name} is {shown(value)}; expected {words(kind)}")
+        raise InputError(f"{name} is {shown(value)}; expected {words(kind)}")
     return Path(value) if value is not None and Path in (kind, *get_args(kind)) else value

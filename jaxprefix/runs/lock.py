@@ -17,7 +17,7 @@ def claim(output: Path | None, config: RunConfig, name: str, base: str) -> Itera
     Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished and is in nobody's hands, else
     the next number. Reading is allowed to all. What was made for it and stays empty is removed at the end.
 
-    Raises ValueError where `output` is another run's, or another command trains in it.
+    Raises InputError where `output` is another run's, or another command trains in it.
     """
     if output is not None:
         directories.open_directory(output, config, base)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jaxprefix._version import __version__
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import clipped
 from jaxprefix.models import adapter_init, decoder, sharding
@@ -49,13 +50,13 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     """The run in `directory` on `base` (None: the one that it names), its adapter placed on `mesh` (None: numpy).
 
     Raises:
-        ValueError: no run there, no checkpoint yet, or a base that is not the one that it was trained on.
+        InputError: no run there, no checkpoint yet, or a base that is not the one that it was trained on.
     """
     described = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(described["config"])
     base = base or open_base(config.model)
     if base.fingerprint != described["base"]:
-        raise ValueError(
+        raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "
             f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
             f"expected {clipped(described['base'])}; load that model"
@@ -80,7 +81,7 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
 def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, source: str) -> None:
     """A new run directory that holds this adapter, ready to be evaluated, asked and exported.
 
-    `source` is the language that it was trained on. ValueError where the directory holds anything already.
+    `source` is the language that it was trained on. InputError where the directory holds anything already.
     """
     like = adapter_init.abstract(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
@@ -95,7 +96,7 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
 def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
     """The adapter of a run; of several, the one kind that they share and their parameters, stacked in this order.
 
-    ValueError where they cannot stand in one batch: another method or shape, chat template or type of weights.
+    InputError where they cannot stand in one batch: another method or shape, chat template or type of weights.
     """
     if len(runs) == 1:
         return runs[0].config.adapter, runs[0].params
@@ -107,11 +108,11 @@ def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
             ("--max-length", first.config.max_length, run.config.max_length),
         ):
             if one != other:
-                raise ValueError(f"runs of one batch must share their {what}: found {one} and {other}; take them apart")
+                raise InputError(f"runs of one batch must share their {what}: found {one} and {other}; take them apart")
     served = [_served(run.config.adapter, run.params, run.base.config.layers) for run in runs]
     for adapter, _ in served[1:]:
         if adapter != served[0][0]:
-            raise ValueError(
+            raise InputError(
                 f"runs of one batch must have one kind of adapter: found {served[0][0]} and {adapter}; take them apart"
             )
     adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(own for _, own in served))

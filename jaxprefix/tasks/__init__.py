@@ -1,5 +1,6 @@
 """The benchmarks, one file each, and the way to one by its name."""
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.belebele import BELEBELE
 from jaxprefix.tasks.belebele_mix import BELEBELE_MIX
 from jaxprefix.tasks.flores import FLORES
@@ -50,11 +51,11 @@ def training() -> tuple[str, ...]:
 
 
 def find(name: str) -> Task:
-    """The task of that name, a benchmark or one of the embedded world; ValueError that names them all."""
+    """The task of that name, a benchmark or one of the embedded world; InputError that names them all."""
     known = _known()
     if name not in known:
         training = ", ".join(task.name for task in known.values() if task.evaluated_on)
         measured = (task for task in known.values() if not task.evaluated_on or task.name in task.evaluated_on)
         evaluation = ", ".join(task.name for task in measured)
-        raise ValueError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
+        raise InputError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
     return known[name]

@@ -14,7 +14,7 @@ REVISION = "75b399394a9803252cfec289d103de462763db7c"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(BELEBELE, (language,))
     return numbered(dataset_rows("facebook/belebele", language, split, REVISION, data))
 

@@ -7,6 +7,7 @@ and correct_answer_num.
 
 from pathlib import Path
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.rows import ENDINGS, read_rows, read_tsv
 from jaxprefix.tasks.columns import numbered, text_of, value_of
 from jaxprefix.tasks.metrics import score_choice
@@ -18,16 +19,16 @@ SPLITS = {"train": "train", "validation": "dev"}
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; ValueError where the table is not there, with the way to make it."""
+    """The rows of a split; InputError where the table is not there, with the way to make it."""
     check_languages(BELEBELE_MIX, (language,))
     if split not in SPLITS:
-        raise ValueError(f"task {BELEBELE_MIX.name} has no split {split!r}; it has {', '.join(SPLITS)}")
+        raise InputError(f"task {BELEBELE_MIX.name} has no split {split!r}; it has {', '.join(SPLITS)}")
     endings = ("tsv", *ENDINGS)
     paths = [data / f"{PLACE}.{ending}" for ending in endings] if data else []
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         sought = f"no {data / PLACE}.{{{','.join(endings)}}}" if data else "give --data DIR"
-        raise ValueError(
+        raise InputError(
             f"task {BELEBELE_MIX.name} is on no hub: {sought}; write DIR/{PLACE}.tsv with assemble_training_set.py of "
             "https://github.com/facebookresearch/belebele"
         )

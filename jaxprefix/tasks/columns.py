@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.tasks.task import Row
@@ -10,14 +11,14 @@ from jaxprefix.tasks.task import Row
 Value = TypeVar("Value")
 
 
-def wrong(row: Row, message: str) -> ValueError:
+def wrong(row: Row, message: str) -> InputError:
     """The error for a row: its file and line, or data set and number, and the message."""
     where = row.where if isinstance(row, PlacedRow) else f"row {row.get('id')!r}"
-    return ValueError(f"{where}: {message}")
+    return InputError(f"{where}: {message}")
 
 
 def text_of(row: Row, column: str) -> str:
-    """The text that a row has in a column, without surrounding space; ValueError where there is none."""
+    """The text that a row has in a column, without surrounding space; InputError where there is none."""
     value = value_of(row, column)
     if not isinstance(value, str):
         raise wrong(row, f"{column!r} is {shown(value)}; expected text")
@@ -32,7 +33,7 @@ def filled_text_of(row: Row, column: str) -> str:
 
 
 def one_of(row: Row, column: str, meanings: Mapping[str, Value]) -> Value:
-    """What a word or number stands for; ValueError, with those that are known, for any other.
+    """What a word or number stands for; InputError, with those that are known, for any other.
 
     Numbers may be digits, where they come from a text file, and end in ".0", as pandas writes a column with gaps.
     """
@@ -44,7 +45,7 @@ def one_of(row: Row, column: str, meanings: Mapping[str, Value]) -> Value:
 
 
 def value_of(row: Row, column: str) -> object:
-    """What a row has in a column; ValueError, with the row's columns, where it has no such column."""
+    """What a row has in a column; InputError, with the row's columns, where it has no such column."""
     if column not in row:
         raise wrong(row, f"no {column!r}; its columns: {clipped(', '.join(map(str, row)))}")
     return row[column]

@@ -6,6 +6,7 @@ well.
 
 from pathlib import Path
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.hub import dataset_rows
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.tasks.columns import filled_text_of, text_of
@@ -30,14 +31,14 @@ RENAMED = {
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The sentences of one language, with the English ones; ValueError where they cannot be had, or do not match."""
+    """The sentences of one language, with the English ones; InputError where they cannot be had, or do not match."""
     check_languages(FLORES, (language,))
     config = RENAMED.get(language, language)
     rows, english = (dataset_rows(DATASET, name, split, REVISION, data) for name in (config, "eng_Latn"))
     given = {str(row.get("id")): row for row in english}
     unmatched = [row for row in rows if str(row.get("id")) not in given]
     if unmatched:
-        raise ValueError(f"{unmatched[0].where}: no sentence of eng_Latn has its id {unmatched[0].get('id')!r}")
+        raise InputError(f"{unmatched[0].where}: no sentence of eng_Latn has its id {unmatched[0].get('id')!r}")
     return [_pair(row, given[str(row["id"])]) for row in rows]
 
 

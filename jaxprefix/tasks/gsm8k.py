@@ -15,7 +15,7 @@ _CALCULATOR = re.compile(r"<<[^>]*>>")  # "48/2 = <<48/2=24>>24": notes for a ca
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; ValueError where they cannot be had, or for another language than English."""
+    """The rows of a split; InputError where they cannot be had, or for another language than English."""
     check_languages(GSM8K, (language,))
     return numbered(dataset_rows("openai/gsm8k", "main", split, REVISION, data))
 

@@ -13,7 +13,7 @@ REVISION = "refs/convert/parquet"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(MGSM, (language,))
     return numbered(dataset_rows("juletxara/mgsm", language, split, REVISION, data))
 

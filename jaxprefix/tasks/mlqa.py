@@ -13,7 +13,7 @@ REVISION = "refs/convert/parquet"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; ValueError where they cannot be had."""
+    """The rows of one language; InputError where they cannot be had."""
     check_languages(MLQA, (language,))
     return list(dataset_rows("facebook/mlqa", f"mlqa.{language}.{language}", split, REVISION, data))
 

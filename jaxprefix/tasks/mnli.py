@@ -17,7 +17,7 @@ SAMPLE_SEED = 0
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split, or 100,000 of them, the same ones always; ValueError where they cannot be had."""
+    """The rows of a split, or 100,000 of them, the same ones always; InputError where they cannot be had."""
     check_languages(MNLI, (language,))
     rows = numbered(dataset_rows("nyu-mll/multi_nli", "default", split, REVISION, data))
     if len(rows) <= SAMPLED_ROWS:

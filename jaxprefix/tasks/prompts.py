@@ -20,7 +20,7 @@ NEXT_PROBLEM = "\nProblem:"
 def passage_question(row: Row, language: str) -> Example | None:
     """A question whose answer is a stretch of a passage, from a row in SQuAD's form; None where no answer is given.
 
-    The row: {"id", "context", "question", "answers": {"text": [...]}}. ValueError for any other form.
+    The row: {"id", "context", "question", "answers": {"text": [...]}}. InputError for any other form.
     """
     answers = value_of(row, "answers")
     texts = answers.get("text") if isinstance(answers, Mapping) else None
@@ -45,7 +45,7 @@ def premise_hypothesis(row: Row, language: str) -> Example | None:
     """A pair of sentences whose relation is one of three, from a row in MNLI's form; None for its label -1.
 
     The row: {"id", "premise", "hypothesis", "label"}. Both sentences stand after the context, where nothing is cut:
-    half a premise entails something else. ValueError for any other form.
+    half a premise entails something else. InputError for any other form.
     """
     response = one_of(row, "label", _NLI_ANSWERS)
     if response is None:
@@ -66,7 +66,7 @@ def passage_options(row: Row, language: str, passage: str, option: str) -> Examp
     """A question about a passage with four answers to choose from by their letters.
 
     The row: {"id", `passage`, "question", `option` + "1" to "4", "correct_answer_num": "1" to "4"}. The letters are
-    scored: they are equally long, and what they stand for is in the prompt. ValueError for any other form.
+    scored: they are equally long, and what they stand for is in the prompt. InputError for any other form.
     """
     options = "\n".join(
         f"{letter}: {filled_text_of(row, f'{option}{number}')}" for number, letter in enumerate(LETTERS, start=1)

@@ -12,7 +12,7 @@ REVISION = "7b6d24c440a36b6815f21b70d25016731768db1f"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; ValueError where they cannot be had, or for another language than English."""
+    """The rows of a split; InputError where they cannot be had, or for another language than English."""
     check_languages(SQUAD, (language,))
     return list(dataset_rows("rajpurkar/squad", "plain_text", split, REVISION, data))
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
+
 Row = Mapping[str, Any]
 
 
@@ -45,7 +47,7 @@ class Task:
     split: str
     """The split that is read when the user names none."""
     load: Callable[[str, str, Path | None], list[Row]]
-    """(language, split, local mirror or None) -> rows; ValueError where they cannot be had."""
+    """(language, split, local mirror or None) -> rows; InputError where they cannot be had."""
     example: Callable[[Row, str], Example | None]
     """(row, language) -> its example, or None for a row that has no answer."""
     metrics: tuple[str, ...]
@@ -76,9 +78,9 @@ class Task:
 
 
 def check_languages(task: Task, languages: Sequence[str]) -> None:
-    """Refuses, with a ValueError that names the task's languages, any that the task does not have."""
+    """Refuses, with a InputError that names the task's languages, any that the task does not have."""
     unknown = [language for language in languages if language not in task.languages]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"task {task.name} has no language {', '.join(map(repr, unknown))}; it has {', '.join(task.languages)}"
         )

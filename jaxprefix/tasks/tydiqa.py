@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.hub import dataset_rows
 from jaxprefix.tasks.metrics import first_line, score_generated
 from jaxprefix.tasks.prompts import passage_question
@@ -24,14 +25,14 @@ PREFIXES = {
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; ValueError where there are none."""
+    """The rows of one language; InputError where there are none."""
     check_languages(TYDIQA, (language,))
     rows = dataset_rows("google-research-datasets/tydiqa", "secondary_task", split, REVISION, data)
     own: list[Row] = [row for row in rows if _is_of(language, row)]
     if not own:
         held = ", ".join(code for code in PREFIXES if any(_is_of(code, row) for row in rows))
         start = f"{PREFIXES[language]}-"
-        raise ValueError(
+        raise InputError(
             f"{rows[0].source.removesuffix(':')}: no id among its {len(rows)} rows begins with {start!r}; "
             f"choose a language that it holds ({held or 'none of tydiqa is there'})"
         )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.io.rows import read_rows
@@ -16,7 +17,7 @@ SHORTEST_ANSWER, LONGEST_ANSWER = 32, 256
 
 
 def own_rows_task(path: Path) -> Task:
-    """Reads a file of rows as a task named after it; ValueError that names file and row where one is not right.
+    """Reads a file of rows as a task named after it; InputError that names file and row where one is not right.
 
     Rows with choices are scored by the likeliest one, rows without by the generated text: a file holds one kind.
     A row without a language is English, and its id is its number.
@@ -32,7 +33,7 @@ def own_rows_task(path: Path) -> Task:
     def load(language: str, split: str, data: Path | None) -> list[Row]:
         check_languages(task, (language,))
         if split != SPLIT:
-            raise ValueError(f"{path} has no split {split!r}: a file of rows is read whole, leave the split out")
+            raise InputError(f"{path} has no split {split!r}: a file of rows is read whole, leave the split out")
         return [row for row in rows if row["language"] == language]
 
     task = Task(
@@ -84,10 +85,10 @@ def _checked(row: PlacedRow, number: int) -> Row:
 
 
 def pair(number: int, row: Any) -> Example:
-    """(prompt, response) as an example; ValueError that names the row, counted from 0, for anything else."""
+    """(prompt, response) as an example; InputError that names the row, counted from 0, for anything else."""
     two = isinstance(row, tuple | list) and len(row) == 2
     if not two or not all(isinstance(text, str) and text.strip() for text in row):
-        raise ValueError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
+        raise InputError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
     return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
 
 

@@ -13,7 +13,7 @@ _ASKED = {"cause": "cause", "effect": "effect"}
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(XCOPA, (language,))
     return numbered(dataset_rows("cambridgeltl/xcopa", language, split, REVISION, data))
 

@@ -20,7 +20,7 @@ CONFIGS = {code: config for code, _, config in (pair.partition(":") for pair in 
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; ValueError where they cannot be had."""
+    """The rows of one language; InputError where they cannot be had."""
     check_languages(XLSUM, (language,))
     return list(dataset_rows("csebuetnlp/xlsum", CONFIGS[language], split, REVISION, data))
 

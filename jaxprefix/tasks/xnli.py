@@ -13,7 +13,7 @@ REVISION = "b8dd5d7af51114dbda02c0e3f6133f332186418e"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; ValueError where they cannot be had."""
+    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(XNLI, (language,))
     return numbered(dataset_rows("facebook/xnli", language, split, REVISION, data))
 

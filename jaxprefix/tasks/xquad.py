@@ -12,7 +12,7 @@ REVISION = "51adfef1c1287aab1d2d91b5bead9bcfb9c68583"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; ValueError where they cannot be had."""
+    """The rows of one language; InputError where they cannot be had."""
     check_languages(XQUAD, (language,))
     return list(dataset_rows("google/xquad", f"xquad.{language}", split, REVISION, data))
 

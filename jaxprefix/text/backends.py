@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import tokenizers
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line
 from jaxprefix.io.strict_json import parse
 
@@ -102,30 +103,30 @@ class SentencePieceBackend:
 
 @contextmanager
 def _refused(what: str) -> Iterator[None]:
-    """A ValueError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
+    """A InputError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
     try:
         yield
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"{what}: {one_line(error)}") from None
+        raise InputError(f"{what}: {one_line(error)}") from None
 
 
 def _check_lengths(path: Path) -> None:
-    """ValueError for a unigram's token so long that the library ends the process: it drops its trie by recursion."""
+    """InputError for a unigram's token so long that the library ends the process: it drops its trie by recursion."""
     content = path.read_bytes()
     strings = content.replace(b"\\\\", b"..").replace(b'\\"', b"..").split(b'"')
     if max(map(len, strings)) <= LONGEST_TOKEN:  # nearly always, and quick to find out
         return
     try:
         values = parse(content)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
     model = values.get("model") if isinstance(values, dict) else None
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     for entry in vocabulary if isinstance(vocabulary, list) else ():  # of other models it is an object
         if isinstance(entry, list) and entry and isinstance(entry[0], str) and len(entry[0]) > LONGEST_TOKEN:
-            raise ValueError(
+            raise InputError(
                 f"{path}: a token of the vocabulary has {len(entry[0])} characters; expected at most {LONGEST_TOKEN}"
             )
 
@@ -147,7 +148,7 @@ def open_backend(directory: Path) -> Backend:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(piece))
             pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
         except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are texts
-            raise ValueError(f"{piece} is not a sentencepiece model; give the model's tokenizer.json") from error
+            raise InputError(f"{piece} is not a sentencepiece model; give the model's tokenizer.json") from error
         control = [re.escape(text) for index, text in enumerate(pieces) if processor.is_control(index)]
         return SentencePieceBackend(processor, re.compile(f"({'|'.join(control) or '(?!)'})"))
-    raise ValueError(f"{directory} holds no tokenizer: neither tokenizer.json nor tokenizer.model")
+    raise InputError(f"{directory} holds no tokenizer: neither tokenizer.json nor tokenizer.model")

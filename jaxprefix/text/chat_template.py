@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped
 from jaxprefix.io.strict_json import check_unicode
 
@@ -29,7 +30,7 @@ class _TooSlowError(Exception):
 
 
 def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str], **how: bool) -> str:
-    """The text of the turns; ValueError for a template that refuses them, fails, or does not come to an end."""
+    """The text of the turns; InputError for a template that refuses them, fails, or does not come to an end."""
     from transformers.utils.chat_template_utils import render_jinja_template  # slow to import; does not import torch
 
     names: dict[str, Any] = {**special_tokens, "date_string": CHAT_DATE, **how}
@@ -41,16 +42,16 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
             rendered, _ = render_jinja_template([list(turns)], chat_template=template, **names)
     except Exception as error:  # a template is a program: it can raise whatever Python can, memory and recursion too
         if over.is_set():  # Jinja may turn what stopped it into an error of its own
-            raise ValueError(f"the model's chat template fails: it does not end within {SECONDS:g} seconds") from None
+            raise InputError(f"the model's chat template fails: it does not end within {SECONDS:g} seconds") from None
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"the model's chat template fails: {clipped(why)}") from None
+        raise InputError(f"the model's chat template fails: {clipped(why)}") from None
     text = rendered[0]
     if len(text) > MOST_ADDED + 100 * sum(len(turn["content"]) for turn in turns):
-        raise ValueError(f"the model's chat template fails: it makes {len(text)} characters of these turns")
+        raise InputError(f"the model's chat template fails: it makes {len(text)} characters of these turns")
     try:
         check_unicode(text)
-    except ValueError as error:
-        raise ValueError(f"the model's chat template fails: {error}") from None
+    except InputError as error:
+        raise InputError(f"the model's chat template fails: {error}") from None
     return text
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.text.backends import Backend, FastBackend
@@ -24,7 +25,7 @@ def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str |
     token = settings.get(name)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str) and token is not None:
-        raise ValueError(f"{directory}: {name} is {shown(token)} ({FILES}); expected a text, or its content")
+        raise InputError(f"{directory}: {name} is {shown(token)} ({FILES}); expected a text, or its content")
     return text
 
 
@@ -32,18 +33,18 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
     """Refuse tokens that stand beside the vocabulary: encoded as plain text they would be silently wrong."""
     decoder = {} if (given := settings.get("added_tokens_decoder")) is None else given
     if not isinstance(decoder, dict):
-        raise ValueError(f"{directory}: added_tokens_decoder is {shown(given)} ({FILES}); expected an object")
+        raise InputError(f"{directory}: added_tokens_decoder is {shown(given)} ({FILES}); expected an object")
     beside: list[str] = []
     for token in decoder.values():
         content = token.get("content") if isinstance(token, dict) else None
         if not isinstance(content, str):
-            raise ValueError(
+            raise InputError(
                 f"{directory}: added_tokens_decoder holds {shown(token)} ({FILES}); expected objects with their content"
             )
         beside.append(content)
     beside += _object(directory / "added_tokens.json")
     if lacking := [clipped(token, 40) for token in dict.fromkeys(beside) if backend.id_of(token) is None]:
-        raise ValueError(
+        raise InputError(
             f"{directory}: added tokens that the tokenizer file itself lacks: {', '.join(lacking[:5])}; "
             "save it with transformers as a tokenizer.json that holds them"
         )
@@ -53,11 +54,11 @@ def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared
     """The BOS that prompts start with, as settings, post-processor and class have it; else simply the one declared."""
     index, adding = declared, settings.get("add_bos_token")
     if not isinstance(adding, bool | None):
-        raise ValueError(f"{directory}: add_bos_token is {shown(adding)} ({FILES}); expected true or false")
+        raise InputError(f"{directory}: add_bos_token is {shown(adding)} ({FILES}); expected true or false")
     if "bos_token" not in settings and index is None:  # a written null means that there is none
         index = _object(directory / "config.json").get("bos_token_id")
         if index is not None and type(index) is not int:
-            raise ValueError(f"{directory / 'config.json'}: bos_token_id is {shown(index)}; expected a whole number")
+            raise InputError(f"{directory / 'config.json'}: bos_token_id is {shown(index)}; expected a whole number")
     if index is None or backend.token_of(index) is None or adding is False:
         return None
     adds = isinstance(backend, FastBackend) and backend.encode_start() == [index]
@@ -77,9 +78,9 @@ def eos(directory: Path, backend: Backend, own: int | None) -> tuple[int, ...]:
     found = own if found is None else found
     listed = [] if found is None else found if isinstance(found, list) else [found]
     if not listed:
-        raise ValueError(f"{directory}: no end token; set eos_token_id in generation_config.json")
+        raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
     if wrong := [index for index in listed if type(index) is not int or backend.token_of(index) is None]:
-        raise ValueError(
+        raise InputError(
             f"{directory}: eos_token_id {shown(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
         )
     return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != own))
@@ -93,12 +94,12 @@ def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
         where, template = path, _text(path)
     elif isinstance(template, list):  # several, by name
         if not all(isinstance(each, dict) and {"name", "template"} <= each.keys() for each in template):
-            raise ValueError(f"{where}: chat_template is {shown(template)}; expected objects of name and template")
+            raise InputError(f"{where}: chat_template is {shown(template)}; expected objects of name and template")
         template = next((each["template"] for each in template if each["name"] == "default"), None)
     if not isinstance(template, str | None):
-        raise ValueError(f"{where}: chat_template is {shown(template)}; expected a text")
+        raise InputError(f"{where}: chat_template is {shown(template)}; expected a text")
     if template and len(template) > LONGEST_TEMPLATE:
-        raise ValueError(
+        raise InputError(
             f"{where}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
         )
     return template
@@ -107,12 +108,12 @@ def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > 4 * LONGEST_TEMPLATE:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes; expected a chat template")
+            raise InputError(f"{path} has {path.stat().st_size} bytes; expected a chat template")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text in UTF-8: {error}") from None
+        raise InputError(f"{path} is not a text in UTF-8: {error}") from None
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped
 from jaxprefix.io.strict_json import check_unicode
 from jaxprefix.text import chat_template, special_tokens
@@ -35,7 +36,7 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """`encode` of each text. Raises ValueError for half a surrogate pair, which no tokenizer can read."""
+        """`encode` of each text. Raises InputError for half a surrogate pair, which no tokenizer can read."""
         texts = list(texts)
         for text in texts:
             check_unicode(text)
@@ -59,18 +60,18 @@ class Tokenizer:
         Special tokens are read as such in the whole rendered text, as every chat tokenizer does.
 
         Raises:
-            ValueError: the model has no chat template, or its template refuses the turns (no system prompt, say).
+            InputError: the model has no chat template, or its template refuses the turns (no system prompt, say).
         """
         if self.chat_template is None:
-            raise ValueError("--chat: the model has no chat template (tokenizer_config.json, chat_template.jinja)")
+            raise InputError("--chat: the model has no chat template (tokenizer_config.json, chat_template.jinja)")
         turns = [] if system is None else [{"role": "system", "content": system}]
         turns.append({"role": "user", "content": prompt})
         try:
             rendered = chat_template.render(
                 self.chat_template, turns, dict(self.special_tokens), add_generation_prompt=True
             )
-        except ValueError as error:
-            raise ValueError(f"--chat: {error}") from None
+        except InputError as error:
+            raise InputError(f"--chat: {error}") from None
         return self._start(self.backend.encode_template(self._without_bos(rendered)))
 
     def _without_bos(self, text: str) -> str:
@@ -87,7 +88,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer of a model directory in Hugging Face layout; tokenizer.json goes before tokenizer.model.
 
     Raises:
-        ValueError: no tokenizer file, an unreadable one, tokens that it lacks, or no end token.
+        InputError: no tokenizer file, an unreadable one, tokens that it lacks, or no end token.
     """
     backend = open_backend(directory)
     settings = special_tokens.read(directory)
@@ -104,7 +105,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     if missing := [
         f"{name}_token {clipped(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None
     ]:
-        raise ValueError(f"{directory}: tokenizer_config.json names {', '.join(missing)}, which the vocabulary lacks")
+        raise InputError(f"{directory}: tokenizer_config.json names {', '.join(missing)}, which the vocabulary lacks")
     eos = special_tokens.eos(directory, backend, ids.get("eos"))
     return Tokenizer(
         backend=backend,

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from jaxprefix.distributed import mesh
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
 from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
@@ -48,12 +49,12 @@ def main() -> None:
     refuse_foreign_flags(arguments, command.config.method)
     if command.dry_run:
         if command.profile is not None:
-            raise ValueError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
+            raise InputError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
         mesh.prepare(command.config.mesh, "cpu")
         dry_run(command.config, command.chip, command.output)
         return
     if command.chip:
-        raise ValueError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
+        raise InputError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
     emulated = mesh.prepare(command.config.mesh, command.config.platform, command.hosts)
     if emulated:
         print(emulated)
@@ -78,7 +79,7 @@ def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
             rest = arguments[:place] + arguments[place + (1 if value else 2) :]
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
             if not value:
-                raise ValueError("--config needs the run.json of an earlier run")
+                raise InputError("--config needs the run.json of an earlier run")
             default = RunConfig.from_json(read_run(Path(value))["config"])
             if any(each.startswith("--steps") for each in rest):  # the one that is given takes the other's place
                 default = replace(default, epochs=None)

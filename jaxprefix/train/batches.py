@@ -14,6 +14,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
@@ -144,17 +145,17 @@ class Plan:
 
 
 def check_batch(config: RunConfig, mesh: Mesh) -> None:
-    """ValueError where the rows of a micro-batch cannot be divided among the mesh's data devices."""
+    """InputError where the rows of a micro-batch cannot be divided among the mesh's data devices."""
     rows, data = config.batch // config.accumulate, mesh.shape["data"]
     if rows % data:
-        raise ValueError(
+        raise InputError(
             f"{rows} rows a micro-batch cannot be divided among {data} data devices; "
             f"choose --batch a multiple of {data * config.accumulate}"
         )
 
 
 def check_length(config: RunConfig, sizes: DecoderConfig) -> None:
-    """ValueError where rows are longer than the model has positions."""
+    """InputError where rows are longer than the model has positions."""
     if config.max_length > sizes.max_positions:
         positions = sizes.max_positions
-        raise ValueError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")
+        raise InputError(f"--max-length {config.max_length} is beyond the model's {positions} positions; choose less")

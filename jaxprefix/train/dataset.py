@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxprefix import tasks
+from jaxprefix.errors import InputError
 from jaxprefix.runs.base_model import EMBEDDED_TASK
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded, encode
@@ -36,30 +37,30 @@ class Rows:
 
 
 def training_task(config: RunConfig) -> Task:
-    """The task that the run trains; ValueError for one that only measures, or a split that leaks into a benchmark."""
+    """The task that the run trains; InputError for one that only measures, or a split that leaks into a benchmark."""
     if config.train_file:
         return own_rows_task(config.train_file)
     if config.model and not config.task:
-        raise ValueError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
+        raise InputError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
     if not task.evaluated_on:
         trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.evaluated_on)
-        raise ValueError(f"task {task.name} measures and is never trained on; train on {trained}")
+        raise InputError(f"task {task.name} measures and is never trained on; train on {trained}")
     for split, reason in task.leaks.items():
         # A slice or a sum names the split within a longer text, and "all" is the hub's word for every split.
         if config.split and (split in config.split or config.split == "all"):
-            raise ValueError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
+            raise InputError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
     return task
 
 
 def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:
     """Reads, shuffles (seeded), holds out and encodes to at most `longest` tokens a row.
 
-    ValueError where nothing is left to learn.
+    InputError where nothing is left to learn.
     """
     examples = _examples(task, languages(config, task), config.split, config.data)
     if not examples:
-        raise ValueError(f"task {task.name}: no row of the training split has an answer; choose another --split")
+        raise InputError(f"task {task.name}: no row of the training split has an answer; choose another --split")
     order = np.random.default_rng(config.seed).permutation(len(examples))
     examples = [examples[index] for index in order][: config.limit]
     if config.eval_file:
@@ -73,18 +74,18 @@ def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> R
     whole = [row for row in learn if row]
     if not whole:
         short = "raise it" if longest == config.max_length else "the soft prompt leaves no more: shorten it"
-        raise ValueError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; {short}")
+        raise InputError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; {short}")
     cut = sum(row.cut for row in [*whole, *(row for row in score if row)])
     return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
 
 
 def languages(config: RunConfig, task: Task) -> tuple[str, ...]:
-    """What the run trains on; ValueError for a language that the task does not have."""
+    """What the run trains on; InputError for a language that the task does not have."""
     if config.train_file and config.language is None:
         return task.languages
     language = config.language or "en"
     if not config.language and language not in task.languages:
-        raise ValueError(f"task {task.name} has no English; give --language: {', '.join(task.languages)}")
+        raise InputError(f"task {task.name} has no English; give --language: {', '.join(task.languages)}")
     check_languages(task, [language])
     return (language,)
 

@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import writing
 from jaxprefix.io.terminal import progress
 from jaxprefix.runs.base_model import Base, open_base, text_length, trainable_line
@@ -33,7 +34,7 @@ def train(
 ) -> Path:
     """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
 
-    The directory is this call's alone meanwhile. Raises ValueError for anything that the user can mend, and where the
+    The directory is this call's alone meanwhile. Raises InputError for anything that the user can mend, and where the
     disk is full; nothing is written before everything has been read. Raises Stopped, saved, once `stop` is asked.
     `profile` is the number of steps to trace.
     """
@@ -44,7 +45,7 @@ def train(
     mesh = meshes.make(config.mesh)
     check_batch(config, mesh)
     if output is None and processes.count() > 1:
-        raise ValueError("several processes write to one directory; give --output, the same to all of them")
+        raise InputError("several processes write to one directory; give --output, the same to all of them")
     mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
     with processes.first_enters(mine, output or Path()) as directory:
         check_length(config, base.config)

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_whole
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import TrainBatch
@@ -86,7 +87,7 @@ def _wandb(directory: Path, config: RunConfig) -> Any:
 Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
 
 
-class NotFinite(ValueError):
+class NotFinite(InputError):
     """A step's loss or gradient is not finite, in a run that stops there; its state is that of the step before."""
 
     def __init__(self, step: int, loss: float, gradient: float, rate: float) -> None:

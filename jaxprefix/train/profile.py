@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 
 FOLDER = "profile"  # of the run directory; each trace lies in a folder of its own there, named after its time
 BEFORE = 2  # steps of a command that are left out: they find memory and files cold
@@ -21,15 +22,15 @@ def step_phase(number: int) -> Any:
 
 
 def check(steps: int | None, method: str, output: Path | None) -> None:
-    """ValueError where so many steps cannot be traced, or something else is in the place of the traces."""
+    """InputError where so many steps cannot be traced, or something else is in the place of the traces."""
     if steps is None:
         return
     if steps < 1:
-        raise ValueError(f"--profile {steps} is no number of steps; expected 1 or more, such as 5")
+        raise InputError(f"--profile {steps} is no number of steps; expected 1 or more, such as 5")
     if method == "none":
-        raise ValueError(f"--profile {steps} traces training steps, and --method none has none; drop it")
+        raise InputError(f"--profile {steps} traces training steps, and --method none has none; drop it")
     if output and (output / FOLDER).is_file():
-        raise ValueError(f"{output / FOLDER} is a file, where --profile makes a directory; move it away")
+        raise InputError(f"{output / FOLDER} is a file, where --profile makes a directory; move it away")
 
 
 class Profile:

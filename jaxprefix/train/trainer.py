@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 from jaxprefix.io.terminal import Stopped, progress
 from jaxprefix.models import attention
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
@@ -80,7 +81,7 @@ class Trainer:
         if self.checkpoints.latest is None:
             return
         if self.checkpoints.latest > self.plan.steps:
-            raise ValueError(
+            raise InputError(
                 f"{directory} is at step {self.checkpoints.latest} already, beyond the {self.plan.steps} asked for; "
                 "choose a new --output to train less"
             )
@@ -105,7 +106,7 @@ class Trainer:
                 with closing(self.profile):
                     self.learn(held_out, journal.write, self._save, quiet)
             except NotFinite as error:
-                raise ValueError(self._keep(directory, error)) from None
+                raise InputError(self._keep(directory, error)) from None
         print(f"compiled the training step {self.step.compilations} times")
         if self.best:
             print(f"best held-out loss of the checkpoints: {self.best['held_out_loss']:.4f}, step {self.best['step']}")

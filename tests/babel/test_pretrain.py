@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from jaxprefix.babel import pretrain as module
 from jaxprefix.babel.pretrain import Pretrain, pretrain
+from jaxprefix.errors import InputError
 from jaxprefix.runs.base_model import EMBEDDED, open_base
 from jaxprefix.tasks.babel import text
 from jaxprefix.train import metrics
@@ -50,7 +51,7 @@ def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp
         assert (whole.output / name).read_bytes() == (stopped.output / name).read_bytes(), name
     assert small.metrics(whole.work) == small.metrics(stopped.work)
     assert open_base(str(whole.output)).config.layers == 2
-    with pytest.raises(ValueError, match=r"holds another run: its split is 'skew=2\.0', given 'skew=1\.0'"):
+    with pytest.raises(InputError, match=r"holds another run: its split is 'skew=2\.0', given 'skew=1\.0'"):
         pretrain(settings(tmp_path / "whole", skew=1.0, output=tmp_path / "other"))
     assert {str(leaf.dtype) for leaf in load_file(whole.output / "model.safetensors").values()} == {"bfloat16"}
 

@@ -11,6 +11,7 @@ import pytest
 from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import study as module
 from jaxprefix.babel.study import Study, study
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 
 SMALL = {
@@ -83,7 +84,7 @@ def test_runs_of_another_model_are_not_mixed(done: tuple[Path, dict], tmp_path: 
     output = Path(shutil.copytree(done[0], tmp_path / "study"))
     for path in output.glob("**/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base": "0" * 16}))
-    with pytest.raises(ValueError, match=r"holds another run: its base model has the hash '0{16}', given"):
+    with pytest.raises(InputError, match=r"holds another run: its base model has the hash '0{16}', given"):
         study(Study(output, **SMALL))
 
 

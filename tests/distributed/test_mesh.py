@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, sharding
 from jaxprefix.models.adapters import BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
@@ -46,7 +47,7 @@ def test_parse(text: str, expected: tuple[int, int]):
     "text", ["banana", "0x2", "2x0", "-1x2", "2", "2x", "x2", "2x2x2", "2 x 2", "2X2", "02x2", "", "4x2\n"]
 )
 def test_parse_refuses(text: str):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         meshes.parse(text)
     assert str(raised.value) == f"--mesh {text!r} is not a mesh; expected DATAxMODEL, such as 4x2"
 
@@ -62,7 +63,7 @@ def test_make_without_a_mesh_takes_all_devices():
 
 
 def test_make_refuses_what_needs_more_devices():
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         meshes.make("3x4")
     assert str(raised.value) == "--mesh 3x4 needs 12 devices, found 8 cpu; --platform cpu emulates any mesh"
 
@@ -141,7 +142,7 @@ def test_full_fine_tuning_lies_as_the_weights_do():
 
 
 def test_no_catch_all():
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         specs("4x2", {"layers": leaf("router", 3, 8)})
     assert str(raised.value) == "no place on the mesh is known for the parameter ['layers']['router']"
 
@@ -156,7 +157,7 @@ def test_no_catch_all():
     ],
 )
 def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any, named: tuple[str, ...]):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         specs(mesh, shapes)
     message = str(raised.value)
     assert "\n" not in message and all(part in message for part in (*named, "choose a divisor"))
@@ -185,5 +186,5 @@ print(jax.device_count(), mesh.make("3x4").devices.shape, mesh.prepare("1x1", "c
 
 
 def test_prepare_refuses_before_it_changes_anything():
-    with pytest.raises(ValueError, match="'banana' is not a mesh"):
+    with pytest.raises(InputError, match="'banana' is not a mesh"):
         meshes.prepare("banana", None)

@@ -15,6 +15,7 @@ import small
 
 from jaxprefix.distributed import meeting, processes
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
 
@@ -109,7 +110,7 @@ def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: 
 
 @pytest.mark.parametrize("text", ["", "somewhere", "10.0.0.1,0/2", "10.0.0.1:80,2/2", "10.0.0.1:80,0/0", "h:1,-1/2"])
 def test_what_is_no_meeting_place(text: str):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         processes.join(text)
     assert str(raised.value) == (
         f"--hosts {text!r} is neither auto nor ADDRESS:PORT,PROCESS/PROCESSES such as 10.0.0.1:8476,0/4"
@@ -117,7 +118,7 @@ def test_what_is_no_meeting_place(text: str):
 
 
 def test_nobody_there():
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         processes.join("127.0.0.1:9,1/2", seconds=1)
     assert str(raised.value).startswith("--hosts 127.0.0.1:9,1/2: nobody answered at 127.0.0.1:9 for 1 s (")
     assert str(raised.value).endswith("); start process 0 there too")
@@ -126,7 +127,7 @@ def test_nobody_there():
 def test_nobody_comes(capsys: pytest.CaptureFixture[str]):
     """JAX's own service would end the process, with a trace."""
     port = free_port()
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         processes.join(f"127.0.0.1:{port},0/3", seconds=1)
     text = f"--hosts 127.0.0.1:{port},0/3: process 1, 2 did not come; start all 3 with this address"
     assert str(raised.value) == text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.compare import Compare, compare, differences
 from jaxprefix.evaluation.predictions import read_answered
@@ -163,7 +164,7 @@ DAMAGES = {
 @pytest.mark.parametrize("line", DAMAGES, ids=list(DAMAGES.values()))
 def test_a_damaged_row_is_named_by_its_line(line, tmp_path):
     (tmp_path / "predictions.jsonl").write_text(json.dumps(row("de", 0, 1)) + f"\n{line}\n")
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(InputError) as refused:
         read_answered(tmp_path)
     assert DAMAGES[line] in str(refused.value) and "\n" not in str(refused.value)
 

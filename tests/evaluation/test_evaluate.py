@@ -14,6 +14,7 @@ import pytest
 import small
 
 from jaxprefix.distributed.mesh import make
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import answering, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io.atomic import alone
@@ -208,7 +209,7 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
 def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
     """And where it was asked another number of questions, that is said."""
     base, file = train(configuration(folder, method="none"), run / "none"), folder / "colours.jsonl"
-    with pytest.raises(ValueError, match=r"has no readable report.json; evaluate that run first"):
+    with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
         evaluated(run, eval_file=file, limit=2, baseline=base)
     evaluated(base, eval_file=file, limit=2)
     evaluated(run, eval_file=file, limit=2, baseline=base)
@@ -229,9 +230,9 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     assert "some: 0 contexts cut to fit, 1 questions too long for --max-length: they score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
-    with pytest.raises(ValueError, match="none of 1 questions fits in 96 tokens; raise --max-length, to at most 1024"):
+    with pytest.raises(InputError, match="none of 1 questions fits in 96 tokens; raise --max-length, to at most 1024"):
         evaluated(run, eval_file=file)
-    with pytest.raises(ValueError, match="--max-length 1025 is beyond the model's 1024 positions; choose less"):
+    with pytest.raises(InputError, match="--max-length 1025 is beyond the model's 1024 positions; choose less"):
         evaluated(run, eval_file=file, max_length=1025)
     assert (run / "predictions.jsonl").read_bytes() == before
 
@@ -248,7 +249,7 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
     )
     run = shutil.copytree(folder / "trained", tmp_path / "run")
     (run / "run.json").write_text(json.dumps(read_run(run) | {"config": config.as_json(), "source": "it"}))
-    with pytest.raises(ValueError, match="was trained on --split validation of xcopa; choose another to ask"):
+    with pytest.raises(InputError, match="was trained on --split validation of xcopa; choose another to ask"):
         evaluated(run, languages="it", split="validation")
     rows = evaluated(run, languages="it", limit=3)
     assert len(rows) == 3 and all("Premise: test" in row["prompt"] for row in rows)
@@ -256,7 +257,7 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
     (base / "run.json").write_text((base / "run.json").read_text().replace('"xcopa"', '"xnli"'))
     rows = evaluated(base, task="xcopa", languages="it", limit=3, split="validation")
     assert all("Premise: validation" in row["prompt"] for row in rows)
-    with pytest.raises(ValueError, match="split validation, now at most 256 tokens, greedy; give a new --output"):
+    with pytest.raises(InputError, match="split validation, now at most 256 tokens, greedy; give a new --output"):
         evaluated(base, task="xcopa", languages="it", limit=3)
 
 
@@ -272,7 +273,7 @@ def test_a_choice_without_a_token_is_refused():
     assert questions.choice_ids(tokenizer, example) == ([106, 97], [106, 101, 105, 110])
     begins = replace(example, choices=("ja", "jawohl"))  # the end of "ja" tells it from the other's beginning
     assert [ids[-1] for ids in questions.choice_ids(tokenizer, begins)] == [0, 0]
-    with pytest.raises(ValueError, match=r"question '7' \(de\): choice 'ß' has no token in the model's tokenizer"):
+    with pytest.raises(InputError, match=r"question '7' \(de\): choice 'ß' has no token in the model's tokenizer"):
         questions.choice_ids(tokenizer, replace(example, choices=("ja", "ß")))
 
 
@@ -284,13 +285,13 @@ def test_another_base_is_refused(folder: Path, run: Path):
     (run / "run.json").write_text(json.dumps(described))
     evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
     small.write_model(model, scale=3)
-    with pytest.raises(ValueError, match=r"is not the base that .* was trained on, .*: its hash is"):
+    with pytest.raises(InputError, match=r"is not the base that .* was trained on, .*: its hash is"):
         evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
 
 
 def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(ValueError, match=r"no checkpoint in .*; run the training command again until it has saved one"):
+    with pytest.raises(InputError, match=r"no checkpoint in .*; run the training command again until it has saved one"):
         evaluated(run, eval_file=folder / "colours.jsonl")
 
 
@@ -313,10 +314,10 @@ def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
 def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
     """Without --task: what the trained task names; of own rows nothing is known."""
     run = train(configuration(folder, method="none"), tmp_path / "own", quiet=True)
-    with pytest.raises(ValueError, match="say what to ask: --eval-file FILE or --task xquad"):
+    with pytest.raises(InputError, match="say what to ask: --eval-file FILE or --task xquad"):
         evaluated(run)
     run = train(replace(configuration(folder, method="none"), train_file=None, task="mnli"), tmp_path / "mnli")
-    with pytest.raises(ValueError, match=r"xnli.*cannot be had|no .*xnli"):
+    with pytest.raises(InputError, match=r"xnli.*cannot be had|no .*xnli"):
         evaluated(run, data=tmp_path)
 
 
@@ -347,7 +348,7 @@ def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, m
     monkeypatch.setattr(answering, "predict", None)  # nothing is asked
     again = evaluated(run, eval_file=folder / "answers.jsonl")
     assert [row for row in again if row["task"] == "answers" and not row.get("superseded")] == first
-    with pytest.raises(ValueError, match="has the name of the task xquad; rename the file"):
+    with pytest.raises(InputError, match="has the name of the task xquad; rename the file"):
         evaluated(run, eval_file=small.write_rows(tmp_path / "xquad.jsonl", small.rows(1)))
 
 
@@ -355,7 +356,7 @@ def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_pa
     """The second would write over what the first has answered."""
     file = folder / "answers.jsonl"
     for place in ({}, {"output": tmp_path / "new"}):
-        with alone(place.get("output", run)), pytest.raises(ValueError, match=r"another process writes to .*; wait"):
+        with alone(place.get("output", run)), pytest.raises(InputError, match=r"another process writes to .*; wait"):
             evaluated(run, eval_file=file, **place)
     evaluate(run, Evaluation(eval_file=file, limit=1, batch=4, mesh="1x1", output=tmp_path / "new"), quiet=True)
 
@@ -363,7 +364,7 @@ def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_pa
 def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, run: Path, tmp_path: Path):
     """Before the model is loaded."""
     for place in (file := folder / "answers.jsonl", file / "new"):
-        with pytest.raises(ValueError, match=r"answers.jsonl is a file; give a new directory"):
+        with pytest.raises(InputError, match=r"answers.jsonl is a file; give a new directory"):
             evaluated(run, eval_file=file, output=place)
 
 
@@ -373,7 +374,7 @@ def test_settings_of_a_notebook(folder: Path, run: Path):
     assert set(evaluate(str(run), settings, quiet=True)["tasks"]) == {"colours"}
     for wrong in ({"languages": ["de"]}, {"task": 3}, {"limit": "10"}, {"batch": 2.5}):
         (name, value), *_ = wrong.items()
-        with pytest.raises(ValueError, match=rf"{name} is {re.escape(repr(value))}; expected "):
+        with pytest.raises(InputError, match=rf"{name} is {re.escape(repr(value))}; expected "):
             evaluate(run, replace(settings, **wrong))
 
 

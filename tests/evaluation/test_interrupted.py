@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import small
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import answering, predictions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.inference import batching
@@ -135,7 +136,7 @@ def test_answers_of_another_run_are_refused(folder: Path, run: Path, tmp_path: P
     (other / "run.json").write_text(json.dumps(described))
     shutil.copy(run / "predictions.jsonl", other)
     before = (other / "predictions.jsonl").read_bytes()
-    with pytest.raises(ValueError, match=r"other/predictions.jsonl holds answers of another run; move it away"):
+    with pytest.raises(InputError, match=r"other/predictions.jsonl holds answers of another run; move it away"):
         evaluated(other, eval_file=file)
     assert (other / "predictions.jsonl").read_bytes() == before
 
@@ -144,9 +145,9 @@ def test_answers_of_another_kind_are_refused(folder: Path, run: Path, tmp_path: 
     """Drawn answers do not replace greedy ones: they go to a directory of their own."""
     file = folder / "answers.jsonl"
     greedy = evaluated(run, eval_file=file)
-    with pytest.raises(ValueError, match=r"at most 96 tokens, greedy, now .*temperature 1, .*give a new --output"):
+    with pytest.raises(InputError, match=r"at most 96 tokens, greedy, now .*temperature 1, .*give a new --output"):
         evaluated(run, eval_file=file, temperature=1.0)
-    with pytest.raises(ValueError, match=r"at most 96 tokens, greedy, now at most 64 tokens, greedy; give a new"):
+    with pytest.raises(InputError, match=r"at most 96 tokens, greedy, now at most 64 tokens, greedy; give a new"):
         evaluated(run, eval_file=file, max_length=64)
     drawn = evaluated(run, eval_file=file, temperature=1.0, output=tmp_path / "drawn")
     assert drawn != greedy and evaluated(run, eval_file=file) == greedy
@@ -159,7 +160,7 @@ def test_a_damaged_line_is_named(folder: Path, run: Path):
     unscored = json.dumps(json.loads(lines[1]) | {"scores": {"accuracy": "high", "accuracy_norm": 0}})
     for wrong in (lines[1][:50], "[]", "{}", unscored):
         (run / "predictions.jsonl").write_text("\n".join([lines[0], wrong, *lines[2:]]) + "\n")
-        with pytest.raises(ValueError, match=r"predictions.jsonl:2: .*; restore the file, or move it away"):
+        with pytest.raises(InputError, match=r"predictions.jsonl:2: .*; restore the file, or move it away"):
             evaluated(run, eval_file=file)
 
 

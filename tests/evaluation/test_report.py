@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report import (
     baseline_scores,
     build,
@@ -117,7 +118,7 @@ def test_of_the_source_language_alone_there_is_no_mean_of_others():
     ],
 )
 def test_predictions_without_usable_scores_are_refused_in_one_line(rows, message):
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         summarise(rows, ("f1", "em"), "en")
     assert "\n" not in str(refused.value)
 
@@ -366,9 +367,9 @@ def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
 
 
 def test_a_report_that_is_none_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ValueError, match=r"has no readable report.json; evaluate that run first"):
+    with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
         read_report(tmp_path)
     for text in ("{", "[]", '{"model": 1}', '{"model": "", "method": "", "source": "", "tasks": {"t": {}}}'):
         (tmp_path / "report.json").write_text(text)
-        with pytest.raises(ValueError, match=r"report.json; evaluate|is not a report; evaluate"):
+        with pytest.raises(InputError, match=r"report.json; evaluate|is not a report; evaluate"):
             read_report(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.evaluation.seeds import Seeds, seeds, spread
@@ -90,7 +91,7 @@ OTHER = {
 def test_other_runs_are_refused_by_name(case, reports):
     settings, message = OTHER[case]
     run(Path("b"), **{"seed": 9, **settings})
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(InputError) as refused:
         seeds(Seeds("a0,a1,b"))
     assert message in str(refused.value) and "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400

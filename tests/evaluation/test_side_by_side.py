@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.evaluation.side_by_side import Beside, beside
@@ -85,12 +86,12 @@ def test_the_command_prints_it(monkeypatch, capsys):
 def test_what_does_not_stand_beside_each_other_is_refused(runs: str, message: str):
     run(Path("fewer"), "lora", SCORES["lora"], count=5)
     run(Path("other"), "lora", SCORES["lora"], task="theirs")
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         beside(Beside(runs))
 
 
 def test_nothing_is_written_over():
     Path("table.md").write_text("mine")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         beside(Beside("none,lora", output=Path("table.md")))
     assert Path("table.md").read_text() == "mine"

@@ -11,6 +11,7 @@ import pytest
 from strict import ends, returns_or_says_why
 from test_fuzzed_settings import LLAMA, MISTRAL, RUN
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import LoRA, PrefixTuning
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("little_memory")
 
 def refused(read: Callable[[], Any], place: Path, expected: str) -> None:
     """One short line that names the place and says what is expected, at once."""
-    with ends(), pytest.raises(ValueError) as raised:
+    with ends(), pytest.raises(InputError) as raised:
         read()
     assert not returns_or_says_why(read, place)
     assert expected in str(raised.value)
@@ -123,14 +124,14 @@ def test_settings_of_a_gigabyte_are_not_read(place: Path):
 
 
 def test_sizes_of_methods_are_bounded_from_the_command_line_too():
-    with pytest.raises(ValueError, match="lora rank is 2000000; expected at most 1048576"):
+    with pytest.raises(InputError, match="lora rank is 2000000; expected at most 1048576"):
         LoRA(rank=2_000_000)
-    with pytest.raises(ValueError, match="prefix mlp is 2000000; expected at most 1048576"):
+    with pytest.raises(InputError, match="prefix mlp is 2000000; expected at most 1048576"):
         PrefixTuning(mlp=2_000_000)
 
 
 def test_a_home_of_nobody():
-    with pytest.raises(ValueError, match="no such model directory: ~nobody-of-that-name/model"):
+    with pytest.raises(InputError, match="no such model directory: ~nobody-of-that-name/model"):
         model_directory("~nobody-of-that-name/model")
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from strict import ends
 from test_found_in_settings import DEEP, refused
 
+from jaxprefix.errors import InputError
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
@@ -179,7 +180,7 @@ def test_a_template_that_does_not_end_in_another_thread(monkeypatch: pytest.Monk
     def ask() -> None:
         try:
             chat_template.render(ENDLESS, TURNS, {})
-        except ValueError as error:
+        except InputError as error:
             said.append(str(error))
 
     thread = threading.Thread(target=ask)
@@ -222,10 +223,10 @@ def test_an_adapter_of_peft(name: str):
     def read() -> None:
         try:
             from_peft(settings | changed, tensors, CONFIG_OF_BASE)
-        except ValueError as error:
-            raise ValueError(str(error)) from None  # as the command does, which names the directory
+        except InputError as error:
+            raise InputError(str(error)) from None  # as the command does, which names the directory
 
-    with ends(), pytest.raises(ValueError) as raised:
+    with ends(), pytest.raises(InputError) as raised:
         read()
     message = str(raised.value)
     assert expected in message and len(message) < 800 and message.isprintable()

@@ -13,6 +13,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from jaxprefix.distributed.mesh import make
+from jaxprefix.errors import InputError
 from jaxprefix.inference import batching as planning
 from jaxprefix.inference.answer import stream
 from jaxprefix.inference.batching import Asked, plan
@@ -185,5 +186,5 @@ def test_draws_follow_the_probabilities():
     ],
 )
 def test_draws_that_cannot_be(settings: dict[str, Any], line: str):
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(InputError, match=line):
         Sampling(**settings)

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
+from jaxprefix.errors import InputError
 from jaxprefix.io import hub
 
 ROWS = [{"id": "1", "text": "Grüße\u2028, 世界"}, {"id": "2", "text": "नमस्ते"}]
@@ -34,7 +35,7 @@ def hub_error(kind: type, status: int) -> Exception:
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(InputError) as caught:
         call()
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 
 
@@ -37,3 +38,17 @@ def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any):
         bar.add_task("training", total=2, rate="")
         time.sleep(0.05)
     assert not capsys.readouterr().err
+
+
+def test_a_mistake_of_the_user_is_one_line(capsys: Any):
+    def main() -> None:
+        raise InputError("--steps 0:\n expected at least 1")
+
+    with pytest.raises(SystemExit) as ended:
+        terminal.run(main)
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: --steps 0: expected at least 1\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ValueError, match="invalid literal"):
+        terminal.run(lambda: print(int("x")))

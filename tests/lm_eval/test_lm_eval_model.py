@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 
+from jaxprefix.errors import InputError
 from jaxprefix.inference import engine
 from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import LONGEST, JaxPrefixLM
@@ -81,16 +82,16 @@ def test_chats_are_those_of_the_hf_backend(folder: Path, tmp_path: Path, templat
 def test_a_template_that_refuses_every_talk(folder: Path):
     model = ours(folder)
     model._tokenizer = replace(model._tokenizer, chat_template="{{ raise_exception('roles must\nalternate') }}")
-    with pytest.raises(ValueError, match="chat template fails: roles must alternate"):
+    with pytest.raises(InputError, match="chat template fails: roles must alternate"):
         model.apply_chat_template(TALK)
 
 
 def test_a_model_without_a_chat_template(folder: Path):
-    with pytest.raises(ValueError, match="the model has no chat template"):
+    with pytest.raises(InputError, match="the model has no chat template"):
         ours(folder).chat_template(True)
-    with pytest.raises(ValueError, match="the model has no chat template"):
+    with pytest.raises(InputError, match="the model has no chat template"):
         ours(folder).apply_chat_template(TALK)
-    with pytest.raises(ValueError, match="--apply_chat_template rag: templates have no names here"):
+    with pytest.raises(InputError, match="--apply_chat_template rag: templates have no names here"):
         ours(folder).chat_template("rag")
 
 
@@ -137,7 +138,7 @@ def test_the_end_of_what_the_hf_backend_reads(before: int, after: int, longest: 
     """It gives the model the last `longest` + 1 ids, without the last one."""
     context, continuation = list(range(before)), list(range(50, 50 + after))
     if after > longest:
-        with pytest.raises(ValueError, match=f"a continuation has {after} tokens, the model reads {longest}"):
+        with pytest.raises(InputError, match=f"a continuation has {after} tokens, the model reads {longest}"):
             fit(context, continuation, longest)
         return
     found = fit(context, continuation, longest)
@@ -174,7 +175,7 @@ def test_what_stops_half_way_is_cached(folder: Path, tmp_path: Path, monkeypatch
 
 def test_a_continuation_of_nothing(folder: Path):
     for pair in (("The boat", ""), ("", "")):
-        with pytest.raises(ValueError, match="expected some text"):
+        with pytest.raises(InputError, match="expected some text"):
             score(ours(folder), [("The boat", " is"), pair])
 
 
@@ -199,18 +200,18 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_settings_that_cannot_be(message: str):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         read_settings(REFUSED[message], None)
 
 
 def test_no_room_for_a_prompt(folder: Path):
     asked = [Instance("generate_until", {}, ("a", {"until": []}), 0)]
-    with pytest.raises(ValueError, match="answers of 256 tokens leave no room for a prompt in 128"):
+    with pytest.raises(InputError, match="answers of 256 tokens leave no room for a prompt in 128"):
         ours(folder).generate_until(asked)
 
 
 def test_a_mesh_that_does_not_divide_the_batch(folder: Path):
-    with pytest.raises(ValueError, match="--batch 4 cannot be divided among 3 data devices; choose a multiple of 3"):
+    with pytest.raises(InputError, match="--batch 4 cannot be divided among 3 data devices; choose a multiple of 3"):
         open_frozen(str(folder), "3x1", 4, LONGEST)
 
 

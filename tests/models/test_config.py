@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from published import LLAMA_31_8B, LLAMA_32_1B, MISTRAL_7B_V03, MISTRAL_SMALL_24B
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig, Rope, layer_range
 
 REMOVED = object()
@@ -151,7 +152,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def assert_one_line(act: Callable[[], Any], *parts: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         act()
     message = str(raised.value)
     assert "\n" not in message

@@ -11,6 +11,7 @@ import pytest
 import tiny
 from jaxtyping import TypeCheckError
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.attention import attention
 from jaxprefix.models.hooks import ALWAYS, NEVER, PROJECTIONS, Bottleneck, Gated, Hooks, LowRank, Prefix, merge, visible
 
@@ -175,9 +176,9 @@ def test_merge_takes_every_seam_and_the_lowest_layer():
 def test_merge_refuses_two_of_the_same_seam():
     prefix = Hooks(prefix=Prefix(*slots(1), jnp.full((LAYERS, SLOTS), ALWAYS)))
     delta = Hooks(delta={"q_proj": LowRank(tiny.normal(1, 4, 2, 16), tiny.normal(2, 4, 4, 6, 2))})
-    with pytest.raises(ValueError, match="the decoder's seam 'prefix'"):
+    with pytest.raises(InputError, match="the decoder's seam 'prefix'"):
         merge([prefix, prefix])
-    with pytest.raises(ValueError, match="change q_proj"):
+    with pytest.raises(InputError, match="change q_proj"):
         merge([delta, delta])
 
 

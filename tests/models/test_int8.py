@@ -12,6 +12,7 @@ import small
 from published import LLAMA_31_8B
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, int8, loading
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
@@ -126,7 +127,7 @@ def test_outputs_of_zeros():
     ],
 )
 def test_refused(changes: dict[str, Any], message: str):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         RunConfig(dtype="int8", **changes).check()
     assert message in str(raised.value)
 

@@ -12,6 +12,7 @@ import pytest
 import tiny
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
+from jaxprefix.errors import InputError
 from jaxprefix.models import decoder, scan
 from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning
 from jaxprefix.models.block import picked
@@ -127,7 +128,7 @@ def test_what_remat_keeps_does_not_change_the_gradients(name: str):
 
 
 def test_unknown_remat_is_refused():
-    with pytest.raises(ValueError, match="remat 'some' is unknown; expected full, dots, none"):
+    with pytest.raises(InputError, match="remat 'some' is unknown; expected full, dots, none"):
         decoder.hidden(CONFIG, FROZEN, tiny.batch(), remat="some")
 
 

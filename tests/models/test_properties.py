@@ -12,6 +12,7 @@ import tiny
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
@@ -176,5 +177,5 @@ def test_any_other_range_of_layers_is_refused(layers: int, text: str):
     "text", ["", "top:0", "top:", ":2", "2:", "0:0", "3:2", "0:5", "-1:2", "top:-1", "1:2:3", "²:3"]
 )
 def test_ranges_that_name_no_layers(text: str):
-    with pytest.raises(ValueError, match="of a model of 4; expected all, top, top:N or FIRST:END, such as 2:4"):
+    with pytest.raises(InputError, match="of a model of 4; expected all, top, top:N or FIRST:END, such as 2:4"):
         layer_range(text, replace(tiny.CONFIG, layers=4).layers)

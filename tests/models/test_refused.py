@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
+from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
     Adapter,
@@ -92,7 +93,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_refused(make: Any, message: str):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         make()
     assert message in str(raised.value) and "\n" not in str(raised.value)
 

@@ -16,7 +16,8 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from jaxprefix.distributed import mesh as meshes
-from jaxprefix.models import decoder, loading, weights
+from jaxprefix.errors import InputError
+from jaxprefix.models import decoder, loading, sharding, weights
 
 # Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and their input is divided by both axes.
 CONFIG = replace(tiny.CONFIG, vocabulary_size=64, head_size=8)
@@ -136,7 +137,7 @@ def test_a_shard_is_written_before_the_next_one_is_read(tmp_path: Path):
 def test_loaded_onto_a_mesh(saved: Path, mesh: str, files: int):
     if files > 1:
         shard(saved, files)
-    shardings = meshes.shardings(meshes.make(mesh), decoder.shapes(CONFIG))
+    shardings = sharding.shardings(meshes.make(mesh), decoder.shapes(CONFIG))
     found = loading.load(saved, CONFIG, shardings=shardings)
     assert_same(found, FROZEN)
     assert jax.tree.map(lambda leaf: leaf.sharding, found) == shardings
@@ -170,7 +171,7 @@ def test_fingerprint(saved: Path):
 
 
 def assert_refused(directory: Path, *parts: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         loading.load(directory, CONFIG)
     message = str(raised.value)
     assert "\n" not in message

@@ -13,6 +13,7 @@ import small
 import theirs
 from safetensors.numpy import load_file, save_file
 
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.models.adapters import (
     Adapter,
@@ -70,7 +71,7 @@ EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
 @pytest.mark.parametrize("message", EXPORTS)
 def test_what_no_type_holds(message: str):
     adapter, config = EXPORTS[message]
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         out(adapter, config)
     assert str(raised.value).startswith(message) and "\n" not in str(raised.value)
 
@@ -144,7 +145,7 @@ SETTINGS: list[tuple[str, Settings, str]] = [
 def test_settings_that_cannot_be_held(kind: str, changes: Settings, message: str):
     settings, tensors = GOOD[kind]
     assert from_peft(settings, tensors, CONFIG)
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         from_peft(settings | changes, tensors, CONFIG)
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
@@ -167,13 +168,13 @@ TENSORS: list[tuple[str, dict[str, Any], str]] = [
 def test_tensors_that_do_not_fit(kind: str, changes: dict[str, Any], message: str):
     settings, tensors = GOOD[kind]
     changed = {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         from_peft(settings, changed, CONFIG)
     assert message in str(raised.value)
 
 
 def test_adaption_prompts_on_a_base_where_peft_fails():
-    with pytest.raises(ValueError, match="its heads are 48 wide together, its hidden size is 32"):
+    with pytest.raises(InputError, match="its heads are 48 wide together, its hidden size is 32"):
         from_peft(*GOOD["ADAPTION_PROMPT"], WIDE)
 
 

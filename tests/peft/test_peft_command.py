@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from jaxprefix import generate
+from jaxprefix.errors import InputError
 from jaxprefix.models import loading
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.peft import __main__ as command
@@ -216,7 +217,7 @@ def test_adapters_from_elsewhere_are_told_by_their_shapes_and_noted(
     run(monkeypatch, "import", tmp_path / "peft", tmp_path / "run", "--model", base.directory)
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and "method lora from LORA" in out
-    with pytest.raises(ValueError, match=r"is missing .*; the base is the embedded default, --model names another"):
+    with pytest.raises(InputError, match=r"is missing .*; the base is the embedded default, --model names another"):
         run(monkeypatch, "import", tmp_path / "peft", tmp_path / "other")
     path = tmp_path / "peft" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "org/another"}))

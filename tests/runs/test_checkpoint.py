@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small
 
+from jaxprefix.errors import InputError
 from jaxprefix.io import checksums
 from jaxprefix.runs.checkpoint import NOTES, Checkpoints
 from jaxprefix.runs.config import RunConfig
@@ -133,7 +134,7 @@ def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path
         flipped(parts(run / "checkpoints" / step)[-1])
     before = files(run)
     for work in (lambda: train(config, run, quiet=True), lambda: read_saved(run)):
-        with pytest.raises(ValueError, match=EVERY):
+        with pytest.raises(InputError, match=EVERY):
             work()
         assert files(run) == before
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import small
 
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import alone
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
@@ -32,7 +33,7 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
     """The lock is on open files, so that this process can hold it against itself."""
     base = read_run(run)["base"]
     with claim(run, config, "", base):
-        with pytest.raises(ValueError, match=r"another command trains in .*; wait for its end, or choose a new"):
+        with pytest.raises(InputError, match=r"another command trains in .*; wait for its end, or choose a new"):
             train(config, run, quiet=True)
         with alone(run):  # evaluation's
             assert read_saved(run).step == 1
@@ -40,7 +41,7 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
 
 
 def test_what_is_refused_leaves_nothing(config: RunConfig, tmp_path: Path):
-    with pytest.raises(ValueError, match="is beyond the model's 1024 positions"):
+    with pytest.raises(InputError, match="is beyond the model's 1024 positions"):
         train(replace(config, max_length=5000), tmp_path / "deep" / "run", quiet=True)
     assert list(tmp_path.iterdir()) == []
     train(replace(config, method="none"), tmp_path / "none", quiet=True)
@@ -108,7 +109,7 @@ def test_a_directory_that_was_just_begun_can_be_used(config: RunConfig, tmp_path
 @pytest.mark.parametrize("left", ["notes.txt", "checkpoints/4"])
 def test_other_files_are_still_refused(config: RunConfig, tmp_path: Path, left: str):
     (tmp_path / "run" / left).mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"holds other files and no run\.json"):
+    with pytest.raises(InputError, match=r"holds other files and no run\.json"):
         train(config, tmp_path / "run", quiet=True)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.belebele_mix import BELEBELE_MIX, PLACE
 
 COLUMNS = """dataset split passage_id question_id passage question answer1 answer2 answer3 answer4 correct_answer
@@ -72,14 +73,14 @@ def test_without_the_table_the_way_to_it_is_told(tmp_path: Path):
         (None, "give --data DIR"),
         (tmp_path, f"no {tmp_path / PLACE}.{{tsv,jsonl,json,parquet,csv}}"),
     ):
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(InputError) as error:
             BELEBELE_MIX.load("en", "train", data)
         assert str(error.value) == f"task belebele-mix is on no hub: {sought}; {way}"
 
 
 def test_only_its_own_splits_are_known(tmp_path: Path):
     written(tmp_path)
-    with pytest.raises(ValueError, match="task belebele-mix has no split 'dev'; it has train, validation"):
+    with pytest.raises(InputError, match="task belebele-mix has no split 'dev'; it has train, validation"):
         BELEBELE_MIX.load("en", "dev", tmp_path)
 
 
@@ -87,6 +88,6 @@ def test_a_table_of_other_columns_is_refused(tmp_path: Path):
     file = written(tmp_path)
     pandas.DataFrame([["train", "p"]], columns=["split", "passage"]).to_csv(file, sep="\t")
     (row,) = BELEBELE_MIX.load("en", "train", tmp_path)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         BELEBELE_MIX.example(row, "en")
     assert str(error.value).startswith(f"{file}: row 1: no 'answer1'; its columns: ")

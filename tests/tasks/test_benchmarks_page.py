@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxprefix import tasks
+from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.languages import find
 from jaxprefix.tasks.task import Task
@@ -41,14 +42,14 @@ def test_the_rows_become_the_prompt(task: Task, tmp_path: Path):
     assert examples[0] is not None and examples[0].prompt == block("text")
     assert task.score("yes", examples[0]) == {"accuracy": 1}
     (tmp_path / place).write_text(json.dumps({"sentence1": "a", "label": 0}), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"test\.jsonl:1: no 'sentence2'; its columns: id, sentence1, label"):
+    with pytest.raises(InputError, match=r"test\.jsonl:1: no 'sentence2'; its columns: id, sentence1, label"):
         task.example(task.load("de", "test", tmp_path)[0], "de")
 
 
 def test_once_listed_it_trains_and_refuses_its_leak(task: Task, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tasks, "TASKS", (*tasks.TASKS, task))
     assert training_task(RunConfig(model="m", task="paws-x")) is task
-    with pytest.raises(ValueError, match="--split test of paws-x must not be trained on: it is what evaluation asks"):
+    with pytest.raises(InputError, match="--split test of paws-x must not be trained on: it is what evaluation asks"):
         training_task(RunConfig(model="m", task="paws-x", split="test"))
 
 

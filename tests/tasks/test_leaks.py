@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks import TASKS, find
 from jaxprefix.train.dataset import languages, load, training_task
@@ -25,7 +26,7 @@ LEAKS = [
 @pytest.mark.parametrize(("task", "split", "reason"), LEAKS)
 def test_it_is_refused_with_the_reason(task: str, split: str, reason: str, form: str):
     given = form.format(split)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         training_task(RunConfig(model="m", task=task, split=given))
     line = str(error.value)
     assert line.startswith(f"--split {given} of {task} must not be trained on: {reason}") and "\n" not in line
@@ -47,7 +48,7 @@ def test_what_may_be_trained_on_is_accepted(task: str, split: str | None):
     ("task", "trained"), [("mgsm", "gsm8k"), ("belebele", "belebele-mix"), ("xquad", "squad, tydiqa")]
 )
 def test_what_only_measures_is_refused_with_what_trains_it(task: str, trained: str):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         training_task(RunConfig(model="m", task=task))
     assert str(error.value) == f"task {task} measures and is never trained on; train on {trained}"
 
@@ -79,7 +80,7 @@ def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
 
     found = find(task)
     monkeypatch.setitem(vars(found), "load", no_rows)
-    with pytest.raises(ValueError, match="no row of the training split has an answer"):
+    with pytest.raises(InputError, match="no row of the training split has an answer"):
         load(config, found, None, 96)  # type: ignore[arg-type]
     assert asked == [(language or "en", split, Path("mirror"))]
 
@@ -87,5 +88,5 @@ def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
 @pytest.mark.parametrize(("task", "first"), [("xcopa", "et, ht"), ("flores", "acm_Arab, afr_Latn")])
 def test_a_task_without_english_asks_for_a_language(task: str, first: str):
     config = RunConfig(model="m", task=task)
-    with pytest.raises(ValueError, match=f"task {task} has no English; give --language: {first}"):
+    with pytest.raises(InputError, match=f"task {task} has no English; give --language: {first}"):
         languages(config, training_task(config))

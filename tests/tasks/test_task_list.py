@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import small
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks import TASKS, find, mnli, training
 from jaxprefix.tasks.belebele import BELEBELE
 from jaxprefix.tasks.belebele_mix import BELEBELE_MIX
@@ -50,7 +51,7 @@ def test_every_task_is_found_by_its_name(embedded: str):
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         find("xqad")
     assert str(error.value) == (
         "no task 'xqad'; for training: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, "
@@ -91,7 +92,7 @@ def test_languages_are_those_of_the_published_sets():
 
 def test_an_unknown_language_is_answered_with_the_tasks_own():
     check_languages(XQUAD, XQUAD.languages)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         check_languages(XQUAD, ("de", "sw", "xx"))
     assert str(error.value) == (
         "task xquad has no language 'sw', 'xx'; it has ar, de, el, en, es, hi, ro, ru, th, tr, vi, zh"
@@ -100,7 +101,7 @@ def test_an_unknown_language_is_answered_with_the_tasks_own():
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_loading_refuses_an_unknown_language_before_it_looks_for_rows(task, tmp_path: Path):
-    with pytest.raises(ValueError, match=f"task {task.name} has no language 'xx'"):
+    with pytest.raises(InputError, match=f"task {task.name} has no language 'xx'"):
         task.load("xx", task.split, tmp_path)
 
 
@@ -147,12 +148,12 @@ def test_tydiqa_keeps_one_language_and_says_where_there_is_none(tmp_path: Path):
     assert [row["id"] for row in TYDIQA.load("en", "train", mixed)] == ["english-1"]
     assert [row["id"] for row in TYDIQA.load("ko", "train", mixed)] == ["korean-1"]
     foreign = write_mirror(tmp_path / "foreign", place, [row("russian-1"), row("arabic-1")])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         TYDIQA.load("en", "train", foreign)
     line = "no id among its 2 rows begins with 'english-'; choose a language that it holds (ar, ru)"
     assert str(error.value) == f"{foreign / place}.jsonl: {line}"
     unknown = write_mirror(tmp_path / "unknown", place, [row("1")])
-    with pytest.raises(ValueError, match=r"\(none of tydiqa is there\)"):
+    with pytest.raises(InputError, match=r"\(none of tydiqa is there\)"):
         TYDIQA.load("en", "train", unknown)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.user_rows import own_rows_task
 
 
@@ -107,7 +108,7 @@ def test_of_a_response_with_several_lines_the_first_is_compared_and_all_are_lear
 )
 def test_a_wrong_row_is_named(tmp_path: Path, row: dict, complaint: str):
     file = write(tmp_path, {"prompt": "p", "response": "r"}, row)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         own_rows_task(file)
     assert str(error.value) == f"{file}:2: {complaint}"
 
@@ -115,7 +116,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: dict, complaint: str):
 def test_a_wrong_row_is_named_by_its_line_where_blank_lines_stand_before_it(tmp_path: Path):
     file = tmp_path / "mine.jsonl"
     file.write_text('\n{"prompt": "p", "response": "r"}\n\n\n{"prompt": "p"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"mine\.jsonl:5: no"):
+    with pytest.raises(InputError, match=r"mine\.jsonl:5: no"):
         own_rows_task(file)
 
 
@@ -125,15 +126,15 @@ def test_rows_of_a_csv_file(tmp_path: Path):
     task = own_rows_task(file)
     assert task.languages == ("de", "en")
     file.write_text("prompt,response\nWho?,Me\nWho?,\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r'mine\.csv: row 2: no "response"'):
+    with pytest.raises(InputError, match=r'mine\.csv: row 2: no "response"'):
         own_rows_task(file)
 
 
 def test_a_file_has_no_splits_and_no_other_languages(tmp_path: Path):
     task = own_rows_task(write(tmp_path, {"prompt": "p", "response": "r"}))
-    with pytest.raises(ValueError, match="has no split 'validation'"):
+    with pytest.raises(InputError, match="has no split 'validation'"):
         task.load("en", "validation", None)
-    with pytest.raises(ValueError, match="task mine has no language 'de'; it has en"):
+    with pytest.raises(InputError, match="task mine has no language 'de'; it has en"):
         task.load("de", task.split, None)
 
 
@@ -142,7 +143,7 @@ def test_files_that_hold_nothing_or_something_else_are_refused(tmp_path: Path):
     empty.write_text("", encoding="utf-8")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "p", "response": "r"}\n{"prompt": \n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"empty\.jsonl"):
+    with pytest.raises(InputError, match=r"empty\.jsonl"):
         own_rows_task(empty)
-    with pytest.raises(ValueError, match=r"broken\.jsonl:2"):
+    with pytest.raises(InputError, match=r"broken\.jsonl:2"):
         own_rows_task(broken)

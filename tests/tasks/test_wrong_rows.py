@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.io import hub
 from jaxprefix.tasks import TASKS, find
 
@@ -111,7 +112,7 @@ def test_a_wrong_row_is_named_by_its_file_and_line(name: str, change: dict, comp
     place, row = RIGHT[name]
     write(tmp_path, "openlanguagedata/flores_plus/eng_Latn/devtest", [{"id": 1, "text": "e"}])
     file = write(tmp_path, place, [row, changed(name, change)])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         ask(name, tmp_path)
     assert str(error.value) == f"{file}:3: {complaint}"
 
@@ -120,7 +121,7 @@ def test_a_wrong_row_of_the_hub_is_named_by_its_set_and_number(monkeypatch: pyte
     monkeypatch.setattr(hub, "_probe", lambda *_: None)
     rows = [RIGHT["xcopa"][1], changed("xcopa", {"choice1": " "})]
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         ask("xcopa", None)
     line = "cambridgeltl/xcopa, config it, split test: row 2: 'choice1' is blank; expected text"
     assert str(error.value) == line
@@ -139,7 +140,7 @@ def test_a_wrong_row_of_another_file_is_named_by_its_number(ending: str, tmp_pat
     else:
         rows.to_parquet(file)
     found = "'7'" if ending == "csv" else "7"
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         ask("xcopa", tmp_path)
     assert str(error.value) == f"{file}: row 3: 'label' is {found}; expected one of 0, 1"
 
@@ -147,7 +148,7 @@ def test_a_wrong_row_of_another_file_is_named_by_its_number(ending: str, tmp_pat
 @pytest.mark.parametrize("name", RIGHT)
 def test_an_unknown_split_is_answered_with_those_that_there_are(name: str, tmp_path: Path):
     write(tmp_path, RIGHT[name][0], [RIGHT[name][1]])
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(InputError) as error:
         find(name).load(LANGUAGES.get(name, "en"), "tset", tmp_path)
     line, there = str(error.value), RIGHT[name][0].rpartition("/")[2]
     assert "tset" in line and "\n" not in line

@@ -11,6 +11,7 @@ import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from jaxprefix.errors import InputError
 from jaxprefix.text.tokenizer import load_tokenizer
 
 SENTENCES = [
@@ -100,7 +101,7 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def refusal(directory: Path) -> str:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(InputError) as caught:
         load_tokenizer(directory)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -155,7 +156,7 @@ def test_prompt_and_response_are_encoded_apart(kind, pieces, fast):
 
 def test_half_a_surrogate_pair_is_refused(fast, pieces):
     for directory in (fast, pieces["bpe"]):
-        with pytest.raises(ValueError, match="half a surrogate pair: 'a\\\\ud83d'"):
+        with pytest.raises(InputError, match="half a surrogate pair: 'a\\\\ud83d'"):
             load_tokenizer(directory).encode_batch(["fine", "a\ud83d"])
 
 
@@ -259,11 +260,11 @@ def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
 
 
 def test_a_chat_that_cannot_be(fast):
-    with pytest.raises(ValueError, match="the model has no chat template"):
+    with pytest.raises(InputError, match="the model has no chat template"):
         load_tokenizer(fast).chat("Wo?")
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no\nsystem') }}{% endif %}"
     (fast / "chat_template.jinja").write_text(refuses)
-    with pytest.raises(ValueError, match=r"the model's chat template fails: no system$"):
+    with pytest.raises(InputError, match=r"the model's chat template fails: no system$"):
         load_tokenizer(fast).chat("Wo?", system="Kurz.")
 
 

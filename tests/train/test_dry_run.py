@@ -13,6 +13,7 @@ import small
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import load_weights, open_base
 from jaxprefix.runs.config import RunConfig
@@ -131,7 +132,7 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     whole = sum(asdict(needs.bytes).values())
     assert needs.bytes.temporary > 4096 * 14336  # one of a layer's matrices, out of its stack, at least
     assert needs.fits(SimpleNamespace(usable=whole)) and not needs.fits(SimpleNamespace(usable=whole - 1))
-    with pytest.raises(ValueError, match=r"plan\.json is there already; give a new file"):
+    with pytest.raises(InputError, match=r"plan\.json is there already; give a new file"):
         dry_run(config, "v5e", tmp_path)
 
 
@@ -144,6 +145,6 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     ],
 )
 def test_refused(directory: Path, changes: dict[str, Any], message: str):
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         dry_run(RunConfig(**({"model": str(directory), "task": "squad"} | SETTINGS | changes)), None, None)
     assert message in str(raised.value)

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxprefix import load_model
 from jaxprefix.distributed import mesh
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.runs.base_model import load_weights, open_base, text_length
 from jaxprefix.runs.checkpoint import Checkpoints
@@ -84,7 +85,7 @@ def test_it_stops_with_the_step_before(
     config, run = replace(config, log_every=log_every), tmp_path / "run"
     for _ in range(2):
         with pytest.raises(
-            ValueError, match=rf"the loss is nan .* at step {bad}, .*; step {bad - 1} is saved"
+            InputError, match=rf"the loss is nan .* at step {bad}, .*; step {bad - 1} is saved"
         ) as error:
             train(config, run, quiet=True)
         assert f"{run}/nan-step-{bad}.npz" in str(error.value) and "--on-nan skip" in str(error.value)
@@ -129,6 +130,6 @@ def test_a_notebook_keeps_what_was_learnt_before(config: RunConfig):
     model.add(LoRA())
     model.train([("a", "b")] * 4, steps=2, batch=4)
     before = jax.device_get(model.params)
-    with pytest.raises(ValueError, match=r"the loss is nan .* at step 1, .*; choose a smaller learning rate"):
+    with pytest.raises(InputError, match=r"the loss is nan .* at step 1, .*; choose a smaller learning rate"):
         model.train([(POISON, "b")] * 4, steps=3, batch=4)
     assert_equal(jax.device_get(model.params), before)

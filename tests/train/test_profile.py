@@ -14,6 +14,7 @@ import pytest
 import small
 
 from jaxprefix.distributed import processes
+from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.io.terminal import Stopped
 from jaxprefix.runs.config import RunConfig
@@ -220,7 +221,7 @@ def test_a_file_of_the_users_stays(config: RunConfig, tmp_path: Path, capsys: An
     run, place = tmp_path / "run", tmp_path / "run" / "profile"
     train(replace(config, steps=3), run, quiet=True)
     place.write_text("mine")
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(InputError) as raised:
         train(replace(config, steps=3), run, quiet=True, profile=2)
     assert str(raised.value) == f"{place} is a file, where --profile makes a directory; move it away"
     assert place.read_text() == "mine"

@@ -17,6 +17,7 @@ import small
 from safetensors.numpy import load_file, save_file
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.runs.base_model import Base, abstract_weights, load_weights, open_base, start_tokens, text_length
 from jaxprefix.runs.config import RunConfig
@@ -164,7 +165,7 @@ def test_where_the_weights_are_not_right_nothing_is_compiled(
     monkeypatch.setattr(programs, "ThreadPoolExecutor", Reader)
     monkeypatch.setattr(programs, "abstract_weights", late)
     monkeypatch.setattr(PerShape, "compiled", lambda *arguments: compiled.append(arguments))
-    with pytest.raises(ValueError, match=r"model\.norm\.weight is missing"):
+    with pytest.raises(InputError, match=r"model\.norm\.weight is missing"):
         train(replace(config, model=str(broken(config, tmp_path / "model"))), tmp_path / "run", quiet=True)
     assert not compiled and capfd.readouterr().err == ""
     assert not (tmp_path / "run").exists()

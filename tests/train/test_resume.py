@@ -18,6 +18,7 @@ import pytest
 import small
 
 import jaxprefix
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
@@ -134,7 +135,7 @@ def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp
     assert read_run(output)["steps"] == 8 and read_run(output)["config"]["steps"] == 8
 
     before = files(output)
-    with pytest.raises(ValueError, match="is at step 8 already, beyond the 6 asked for"):
+    with pytest.raises(InputError, match="is at step 8 already, beyond the 6 asked for"):
         train(replace(config, steps=6), output, quiet=True)
     assert files(output) == before
 
@@ -163,7 +164,7 @@ def test_another_run_in_the_same_place_is_refused_by_name(
     config: RunConfig, whole: Path, change: dict[str, Any], name: str
 ):
     before = files(whole)
-    with pytest.raises(ValueError, match=f"holds another run: {name}"):
+    with pytest.raises(InputError, match=f"holds another run: {name}"):
         train(replace(config, **change), whole, quiet=True)
     assert files(whole) == before
 
@@ -174,7 +175,7 @@ def test_another_base_in_the_same_place_is_refused(config: RunConfig, tmp_path: 
     config = replace(config, model=str(model), method="none")
     train(config, tmp_path / "run", quiet=True)
     small.write_model(model, scale=3)
-    with pytest.raises(ValueError, match="its base model has the hash"):
+    with pytest.raises(InputError, match="its base model has the hash"):
         train(config, tmp_path / "run", quiet=True)
 
 
@@ -228,7 +229,7 @@ def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path
     before = file.read_bytes()
     small.write_rows(file, small.rows(39, longest=2))
     try:
-        with pytest.raises(ValueError, match=r"the training rows have changed since .* began; choose a new --output"):
+        with pytest.raises(InputError, match=r"the training rows have changed since .* began; choose a new --output"):
             train(replace(config, steps=5), run, quiet=True)
     finally:
         file.write_bytes(before)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report.intervals import Statistics
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import Report, TaskReport
@@ -33,22 +34,22 @@ def json_text(values: Any) -> str:
 
 
 def write_output(path: Path, values: Any) -> None:
-    """Writes what --output asks for; ValueError where that cannot be."""
+    """Writes what --output asks for; InputError where that cannot be."""
     try:
         write_whole(path, json_text(values).encode())
     except OSError as error:
-        raise ValueError(f"--output {path} cannot be written ({error.strerror}); give another file") from None
+        raise InputError(f"--output {path} cannot be written ({error.strerror}); give another file") from None
 
 
 def read_report(directory: Path) -> Report:
-    """The run's report.json; ValueError where there is none, or it is no report."""
+    """The run's report.json; InputError where there is none, or it is no report."""
     path = directory / "report.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise ValueError(f"{directory} has no readable report.json; evaluate that run first") from None
+        raise InputError(f"{directory} has no readable report.json; evaluate that run first") from None
     if not _is_report(found):
-        raise ValueError(f"{path} is not a report; evaluate that run again")
+        raise InputError(f"{path} is not a report; evaluate that run again")
     return found
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks import languages
 
 Rows = Iterable[Mapping[str, Any]]  # as predictions.jsonl has them
@@ -37,10 +38,10 @@ def mean(values: Iterable[float]) -> float:
 
 
 def score(row: Mapping[str, Any], metric: str) -> float:
-    """One row's value of a metric; ValueError where it is absent or not in 0..1 (NaN is not)."""
+    """One row's value of a metric; InputError where it is absent or not in 0..1 (NaN is not)."""
     value = row["scores"].get(metric)
     if value is None or not 0.0 <= value <= 1.0:
-        raise ValueError(
+        raise InputError(
             f"prediction {row['id']!r} ({row['language']}) has {metric} = {value}, expected 0..1: evaluate again"
         )
     return float(value)
@@ -66,13 +67,13 @@ def summarise(rows: Rows, metrics: Sequence[str], source: str, corpus: Corpus | 
             rows' `answer` ("" where a row has none) and `references`.
 
     Raises:
-        ValueError: no rows, or a score that is absent or outside 0..1.
+        InputError: no rows, or a score that is absent or outside 0..1.
     """
     by_language: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_language[row["language"]].append(row)
     if not by_language:
-        raise ValueError("there are 0 predictions to report, expected at least one: look at --languages and --limit")
+        raise InputError("there are 0 predictions to report, expected at least one: look at --languages and --limit")
     scores = {code: _language(by_language[code], metrics, corpus) for code in sorted(by_language)}
     own = language_of(source, scores)
     others = [found for code, found in scores.items() if code != own]

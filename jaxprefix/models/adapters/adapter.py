@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
@@ -49,20 +50,20 @@ LARGEST = 2**20  # of what a method may learn in one dimension: slots, units, ra
 
 
 def check_size(method: str, name: str, size: int) -> None:
-    """ValueError for a size that is not from 1 to LARGEST: one far beyond would fill the memory."""
+    """InputError for a size that is not from 1 to LARGEST: one far beyond would fill the memory."""
     if not 1 <= size <= LARGEST:
-        raise ValueError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {LARGEST}'}")
+        raise InputError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {LARGEST}'}")
 
 
 def check_start(method: str, start: str) -> None:
-    """ValueError for a start that is neither random nor vocabulary nor text:SOME WORDS."""
+    """InputError for a start that is neither random nor vocabulary nor text:SOME WORDS."""
     if start not in ("random", "vocabulary") and not (start.startswith("text:") and start[5:].strip()):
-        raise ValueError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
+        raise InputError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
 def check_text(method: str, start: str, length: int, text: Text | None) -> Text:
-    """The text that `start` asks for; ValueError where the caller has run none, or one of another length."""
+    """The text that `start` asks for; InputError where the caller has run none, or one of another length."""
     found = None if text is None else text.embeddings.shape[0]
     if text is None or found != length:
-        raise ValueError(f"{method} starts from {start!r}: init needs a Text of {length} tokens, given {found}")
+        raise InputError(f"{method} starts from {start!r}: init needs a Text of {length} tokens, given {found}")
     return text

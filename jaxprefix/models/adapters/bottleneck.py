@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks
@@ -33,7 +34,7 @@ class BottleneckAdapter:
     def __post_init__(self) -> None:
         check_size(self.method, "size", self.size)
         if self.placement not in ("pfeiffer", "houlsby"):
-            raise ValueError(f"bottleneck placement is {self.placement!r:.100}; expected pfeiffer or houlsby")
+            raise InputError(f"bottleneck placement is {self.placement!r:.100}; expected pfeiffer or houlsby")
 
     @property
     def seams(self) -> tuple[str, ...]:
@@ -51,7 +52,7 @@ class BottleneckAdapter:
         self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise ValueError("rows of a batch cannot have different bottlenecks; use a prefix for one adapter a row")
+            raise InputError("rows of a batch cannot have different bottlenecks; use a prefix for one adapter a row")
         found = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
         return frozen, Hooks(
             after_attention=found.get("after_attention"), after_feed_forward=found["after_feed_forward"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
@@ -29,5 +30,5 @@ class FullFineTuning:
 
     def bind(self, params: Any, frozen: Any, key: Array | None = None, rows: Array | None = None) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise ValueError("rows of a batch cannot have different weights; method full has one adapter only")
+            raise InputError("rows of a batch cannot have different weights; method full has one adapter only")
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

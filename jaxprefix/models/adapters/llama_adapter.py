@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
@@ -41,11 +42,11 @@ class LlamaAdapter:
     def __post_init__(self) -> None:
         check_size(self.method, "length", self.length)
         if self.gate not in ("head", "layer"):
-            raise ValueError(f"llama-adapter gate is {self.gate!r:.100}; expected head or layer")
+            raise InputError(f"llama-adapter gate is {self.gate!r:.100}; expected head or layer")
         if self.activation not in ("tanh", "identity"):
-            raise ValueError(f"llama-adapter activation is {self.activation!r:.100}; expected tanh or identity")
+            raise InputError(f"llama-adapter activation is {self.activation!r:.100}; expected tanh or identity")
         if not 0 <= self.std < inf:
-            raise ValueError(f"llama-adapter std is {self.std}; expected 0 or more")
+            raise InputError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank, input_dims
@@ -34,13 +35,13 @@ class LoRA:
     def __post_init__(self) -> None:
         check_size(self.method, "rank", self.rank)
         if not isfinite(self.alpha):
-            raise ValueError(f"lora alpha is {self.alpha}; expected a finite number")
+            raise InputError(f"lora alpha is {self.alpha}; expected a finite number")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"lora dropout is {self.dropout}; expected at least 0 and below 1")
+            raise InputError(f"lora dropout is {self.dropout}; expected at least 0 and below 1")
         names = self.targets.split(",")
         unknown = [name for name in names if name not in TARGETS]
         if unknown or len(set(names)) < len(names):
-            raise ValueError(f"lora targets are {self.targets!r:.100}; expected some of {','.join(TARGETS)}, each once")
+            raise InputError(f"lora targets are {self.targets!r:.100}; expected some of {','.join(TARGETS)}, each once")
 
     @property
     def projections(self) -> list[str]:
@@ -61,7 +62,7 @@ class LoRA:
         self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise ValueError("rows of a batch cannot have different LoRA terms; use a prefix for one adapter a row")
+            raise InputError("rows of a batch cannot have different LoRA terms; use a prefix for one adapter a row")
         delta = {}
         for index, name in enumerate(self.projections):
             part = params[name]

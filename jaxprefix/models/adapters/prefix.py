@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
@@ -49,17 +50,17 @@ class PrefixTuning:
     def __post_init__(self) -> None:
         check_size(self.method, "length", self.length)
         if self.source not in ("hidden", "kv"):
-            raise ValueError(f"prefix source is {self.source!r:.100}; expected hidden or kv")
+            raise InputError(f"prefix source is {self.source!r:.100}; expected hidden or kv")
         if self.softmax not in ("joint", "split"):
-            raise ValueError(f"prefix softmax is {self.softmax!r:.100}; expected joint or split")
+            raise InputError(f"prefix softmax is {self.softmax!r:.100}; expected joint or split")
         if not 0 <= self.std < inf:
-            raise ValueError(f"prefix std is {self.std}; expected 0 or more")
+            raise InputError(f"prefix std is {self.std}; expected 0 or more")
         if self.mlp < 0:
-            raise ValueError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")
+            raise InputError(f"prefix mlp is {self.mlp}; expected 0 (none) or a number of units")
         check_size(self.method, "mlp", self.mlp or 1)
         check_start(self.method, self.chosen_start)
         if 0 < self.mlp < self.length and self.chosen_start != "random":
-            raise ValueError(
+            raise InputError(
                 f"prefix mlp {self.mlp} has fewer units than the {self.length} slots that start from "
                 f"{self.chosen_start!r:.100}; expected at least {self.length}, or the start random"
             )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
@@ -33,7 +34,7 @@ class SoftPrompt:
     def __post_init__(self) -> None:
         check_size(self.method, "length", self.length)
         if not 0 <= self.std < inf:
-            raise ValueError(f"soft-prompt std is {self.std}; expected 0 or more")
+            raise InputError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
+from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import Adapter
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks, merge
@@ -21,9 +22,9 @@ class Sum:
         names = [name for name, _ in self.members]
         alone = [name for name in names if name in ("none", "full")]
         if alone:
-            raise ValueError(f"method {'+'.join(names)!r}: {alone[0]} cannot be part of a sum")
+            raise InputError(f"method {'+'.join(names)!r}: {alone[0]} cannot be part of a sum")
         if len(set(names)) < len(names):
-            raise ValueError(f"method {'+'.join(names)!r}: each method may stand only once in a sum")
+            raise InputError(f"method {'+'.join(names)!r}: each method may stand only once in a sum")
 
     @property
     def starts_as_base(self) -> bool:

@@ -10,6 +10,7 @@ from itertools import combinations
 from random import Random
 from types import MappingProxyType
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks import languages as real
 from jaxprefix.tasks.babel import world
 from jaxprefix.tasks.babel.language import Language
@@ -83,10 +84,10 @@ class Lesson:
 def shares(skew: float = SKEW) -> dict[str, float]:
     """The share of documents in each language: `skew` times as many a resource class, English `ENGLISH` times as many.
 
-    ValueError for a skew that is not above 0; 1 treats all languages but English alike.
+    InputError for a skew that is not above 0; 1 treats all languages but English alike.
     """
     if not 0 < skew < 100:
-        raise ValueError(f"the skew is {skew}; expected more than 0 (1: all languages alike), such as {SKEW}")
+        raise InputError(f"the skew is {skew}; expected more than 0 (1: all languages alike), such as {SKEW}")
     weights = {code: skew ** _resource(code) * (ENGLISH if code == "en" else 1) for code in LANGUAGES}
     return {code: weight / sum(weights.values()) for code, weight in weights.items()}
 
@@ -106,15 +107,15 @@ def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
             the first, and the second is drawn by the same weights.
 
     Raises:
-        ValueError: an unknown language, a negative weight, or no positive one.
+        InputError: an unknown language, a negative weight, or no positive one.
     """
     # Checked at the call and not at the first document: hence two functions.
     for code, weight in weights.items():
         find_language(code)
         if weight < 0:
-            raise ValueError(f"the weight of language {code!r} is {weight}; expected 0 or more")
+            raise InputError(f"the weight of language {code!r} is {weight}; expected 0 or more")
     if not any(weights.values()):
-        raise ValueError("no language has a weight above 0; give at least one")
+        raise InputError("no language has a weight above 0; give at least one")
     return _lessons(Random(f"documents {seed}"), {code: weight for code, weight in weights.items() if weight})
 
 

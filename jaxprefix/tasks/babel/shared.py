@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel.language import Language
 from jaxprefix.tasks.babel.world import LANGUAGES, SPLITS, Instance, find_language, instances
 from jaxprefix.tasks.task import Row
@@ -26,7 +27,7 @@ Say = Callable[[Language, Instance], dict[str, Any]]
 def loader(name: str, draw: Draw, say: Say) -> Callable[[str, str, Path | None], list[Row]]:
     """`Task.load` of the task `name`, whose instances `draw` makes and of which `say` says one in a language.
 
-    A local mirror is not read: rows are made here. ValueError for an unknown language or split.
+    A local mirror is not read: rows are made here. InputError for an unknown language or split.
     """
 
     @cache
@@ -35,9 +36,9 @@ def loader(name: str, draw: Draw, say: Say) -> Callable[[str, str, Path | None],
 
     def load(language: str, split: str, data: Path | None) -> list[Row]:
         if language not in LANGUAGES:
-            raise ValueError(f"task {name} has no language {language!r}; it has {', '.join(LANGUAGES)}")
+            raise InputError(f"task {name} has no language {language!r}; it has {', '.join(LANGUAGES)}")
         if split not in ROWS:
-            raise ValueError(f"task {name} has no split {split!r}; it has {', '.join(SPLITS)}")
+            raise InputError(f"task {name} has no split {split!r}; it has {', '.join(SPLITS)}")
         words = find_language(language)
         return [{"id": f"{split}-{place}"} | say(words, each) for place, each in enumerate(drawn(split))]
 

@@ -4,6 +4,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel.documents import SKEW, lessons, shares
 from jaxprefix.tasks.metrics import score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -18,11 +19,11 @@ def split_of(skew: float) -> str:
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The documents with the skew that the split names, made here. ValueError for any other split, or language."""
+    """The documents with the skew that the split names, made here. InputError for any other split, or language."""
     check_languages(BABEL_TEXT, (language,))
     named = re.fullmatch(r"skew=(\d+(?:\.\d+)?)", split)
     if not named:
-        raise ValueError(f"task babel-text has no split {split!r}; it has {split_of(SKEW)} and the like")
+        raise InputError(f"task babel-text has no split {split!r}; it has {split_of(SKEW)} and the like")
     weights = shares(float(named[1]))
     found = islice(lessons(0, weights), ROWS)
     return [{"id": str(place), "given": lesson.given, "told": lesson.told} for place, lesson in enumerate(found)]

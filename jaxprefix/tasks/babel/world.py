@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel.language import COLOURS, EXCLUSIVE, KINDS, PEOPLE, VALUES, Kind, Language
 from jaxprefix.tasks.babel.languages import ALL
 
@@ -52,9 +53,9 @@ class Instance:
 
 
 def find_language(code: str) -> Language:
-    """The language of that code; ValueError that names them all."""
+    """The language of that code; InputError that names them all."""
     if code not in _BY_CODE:
-        raise ValueError(f"the embedded world has no language {code!r}; it has {', '.join(LANGUAGES)}")
+        raise InputError(f"the embedded world has no language {code!r}; it has {', '.join(LANGUAGES)}")
     return _BY_CODE[code]
 
 
@@ -142,10 +143,10 @@ def draw_claim(random: Random, facts: Sequence[Fact], wanted: int) -> Fact | Non
 def instances(split: str, name: str, draw: Callable[[Random], Instance]) -> Iterator[Instance]:
     """Endlessly many instances that belong to the split, each once, the same for the same name and split.
 
-    ValueError for an unknown split.
+    InputError for an unknown split.
     """
     if split not in SPLITS:
-        raise ValueError(f"the embedded world has no split {split!r}; it has {', '.join(SPLITS)}")
+        raise InputError(f"the embedded world has no split {split!r}; it has {', '.join(SPLITS)}")
     return _instances(split, Random(f"{name} {split}"), draw)
 
 

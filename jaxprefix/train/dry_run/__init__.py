@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import check_new_file, write_whole, writing
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import sharding
@@ -41,11 +42,11 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
     """Compiles and prints; writes plan.json into `output`, if given. Loads no weight and needs no accelerator.
 
     Raises:
-        ValueError: settings, a model's config.json or a mesh that cannot be; a plan.json that is there already.
+        InputError: settings, a model's config.json or a mesh that cannot be; a plan.json that is there already.
     """
     began = time.monotonic()
     if config.method == "none":
-        raise ValueError("--dry-run --method none trains nothing; choose a method")
+        raise InputError("--dry-run --method none trains nothing; choose a method")
     if output:
         check_new_file(output / PLAN_FILE)
     dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as an accelerator would take it

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.errors import InputError
 
 GIB = 2**30
 Name = Literal["v4", "v5e", "v5p", "v6e", "A100-40", "A100-80", "H100", "H200"]
@@ -31,7 +32,7 @@ class Chip:
     def usable(self) -> int:
         """Bytes that a program may have. A TPU keeps some for itself.
 
-        Raises ValueError where XLA_PYTHON_CLIENT_MEM_FRACTION, JAX's setting for GPUs, is no share.
+        Raises InputError where XLA_PYTHON_CLIENT_MEM_FRACTION, JAX's setting for GPUs, is no share.
         """
         return int(self.memory * (_gpu_share() if self.is_gpu else 0.97))
 
@@ -48,7 +49,7 @@ def _gpu_share() -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise ValueError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {text!r}; expected a share such as 0.9, or unset it")
+        raise InputError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {text!r}; expected a share such as 0.9, or unset it")
     return share
 
 

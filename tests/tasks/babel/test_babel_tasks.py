@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA, TASKS
 from jaxprefix.tasks.babel.choice import OPTIONS
 from jaxprefix.tasks.babel.world import LANGUAGES
@@ -79,7 +80,7 @@ def test_what_evaluation_asks_is_not_trained_on(task):
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_what_is_unknown_is_refused_by_name(task):
-    with pytest.raises(ValueError, match=rf"^task {task.name} has no language 'xx'; it has en"):
+    with pytest.raises(InputError, match=rf"^task {task.name} has no language 'xx'; it has en"):
         task.load("xx", task.train_split, None)
-    with pytest.raises(ValueError, match=rf"^task {task.name} has no split 'dev'; it has "):
+    with pytest.raises(InputError, match=rf"^task {task.name} has no split 'dev'; it has "):
         task.load("en", "dev", None)

@@ -7,6 +7,7 @@ from itertools import islice, takewhile
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA, BABEL_TEXT, documents, text, world
 from jaxprefix.tasks.babel.language import COLOURS, KINDS, PEOPLE, VALUES
 from jaxprefix.tasks.babel.languages import ALL
@@ -173,6 +174,6 @@ def test_a_weight_of_zero_leaves_a_language_out():
     ],
 )
 def test_what_is_unknown_is_refused_by_name(call, message):
-    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from jaxprefix.errors import InputError
 from jaxprefix.tasks.babel import choice, math, nli, qa, world
 from jaxprefix.tasks.babel.language import COLOURS, EXCLUSIVE, KINDS, PEOPLE, VALUES
 from jaxprefix.tasks.babel.world import FALSE, TRUE, UNKNOWN, Fact, Instance
@@ -124,6 +125,6 @@ def test_sums_are_of_two_of_three():
     ],
 )
 def test_what_is_unknown_is_refused_by_name(call, message):
-    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)
