@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import decoding as batch_decoding
 from benchmarks.steps import read_rows
 from benchmarks.train_ours import peak_memory
 from jaxprefix.distributed import mesh as meshes
-from jaxprefix.models import decode, scoring, sharding
+from jaxprefix.models import scoring, sharding
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import Hooks
@@ -46,13 +47,13 @@ def decoding(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, new: in
 
     @partial(jax.jit, static_argnums=2)
     @partial(meshes.traced, mesh)
-    def generate(frozen: Any, batch: Batch, length: int) -> tuple[jax.Array, jax.Array]:
-        return decode.generate(sizes, frozen, batch, Hooks(), length, NO_ENDS)
+    def run(frozen: Any, batch: Batch, length: int) -> tuple[jax.Array, jax.Array]:
+        return batch_decoding.generate(sizes, frozen, batch, Hooks(), length, NO_ENDS)
 
     seconds, found = [], np.zeros(0)
     for _ in range(PASSES):
-        first, _ = _timed(lambda: generate(frozen, batch, 1))
-        both, found = _timed(lambda: generate(frozen, batch, new)[0])
+        first, _ = _timed(lambda: run(frozen, batch, 1))
+        both, found = _timed(lambda: run(frozen, batch, new)[0])
         seconds.append(both - first)
     return seconds, found
 

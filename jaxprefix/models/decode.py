@@ -17,7 +17,7 @@ from jaxprefix.models.attention import heads_in_front
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
-from jaxprefix.models.sampling import GREEDY, Sampling, choose
+from jaxprefix.models.sampling import Sampling, choose
 
 # Of a cache's leaves: the dimension of slots, and what stands in those that are not written yet.
 SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
@@ -57,9 +57,10 @@ def prefill(
     positions = decoder.all_positions(batch, hooks)
     text = jnp.where(positions == NEVER, -1, positions)
     last = jnp.argmax(text, axis=1, keepdims=True)
-    states, memory = decoder.run(config, frozen, batch, hooks, remat="full", keep=True, at=last)
+    stream, memory = decoder.forward_last(config, frozen, batch, hooks, "full", last, return_cache=True)
     assert memory is not None
-    return states[:, 0], jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
+    state = decoder.final_norm(config, frozen, stream[:, 0])
+    return state, jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
 
 
 def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:
@@ -96,9 +97,9 @@ def extend(
 ) -> tuple[Float[Array, "B T D"], Cache]:
     """States of further tokens after what the cache holds, and their own keys and values; the cache stays as it is."""
     after = hooks.replace(cache=cache, prefix=None, prompt=None, first=0)  # type: ignore[attr-defined]
-    states, memory = decoder.run(config, frozen, batch, after, remat="full", keep=True)
+    stream, memory = decoder.forward(config, frozen, batch, after, "full", return_cache=True)
     assert memory is not None
-    return states, memory
+    return decoder.final_norm(config, frozen, stream), memory
 
 
 def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks, length: int) -> Answers:
@@ -211,26 +212,3 @@ def advance(
     if not ring:  # answers of one token, which `enter` has given
         return answers
     return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]
-
-
-def generate(
-    config: DecoderConfig,
-    frozen: Frozen,
-    batch: Batch,
-    hooks: Hooks,
-    length: int,
-    ends: tuple[int, ...],
-    sampling: Sampling = GREEDY,
-    seeds: UInt32[Array, " B"] | None = None,
-) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
-    """Continues every row by at most `length` tokens: the tokens, and how many of a row's stand before its end token.
-
-    The loop ends when every row has met one of `ends`.
-    """
-    rows = batch.tokens.shape[0]
-    seeds = jnp.zeros(rows, jnp.uint32) if seeds is None else seeds
-    prompts = Prompts(batch, seeds, jnp.arange(rows))
-    answers = empty(config, frozen, prompts, hooks, length)
-    answers = enter(config, frozen, answers, prompts, hooks, ends, sampling)
-    answers = advance(config, frozen, answers, hooks, ends, sampling, few=0, steps=length)
-    return answers.tokens, answers.counts

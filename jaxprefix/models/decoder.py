@@ -123,49 +123,85 @@ def hidden(
     remat: str = "dots",
     at: Int[Array, "B M"] | None = None,
 ) -> Float[Array, "B _ D"]:
-    """What the head reads, after the last norm, at these tokens of each row; without `at` at all T of them."""
-    length = batch.tokens.shape[1]
-    prompt = 0 if hooks is None or hooks.prompt is None else hooks.prompt.shape[-2]
-    states = run(config, frozen, batch, hooks, remat, keep=False, at=None if at is None else prompt + at)[0]
-    return states[:, -length:] if at is None else states
+    """The states that the head reads, after the last norm: at these tokens of each row, or without `at` at all T.
+
+    Where the tokens are few, the last layer computes little more than their states.
+    """
+    hooks = Hooks() if hooks is None else hooks
+    time = batch.tokens.shape[1]
+    if at is None:
+        return final_norm(config, frozen, forward(config, frozen, batch, hooks, remat)[0][:, -time:])
+    at = at + (0 if hooks.prompt is None else hooks.prompt.shape[-2])
+    if at.shape[1] <= min(FEW_PLACES, time // 2):
+        return final_norm(config, frozen, forward_last(config, frozen, batch, hooks, remat, at)[0])
+    return final_norm(config, frozen, picked(forward(config, frozen, batch, hooks, remat)[0], at))
 
 
-def run(
+def forward(
+    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, remat: str, return_cache: bool = False
+) -> tuple[Float[Array, "B _ D"], Cache | None]:
+    """The residual stream `[B, P+T, D]` after the last layer (P: the prompt), on request with every layer's cache."""
+    stream, positions = embed(config, frozen, batch, hooks)
+    step = _layer(config, batch, positions, hooks, return_cache)
+    stream, kept = loop(config, frozen["layers"], _checked(stream, batch, positions, hooks), hooks, step, remat)
+    return stream, _as_cache(config, kept, positions)
+
+
+def forward_last(
     config: DecoderConfig,
     frozen: Frozen,
     batch: Batch,
-    hooks: Hooks | None,
+    hooks: Hooks,
     remat: str,
-    keep: bool,
-    at: Int[Array, "B M"] | None = None,
-) -> tuple[Float[Array, "B _ D"], Cache | None]:
-    """States at these places of each row, at all without; a prompt's count. With `keep` also every layer's cache.
+    at: Int[Array, "B M"],
+    return_cache: bool = False,
+) -> tuple[Float[Array, "B M D"], Cache | None]:
+    """`forward` at M positions of each row, counted with the prompt.
 
-    Of the last layer little more is computed than is read: where the places are few, its keys and values at all of
-    them, and everything else at those alone.
+    The last layer computes its keys and values at all positions, and everything else at these alone.
     """
-    hooks = Hooks() if hooks is None else hooks
     stream, positions = embed(config, frozen, batch, hooks)
-    is_ordinary = batch.right_padded and hooks.cache is None
-    if is_ordinary:
-        stream = jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
+    step = _layer(config, batch, positions, hooks, return_cache)
+    stream = _checked(stream, batch, positions, hooks)
+    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=at))
+    return stream, _as_cache(config, kept, positions)
+
+
+def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    return rms_norm(stream, frozen["norm"], config.norm_epsilon)
+
+
+def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, return_cache: bool) -> Callable:
+    """(stream, weights and hooks of a layer, positions to compute or all) -> (stream, what the loop keeps)."""
     turn = rotation(config.rope, config.head_size, positions)
 
     def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
         asking = picked(positions, at)
+        is_ordinary = _is_ordinary(batch, hooks) and at is None
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-            whole = is_ordinary and at is None
-            read = attend_with(query, key, value, asking, positions, config.window, layer, whole)
-            return read, heads_in_front(key, value) if keep else None
+            read = attend_with(query, key, value, asking, positions, config.window, layer, is_ordinary)
+            return read, heads_in_front(key, value) if return_cache else None
 
         return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
 
-    early = at is not None and at.shape[1] <= min(FEW_PLACES, batch.tokens.shape[1] // 2)
-    last = partial(step, at=at) if early else None
-    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat, last)
-    memory = Cache(kept[0], kept[1], jnp.broadcast_to(positions, (config.layers, *positions.shape))) if keep else None
-    return rms_norm(stream if early else picked(stream, at), frozen["norm"], config.norm_epsilon), memory
+    return step
+
+
+def _as_cache(config: DecoderConfig, kept: tuple[Array, Array] | None, positions: Array) -> Cache | None:
+    if kept is None:
+        return None
+    return Cache(*kept, jnp.broadcast_to(positions, (config.layers, *positions.shape)))
+
+
+def _is_ordinary(batch: Batch, hooks: Hooks) -> bool:
+    return batch.right_padded and hooks.cache is None
+
+
+def _checked(stream: Array, batch: Batch, positions: Array, hooks: Hooks) -> Array:
+    if not _is_ordinary(batch, hooks):
+        return stream
+    return jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
 
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:

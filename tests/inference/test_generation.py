@@ -11,7 +11,8 @@ import pytest
 import small
 from models import every, tiny
 
-from jaxprefix.models import decode, decoder, scoring
+from benchmarks import decoding
+from jaxprefix.models import decoder, scoring
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, PrefixTuning, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
@@ -23,7 +24,7 @@ MISTRAL = DecoderConfig.parse(
 )
 LENGTHS, NEW, END = (12, 7, 1), 10, 96
 SPACE = max(LENGTHS) + NEW
-GENERATE = jax.jit(decode.generate, static_argnums=(0, 4, 5))
+GENERATE = jax.jit(decoding.generate, static_argnums=(0, 4, 5))
 CHOICES = jax.jit(scoring.choices, static_argnums=0)
 
 

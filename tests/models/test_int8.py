@@ -11,12 +11,12 @@ import pytest
 import small
 from published import LLAMA_31_8B
 
+from benchmarks.decoding import generate
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, int8, loading
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decode import generate
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import PROJECTIONS
 from jaxprefix.runs.base_model import frozen_shapes, load_weights, open_base

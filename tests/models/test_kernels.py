@@ -19,7 +19,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxprefix.models import attention, decode, decoder
+from benchmarks import decoding
+from jaxprefix.models import attention, decoder
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention import call as calls
@@ -251,7 +252,7 @@ def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(attention, "kernel", kernel)
     weights, hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)
-    jax.eval_shape(lambda: decode.generate(WINDOWED, weights, ROWS, hooks, 5, (0,)))
+    jax.eval_shape(lambda: decoding.generate(WINDOWED, weights, ROWS, hooks, 5, (0,)))
     assert set(asked) == {(TIME, 0), (TIME, METHOD.length)}
 
 

@@ -13,7 +13,7 @@ import theirs
 import torch
 from reference import hugging_face as hf
 
-from jaxprefix.models import decode
+from benchmarks import decoding
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
 @partial(jax.jit, static_argnums=(0, 1))
 def generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: Batch) -> tuple:
     weights, hooks = adapter.bind(params, frozen)
-    return decode.generate(config, weights, batch, hooks, NEW, (END,))
+    return decoding.generate(config, weights, batch, hooks, NEW, (END,))
 
 
 def their_tokens(model: Any, prompt: np.ndarray) -> list[int]:

@@ -25,11 +25,12 @@ from models import tiny
 from models.every import ALL_SEVEN
 from torch_answers import NEAR, NEW, Answer, Theirs
 
+from benchmarks import decoding
 from jaxprefix.distributed.mesh import make
 from jaxprefix.inference import engine
 from jaxprefix.inference.batching import Asked, plan
 from jaxprefix.inference.model import Model
-from jaxprefix.models import decode, scoring
+from jaxprefix.models import scoring
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -147,7 +148,7 @@ def ours(
     *choices: Any,
 ) -> tuple:
     weights, hooks = adapter.bind(params, frozen)
-    answers = decode.generate(config, weights, batch, hooks, NEW, ends)
+    answers = decoding.generate(config, weights, batch, hooks, NEW, ends)
     return answers, scoring.choices(config, weights, batch, hooks, *choices)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxprefix.models import decode
+from benchmarks import decoding
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import Hooks
@@ -46,7 +46,7 @@ def theirs(pair: hf.Pair, prompt: np.ndarray, end: int) -> list[int]:
 
 @partial(jax.jit, static_argnums=(0, 3))
 def ours(config: DecoderConfig, frozen: Any, batch: Batch, ends: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    return decode.generate(config, frozen, batch, Hooks(), NEW, ends)
+    return decoding.generate(config, frozen, batch, Hooks(), NEW, ends)
 
 
 def test_greedy_generation(pair: hf.Pair):

@@ -21,8 +21,8 @@ import torch
 from peft import PeftModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks import real, starts
-from jaxprefix.models import adapter_init, decode, decoder, loading
+from benchmarks import decoding, real, starts
+from jaxprefix.models import adapter_init, decoder, loading
 from jaxprefix.models.adapters import Adapter, LoRA, NoAdapter, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
@@ -111,7 +111,7 @@ def test_logits(pair: hf.Pair):
 @partial(jax.jit, static_argnums=(0, 1))
 def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: decoder.Batch) -> Any:
     weights, hooks = adapter.bind(params, frozen)
-    return decode.generate(config, weights, batch, hooks, NEW, (2,))
+    return decoding.generate(config, weights, batch, hooks, NEW, (2,))
 
 
 def _params(adapter: Adapter, pair: hf.Pair) -> Any:

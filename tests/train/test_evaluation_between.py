@@ -9,7 +9,7 @@ import optax
 import pytest
 from models import tiny
 
-from jaxprefix.models import decode
+from benchmarks import decoding
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, PrefixTuning, SoftPrompt
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import TrainBatch, buckets, collate
@@ -49,7 +49,7 @@ def test_an_evaluation_in_between_changes_no_step(name: str):
     again, _ = step(start, FROZEN, batch(1))
     loss, _ = jax.jit(held_out_loss(CONFIG, adapter))(again.params, FROZEN, batch(3))
     hooks = adapter.bind(again.params, FROZEN)[1]
-    generate = jax.jit(decode.generate, static_argnums=(0, 4, 5))
+    generate = jax.jit(decoding.generate, static_argnums=(0, 4, 5))
     tokens, _ = generate(CONFIG, FROZEN, tiny.batch(), hooks, 4, (0,))
     between, after = step(again, FROZEN, batch(2))
 

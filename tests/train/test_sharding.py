@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import decoding
 from jaxprefix.distributed import mesh as meshes
-from jaxprefix.models import adapter_init, decode, decoder, scoring, sharding
+from jaxprefix.models import adapter_init, decoder, scoring, sharding
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.runs.config import RunConfig
@@ -81,7 +82,7 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
 
     def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
-        return decode.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
+        return decoding.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
 
     return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *prompts(mesh)).compile()
 
