@@ -1,7 +1,7 @@
 """For notebooks and scripts: load a model, add a method, train it on pairs, ask it, save it, load it again.
 
 model = load_model("meta-llama/Llama-3.2-1B")
-model.add(PrefixTuning(length=10))
+model.set_adapter(PrefixTuning(length=10))
 model.train([("Say the colour of the sky.", "blue"), ...], epochs=2)
 model.generate("Say the colour of the sky.")
 model.save("runs/colours")
@@ -61,7 +61,7 @@ class LanguageModel:
         self.source = "en"
         self._put(NoAdapter(), {})
 
-    def add(self, *adapters: Adapter, seed: int = 0) -> None:
+    def set_adapter(self, *adapters: Adapter, seed: int = 0) -> None:
         """Puts fresh parameters of a method, or of the sum of several, in the place of what was there.
 
         Prints how many they are. What was trained before and not saved is gone.
@@ -110,7 +110,7 @@ class LanguageModel:
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
             held = f"{len(self.names)} adapters" if self.names else "no adapter"
-            raise InputError(f"the model has {held}; add one to train, such as model.add(PrefixTuning())")
+            raise InputError(f"the model has {held}; add one to train, such as model.set_adapter(PrefixTuning())")
         config = replace(
             self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
         )

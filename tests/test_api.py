@@ -38,7 +38,7 @@ def saved(base: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Two prefixes, `red` and `blue`, that differ in how they began and in what they learnt."""
     folder = tmp_path_factory.mktemp("saved")
     for seed, colour in enumerate(("red", "blue")):
-        base.add(PrefixTuning(length=4, layers="all" if seed else "0:3", std=0.3 + seed), seed=seed)
+        base.set_adapter(PrefixTuning(length=4, layers="all" if seed else "0:3", std=0.3 + seed), seed=seed)
         base.train([(prompt, colour) for prompt, _ in PAIRS], steps=30, batch=8, lr=0.05, quiet=True)
         base.save(folder / colour)
     return folder
@@ -50,14 +50,14 @@ def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_pat
     config = small.configuration(directory, file, steps=6, held_out=0, method="prefix", prefix=PREFIX)
     run = train(config, tmp_path / "run", quiet=True)
     order = np.random.default_rng(0).permutation(len(PAIRS))  # the command draws its rows' order from the seed
-    base.add(PREFIX)
+    base.set_adapter(PREFIX)
     losses = base.train([PAIRS[index] for index in order], steps=6, batch=4, lr=1e-2, max_length=96, quiet=True)
     assert losses == [row["loss"] for row in small.metrics(run)]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), read_saved(run).params)
 
 
 def test_training_goes_on_from_where_it_is(base: LanguageModel):
-    base.add(LoRA())
+    base.set_adapter(LoRA())
     first = base.train(PAIRS, steps=20, batch=24, lr=0.02, quiet=True)
     second = base.train(PAIRS, steps=2, batch=24, lr=1e-4, quiet=True)
     assert second[0] < first[-2] < first[0] - 0.5
@@ -68,7 +68,7 @@ def test_a_mesh_changes_nothing(base: LanguageModel, directory: Path):
     """Losses to rounding, answers token for token; prompts that do not fill the data devices are no matter."""
     sharded, found = load_model(str(directory), mesh="4x2"), []
     for model in (base, sharded):
-        model.add(PrefixTuning(length=4, start="vocabulary"))
+        model.set_adapter(PrefixTuning(length=4, start="vocabulary"))
         losses = model.train(PAIRS, steps=20, batch=8, lr=0.02, quiet=True)
         found.append((losses, model.generate(PROMPTS[:3], max_new_tokens=6)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=2e-5)
@@ -130,7 +130,7 @@ def predictions(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):
-    base.add(SoftPrompt(length=3), LoRA(rank=2))
+    base.set_adapter(SoftPrompt(length=3), LoRA(rank=2))
     assert base.adapter == Sum((("soft-prompt", SoftPrompt(length=3)), ("lora", LoRA(rank=2))))
     base.save(tmp_path / "sum", language="de")
     found = read_saved(tmp_path / "sum")
@@ -139,7 +139,7 @@ def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):
 
 
 def test_adding_prints_what_is_trained(base: LanguageModel, capsys: pytest.CaptureFixture[str]):
-    base.add(PREFIX)
+    base.set_adapter(PREFIX)
     assert capsys.readouterr().out.startswith("trainable: 384 of ")
     assert "PrefixTuning(length=4" in str(base)
 
@@ -156,11 +156,11 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
     both = (saved / "red", saved / "blue")
 
     def untrained() -> None:
-        base.add(NoAdapter())
+        base.set_adapter(NoAdapter())
         base.train(PAIRS)
 
     def unsaved() -> None:
-        base.add(NoAdapter())
+        base.set_adapter(NoAdapter())
         base.save(folder / "none")
 
     def loaded(*directories: Path, **options: object) -> None:
@@ -168,7 +168,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         base.generate(PROMPTS, **options)  # type: ignore[arg-type, call-overload]
 
     def trained(rows: Any, **options: object) -> None:
-        base.add(PREFIX)
+        base.set_adapter(PREFIX)
         base.train(rows, **options)  # type: ignore[arg-type]
 
     def asked(prompts: Any = "a", **options: Any) -> None:
@@ -195,8 +195,8 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "--steps is '2'; expected a whole number": lambda: trained(PAIRS, steps="2"),
         "--lr is 'x'; expected a number": lambda: trained(PAIRS, lr="x"),
         "None is no method; expected one such as PrefixTuning(length=10)": base.add,
-        "'prefix' is no method": lambda: base.add("prefix"),  # type: ignore[arg-type]
-        "PrefixTuning'> is no method": lambda: base.add(PrefixTuning),  # type: ignore[arg-type]
+        "'prefix' is no method": lambda: base.set_adapter("prefix"),  # type: ignore[arg-type]
+        "PrefixTuning'> is no method": lambda: base.set_adapter(PrefixTuning),  # type: ignore[arg-type]
         "the model has no adapters; add or load the one to save": unsaved,
         "nothing to load": loaded,
         "is not a run: it has no readable run.json": lambda: loaded(folder),
@@ -246,7 +246,7 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
 @pytest.mark.parametrize("seed", [-1, pytest.param(2**70, marks=pytest.mark.slow)])
 def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
     """Of draws it gives the same again, of another seed others."""
-    base.add(NoAdapter())
+    base.set_adapter(NoAdapter())
     one, again, other = (
         base.generate(PROMPTS, max_new_tokens=6, sampling=Sampling(2.0, seed=each)) for each in (seed, seed, seed + 1)
     )
@@ -254,9 +254,9 @@ def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
 
 
 def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tmp_path: Path):
-    base.add(LoRA())
+    base.set_adapter(LoRA())
     base.save(tmp_path / "lora")
-    base.add(LoRA(), seed=1)
+    base.set_adapter(LoRA(), seed=1)
     base.save(tmp_path / "other")
     with pytest.raises(InputError, match=r"must have one kind of adapter: found PrefixTuning.* and LoRA"):
         base.load(saved / "red", tmp_path / "lora")

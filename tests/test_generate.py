@@ -20,7 +20,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("runs")
     base = load_model(str(small.write_model(folder / "model", scale=5, max_position_embeddings=128)), mesh="1x1")
     for seed, name in enumerate(("red", "blue")):
-        base.add(PrefixTuning(length=4, layers="all", std=2.0), seed=seed)
+        base.set_adapter(PrefixTuning(length=4, layers="all", std=2.0), seed=seed)
         base.save(folder / name)
     return folder / "red", folder / "blue"
 

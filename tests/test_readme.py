@@ -1,4 +1,4 @@
-"""Every command of the README runs as typed, in one directory and in its order; so does its Python.
+"""Every command of the README and of the pages under docs/ runs as typed, in one directory and in their order.
 
 `make test` runs one command of each kind and what that one needs, and trains for two steps.
 """
@@ -17,8 +17,10 @@ import pytest
 
 from jaxprefix.runs.base_model import EMBEDDED
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+NAMES = ("README", "docs/methods", "docs/evaluation", "docs/runs", "docs/python", "docs/serving", "docs/exchange")
+PAGES = "".join((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in (*NAMES, "CONTRIBUTING"))
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [
     line.split("#")[0].strip()
     for kind, block in BLOCKS
@@ -26,21 +28,21 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python ")
 ]
-# In the README's order, by how they begin.
+# In the order of the pages, by how they begin.
 FEW = [
     "train --output runs/first",
-    "train --task babel-nli --method lora",
+    'generate runs/first "Anna',
     "train --dry-run",
+    "train --task babel-nli --method lora",
     "train --task babel-qa --seed 1",
     "train --task babel-qa --seed 2",
     "evaluation runs/seed1,runs/seed2",
     "evaluation beside",
     "evaluation compare",
     "evaluation seeds",
-    'generate runs/first "Anna',
-    "lm_eval run --tasks jaxprefix_xquad_de --model",
     "peft export runs/lora exported/lora",
     "peft import",
+    "lm_eval run --tasks jaxprefix_xquad_de --model",
     "babel pretrain",
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]
@@ -49,7 +51,7 @@ DEFAULT = ["--task", "babel-qa"]  # where it is said, the training does not end 
 
 
 def mirror(directory: Path) -> None:
-    """Invented rows where the README's commands look for benchmarks."""
+    """Invented rows where the commands look for benchmarks."""
 
     def write(name: str, rows: list[dict]) -> None:
         path = directory / f"{name}.jsonl"
@@ -67,7 +69,7 @@ def mirror(directory: Path) -> None:
 
 
 def assumed(directory: Path) -> Path:
-    """A directory that has what the README assumes: a model under the hub's name, a mirror, and mine.jsonl."""
+    """A directory that has what the pages assume: a model under the hub's name, a mirror, and mine.jsonl."""
     shutil.copytree(EMBEDDED, directory / "meta-llama" / "Llama-3.2-1B")
     mirror(directory / "mirror")
     (directory / "mine.jsonl").write_text(next(block for kind, block in BLOCKS if kind == "json"), encoding="utf-8")
@@ -152,7 +154,7 @@ NOTEBOOK, FUNCTIONS = (block for kind, block in BLOCKS if kind == "python")
 
 def test_the_first_cells_of_a_notebook(tmp_path: Path):
     lines = printed(NOTEBOOK, tmp_path)
-    assert lines[0] in README  # what is learnt
+    assert lines[0] in PAGES  # what is learnt
     assert lines[-2] == "in the kitchen" and lines[-1].startswith(("in the", "at the"))
 
 

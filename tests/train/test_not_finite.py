@@ -127,7 +127,7 @@ def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch
 
 def test_a_notebook_keeps_what_was_learnt_before(config: RunConfig):
     model = load_model(config.model or "", mesh="1x1")
-    model.add(LoRA())
+    model.set_adapter(LoRA())
     model.train([("a", "b")] * 4, steps=2, batch=4)
     before = jax.device_get(model.params)
     with pytest.raises(InputError, match=r"the loss is nan .* at step 1, .*; choose a smaller learning rate"):
