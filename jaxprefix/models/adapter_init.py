@@ -1,4 +1,4 @@
-"""Fresh parameters of an adapter; some start from a text that is run through the base first."""
+"""Initial parameters of an adapter. Some methods start from a prompt that runs through the base first."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,12 +16,12 @@ from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks
 from jaxprefix.models.scan import loop
 
-# (start, slots) -> the ids of as many tokens: what "vocabulary" or "text:..." means to the base's tokenizer
+# (start, length) -> that many token ids: the meaning of "vocabulary" or "text:..." for a tokenizer
 Tokens = Callable[[str, int], Sequence[int]]
 
 
 def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: Tokens) -> Any:
-    """The parameters that training starts with, float32."""
+    """The parameters that training starts from, in float32."""
 
     def text(member: Adapter) -> Any:
         if isinstance(member, Sum):
@@ -35,7 +35,7 @@ def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, t
 
 
 def abstract(adapter: Adapter, config: DecoderConfig) -> Any:
-    """The shapes of the parameters, from the sizes alone; InputError for an adapter that cannot be bound to them."""
+    """The shapes of the parameters. InputError if the adapter does not fit the decoder."""
 
     def make(frozen: Frozen) -> Any:
         params = fresh(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
@@ -46,7 +46,7 @@ def abstract(adapter: Adapter, config: DecoderConfig) -> Any:
 
 
 def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Text:
-    """Runs the tokens through the base, alone, with full attention."""
+    """Runs the tokens alone through the base, without a window."""
     length = tokens.shape[0]
     batch = decoder.Batch(tokens[None], jnp.arange(length)[None])
     stream, positions = decoder.embed(config, frozen, batch, Hooks())
@@ -63,5 +63,5 @@ def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Tex
 
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
-    """Keys (float32) as they would be had their tokens stood `by` positions further: a rotation."""
+    """The keys (float32) of tokens that are `by` positions further on: a rotation."""
     return rotate(keys.astype(jnp.float32), rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))

@@ -1,4 +1,4 @@
-"""One layer of the decoder: the block that Flax declares, and the products in it with what hooks add to them."""
+"""One decoder layer: the Flax module, and its projections with the terms that hooks add."""
 
 import math
 from collections.abc import Callable
@@ -15,16 +15,17 @@ from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
 
-FEW = 32  # rows of a product: up to so many, 1.3 to 2 times as fast from the left
+FEW = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
 
-# attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (what the heads read [B, T, N, H], what the loop keeps)
+# attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (attention outputs [B, T, N, H], values to stack over
+# layers)
 Attend = Callable[[Array, Array, Array, Array, Hooks], tuple[Array, Any]]
 
 
 class Block(nn.Module):
-    """One layer: attention and a gated feed-forward, each behind a norm, each added to the residual stream.
+    """One layer: attention and a gated feed-forward block, each after a norm and added to the residual stream.
 
-    With places `at` in each row only those are computed; their queries read the keys and values of all.
+    With `token_indices`, only the outputs of these positions are computed. Their queries attend to all positions.
     """
 
     config: DecoderConfig
@@ -69,7 +70,7 @@ class Block(nn.Module):
 
 
 def picked(leaf: Shaped[Array, "B T ..."], at: Int[Array, "B M"] | None) -> Shaped[Array, "B _ ..."]:
-    """What stands at these places of each row; without places, everything."""
+    """The selected positions of each row; all of them if `token_indices` is None."""
     if at is None:
         return leaf
     return jnp.take_along_axis(leaf, at.reshape(*at.shape, *[1] * (leaf.ndim - 2)), axis=1)
@@ -83,11 +84,11 @@ def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: 
 
 
 def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None, scale: Array | None = None) -> Array:
-    """Contracts the last `dims` dimensions of inputs and weight; adds the low-rank term, if any.
+    """Contracts the last `dims` dimensions of inputs and weight, and adds the low-rank term of a hook.
 
-    With `scale` (of the outputs) the weight is of whole numbers, as int8.py says.
+    With `scale`, one number per output, the weight is int8 (int8.py).
     """
-    # As two matrices: of more dimensions XLA would transpose the weight before every product.
+    # As matrices: with more dimensions XLA transposes the weight before every product.
     rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
     matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
     outputs = product(inputs.reshape(-1, width), matrix, numbers).reshape(*rows, *weight.shape[:-dims])
@@ -104,12 +105,12 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
 
 
 def product(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "M O"]:
-    """`x Wᵀ`; of few rows on CPU `(W xᵀ)ᵀ`: XLA's products there read the left side as it lies, and copy the right."""
+    """`x Wᵀ`. With few rows on CPU it is `(W xᵀ)ᵀ`, because XLA copies the right side of a product there."""
     contracted = (((1,), (1,)), ((), ()))
     if inputs.shape[0] > FEW or platform() != "cpu":
         return jax.lax.dot_general(inputs, matrix, contracted, preferred_element_type=dtype)
     turned = jax.lax.dot_general(matrix, inputs, contracted, preferred_element_type=dtype)
-    return jax.lax.optimization_barrier(turned).T  # otherwise XLA would turn it back
+    return jax.lax.optimization_barrier(turned).T  # without it XLA swaps the sides again
 
 
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:

@@ -1,7 +1,7 @@
-"""DecoderConfig: what a Hugging Face config.json says of a Llama or Mistral decoder, read strictly.
+"""DecoderConfig: the config.json of a Llama or Mistral decoder in Hugging Face format, read strictly.
 
-Every key is either understood, known to change no number here, or refused by name: a key that is skipped in silence is
-how ports end with the wrong rotary base or without their sliding window.
+Every key is used, known not to change a number, or refused by name. A port that skips keys in silence ends with a wrong
+rotary base or without its sliding window.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from jaxprefix.models.values import LARGEST_SIZE, flag, number, positive
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 
-# Keys of both families' config.json that change no logit without dropout (token ids are the tokenizer's affair).
+# Keys that change no logit without dropout (the tokenizer handles the token ids).
 INERT = frozenset(
     "architectures model_type transformers_version torch_dtype dtype use_cache initializer_range pretraining_tp "
     "attention_dropout bos_token_id eos_token_id pad_token_id _name_or_path name_or_path is_decoder is_encoder_decoder "
@@ -38,10 +38,10 @@ SCALING_KEYS = {  # by the kind of Rope
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary embedding (arXiv:2104.09864): its base, and how frequencies are stretched for long texts.
+    """Rotary embedding (arXiv:2104.09864): its base, and the scaling of its frequencies for long texts.
 
-    `kind` is "default", "linear" (all frequencies divided by `factor`) or "llama3" (low ones divided, high ones kept, a
-    smooth passage between; Llama 3.1's `rope_scaling`).
+    `kind` is "default", "linear" (all frequencies divided by `factor`) or "llama3" (low frequencies divided, high ones
+    kept, interpolated between; Llama 3.1's `rope_scaling`).
     """
 
     theta: float
@@ -54,7 +54,7 @@ class Rope:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The sizes of a decoder; hashable, so that it can be a static argument. Letters as in hooks.py."""
+    """The sizes of a decoder. Hashable, so that it can be a static argument. hooks.py explains the letters."""
 
     vocabulary_size: int  # V, `vocab_size`
     hidden_size: int  # D
@@ -67,11 +67,11 @@ class DecoderConfig:
     rope: Rope
     max_positions: int  # `max_position_embeddings`
     tied: bool = False  # `tie_word_embeddings`: the head is the embedding
-    window: int | None = None  # `sliding_window`: a query sees this many keys, itself included
+    window: int | None = None  # `sliding_window`: a query attends to this many keys, its own included
 
     @classmethod
     def read(cls, directory: Path) -> "DecoderConfig":
-        """The configuration in `directory/config.json`; InputError names the file and what is wrong in it."""
+        """The configuration in `directory/config.json`. An InputError names the file and the key."""
         path = directory / "config.json"
         if not path.is_file():
             raise InputError(f"no config.json in {directory}; give a directory in Hugging Face layout")
@@ -83,11 +83,11 @@ class DecoderConfig:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "DecoderConfig":
-        """The configuration that a config.json's object describes."""
+        """The configuration from the object of a config.json."""
         architecture = _architecture(values)
         _refuse(values)
         heads, hidden = positive(values, "num_attention_heads"), positive(values, "hidden_size")
-        # transformers' default differs by family (Llama: as many as heads, Mistral: 8); only Llama's is safe to assume.
+        # transformers' default depends on the family (Llama: all heads, Mistral: 8); only Llama's is safe.
         kv_heads = heads if architecture == "LlamaForCausalLM" else None
         config = cls(
             vocabulary_size=positive(values, "vocab_size"),
@@ -113,10 +113,10 @@ class DecoderConfig:
 
 
 def layer_range(text: str, layers: int) -> tuple[int, int]:
-    """The layers `first` to `last - 1`, of `layers`, that `text` names: "all", "top:30", "2:32", or "top".
+    """The layers `first` to `last - 1` of `layers` that `text` names: "all", "top:30", "2:32" or "top".
 
-    "top" is all but the lowest sixteenth: the top 30 of 32, the study's choice (arXiv:2510.24619), and all of fewer
-    than 16, where two layers are a large part of what the model does.
+    "top" is all but the lowest sixteenth: the top 30 of 32, as in the study (arXiv:2510.24619), and all layers of a
+    model with fewer than 16.
     """
     if text == "all":
         return 0, layers
@@ -141,7 +141,7 @@ def _architecture(values: Mapping[str, Any]) -> str:
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
-    """What would change the numbers and is not built: named, never skipped."""
+    """Refuses what could change a number and is not supported."""
     unknown = sorted(set(values) - READ - INERT)
     if unknown:
         raise InputError(
@@ -158,7 +158,7 @@ def _refuse(values: Mapping[str, Any]) -> None:
 
 def _refuse_layer_types(values: Mapping[str, Any]) -> None:
     layer_types = values.get("layer_types")
-    # transformers' Llama and Mistral read only the window; other programs believe the list, so the two have to agree.
+    # transformers' Llama and Mistral read the window only. Other programs read the list, so the two must agree.
     kind = "full_attention" if values.get("sliding_window") is None else "sliding_attention"
     if layer_types is None:
         return
@@ -184,7 +184,7 @@ def _window(values: Mapping[str, Any], architecture: str) -> int | None:
 
 
 def _rope(values: Mapping[str, Any]) -> Rope:
-    """`rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5); they may not contradict each other."""
+    """From `rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5), which must agree."""
     new, old = (dict(_object(values, key)) for key in ("rope_parameters", "rope_scaling"))
     theta = _theta([place["rope_theta"] for place in (values, new, old) if place.get("rope_theta") is not None])
     for place in (new, old):
@@ -207,7 +207,9 @@ def _rope(values: Mapping[str, Any]) -> Rope:
         return Rope(theta, "linear", factor=number(scaling, "factor", above=True))
     low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
     if low >= high:
-        raise InputError(f"low_freq_factor {low} is not below high_freq_factor {high}; between them is the passage")
+        raise InputError(
+            f"low_freq_factor {low} is not below high_freq_factor {high}; the frequencies between them are interpolated"
+        )
     return Rope(
         theta,
         "llama3",
@@ -226,7 +228,7 @@ def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _theta(given: list[Any]) -> float:
-    """The one value of `rope_theta` in all places that give one."""
+    """The value of `rope_theta`, which must be the same wherever it is given."""
     if not given:
         raise InputError(
             "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"

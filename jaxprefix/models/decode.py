@@ -1,8 +1,8 @@
-"""Prefill and generation. A prefix is a cache that was trained, and a cache is a prefix that was computed.
+"""Prefill and generation.
 
-Rows are right-padded, and each slot of the cache carries its own row's position. New tokens go to a ring of slots
-behind the prompts, in all rows to the same slot; a row whose answer has ended is taken by another prompt while the
-others go on.
+Rows are right-padded, and each slot of the cache has its own position. New tokens are written to a ring buffer of
+slots after the prompts, to the same slot in all rows. When the answer of a row has ended, the row takes another prompt
+while the others continue.
 """
 
 from typing import Any
@@ -19,28 +19,28 @@ from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
 from jaxprefix.models.sampling import Sampling, choose
 
-# Of a cache's leaves: the dimension of slots, and what stands in those that are not written yet.
+# For the leaves of a cache: the dimension of the slots, and the content of an empty slot.
 SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
 EMPTY: Any = Cache(keys=0, values=0, positions=NEVER)  # type: ignore[arg-type]
 
 
 @struct.dataclass
 class Answers:
-    """B rows, each somewhere in its answer of at most M tokens; `done` rows wait for another prompt."""
+    """The state of B rows that generate at most M tokens each. Rows that are `done` wait for another prompt."""
 
-    cache: Cache  # slots: trained prefix, soft prompt, prompt, and a ring for M - 1 new tokens
-    slot: Int[Array, ""]  # of the ring, where the next token goes
-    last: Int[Array, " B"]  # the newest token, which the cache does not hold yet
-    position: Int[Array, " B"]  # its place in the text
-    tokens: Int[Array, "B M"]  # the answer; behind it stands an end token
+    cache: Cache  # slots: trained prefix, soft prompt, prompt, ring buffer of M - 1 new tokens
+    slot: Int[Array, ""]  # of the ring buffer, for the next token
+    last: Int[Array, " B"]  # the newest token, which is not in the cache yet
+    position: Int[Array, " B"]  # the position of the newest token
+    tokens: Int[Array, "B M"]  # the answer, filled up with an end token
     counts: Int[Array, " B"]
-    seeds: UInt32[Array, " B"]  # of the draws
+    seeds: UInt32[Array, " B"]  # of the samples
     done: Bool[Array, " B"]
 
 
 @struct.dataclass
 class Prompts:
-    """R prompts that enter the batch, and which row takes which: `source` is a prompt's number, or -1."""
+    """R prompts to insert into the batch. `source` is the prompt that a row takes, or -1."""
 
     batch: Batch
     seeds: UInt32[Array, " R"]
@@ -50,9 +50,9 @@ class Prompts:
 def prefill(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, room: int
 ) -> tuple[Float[Array, "B D"], Int[Array, " B"], Cache]:
-    """Runs the prompts; returns the state at each row's last token, the position that follows it, and the cache.
+    """Runs the prompts. Returns the state of the last token of each row, the next position, and the cache.
 
-    The cache holds the trained prefix, a soft prompt, the prompt, and `room` empty slots at its end.
+    The cache contains the trained prefix, a soft prompt, the prompt, and `free_slots` empty slots at the end.
     """
     positions = decoder.all_positions(batch, hooks)
     text = jnp.where(positions == NEVER, -1, positions)
@@ -64,7 +64,7 @@ def prefill(
 
 
 def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:
-    """The slots of `trained`, those of the memory, and `room` empty ones."""
+    """The trained prefix, the computed keys and values, and `free_slots` empty slots."""
     before = [] if trained is None else [_of_rows(trained, memory)]
 
     def join(dim: int, filling: int, *leaves: Array) -> Array:
@@ -76,7 +76,7 @@ def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:
 
 
 def _of_rows(trained: Prefix, memory: Cache) -> Cache:
-    """The trained prefix as the beginning of the memory's rows."""
+    """The trained prefix in the shapes of a cache."""
     keys, values = heads_in_front(trained.keys, trained.values)
 
     def spread(dim: int, leaf: Array, like: Array) -> Array:
@@ -88,14 +88,14 @@ def _of_rows(trained: Prefix, memory: Cache) -> Cache:
 
 
 def _shared(cache: Cache) -> Cache:
-    """The cache as a mesh shares it."""
+    """The cache, sharded over the mesh."""
     return Cache(sharding.cache(cache.keys), sharding.cache(cache.values), sharding.rows(cache.positions, dim=1))
 
 
 def extend(
     config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Cache, hooks: Hooks
 ) -> tuple[Float[Array, "B T D"], Cache]:
-    """States of further tokens after what the cache holds, and their own keys and values; the cache stays as it is."""
+    """The states of tokens that follow the cache, and their keys and values. The cache is not changed."""
     after = hooks.replace(cache=cache, prefix=None, prompt=None, first=0)  # type: ignore[attr-defined]
     stream, memory = decoder.forward(config, frozen, batch, after, "full", return_cache=True)
     assert memory is not None
@@ -103,7 +103,7 @@ def extend(
 
 
 def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks, length: int) -> Answers:
-    """Rows without a prompt, for prompts of this shape and answers of at most `length` tokens."""
+    """The state of empty rows, for prompts of this shape and answers of at most `length` tokens."""
     like = jax.eval_shape(lambda: prefill(config, frozen, prompts.batch, hooks, length - 1)[2])
     rows = prompts.source.shape[0]
 
@@ -132,7 +132,7 @@ def enter(
     ends: tuple[int, ...],
     sampling: Sampling,
 ) -> Answers:
-    """Runs the prompts and gives them the rows that `source` names, each with its first token; the others stay."""
+    """Runs the prompts and inserts them into the rows that `source` names, with their first token."""
     length = answers.tokens.shape[1]
     states, position, cache = prefill(config, frozen, prompts.batch, hooks, length - 1)
     zeros = jnp.zeros_like(prompts.seeds, jnp.int32)
@@ -144,7 +144,7 @@ def enter(
         return jnp.where(taken.reshape(-1, *[1] * (old.ndim - dim - 1)), fresh, old)
 
     def put_layers(new: Array, old: Array) -> Array:
-        # On a mesh the rows change devices, and each gathers what it picks from: a layer at a time, or it were all.
+        # On a mesh rows move between devices, which gathers the source: one layer at a time, to save memory.
         return (
             jax.lax.map(lambda pair: sharding.rows(put(*pair)), (new, old)) if sharding.shared() else put(new, old, 1)
         )
@@ -161,7 +161,7 @@ def enter(
 
 
 def _write(answers: Answers, token: Array, live: Array, ends: tuple[int, ...]) -> Answers:
-    """Adds a token to the answers of the `live` rows, or ends them."""
+    """Appends a token to the answers of the `live` rows, or ends them."""
     length = answers.tokens.shape[1]
     ended = live & jnp.isin(token, jnp.array(ends))
     grows = live & ~ended
@@ -186,7 +186,7 @@ def advance(
     few: Int[Array, ""] | int,
     steps: Int[Array, ""] | int,
 ) -> Answers:
-    """Adds tokens until at most `few` rows are not done, or `steps` times."""
+    """Generates `steps` tokens, or fewer if at most `min_active` rows are left."""
     ring = answers.tokens.shape[1] - 1
     start = answers.cache.positions.shape[-1] - ring
 
@@ -209,6 +209,6 @@ def advance(
         token = choose(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
         return number + 1, _write(answers, token, live, ends)
 
-    if not ring:  # answers of one token, which `enter` has given
+    if not ring:  # answers of one token are complete after `insert`
         return answers
     return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]

@@ -1,7 +1,7 @@
-"""One Flax decoder for Llama (arXiv:2302.13971) and Mistral (arXiv:2310.06825), with the few seams of hooks.py.
+"""One Flax decoder for Llama (arXiv:2302.13971) and Mistral (arXiv:2310.06825), with the seams of hooks.py.
 
-Flax declares one block; the loop over layers is `lax.scan` over its `apply`. Weights keep the layout of Hugging Face
-(`[out, in]`, heads apart), stacked over layers:
+Flax declares one block, and `lax.scan` runs its `apply` over the layers. Weights keep the layout of Hugging Face
+(`[out, in]`, with a dimension for the heads) and are stacked over layers:
 
     embed_tokens [V, D] · norm [D] · lm_head [V, D], where it is not tied
     layers: input_layernorm, post_attention_layernorm [L, D] · q_proj [L, N, H, D] · k_proj, v_proj [L, K, H, D]
@@ -26,16 +26,15 @@ from jaxprefix.models.scan import loop
 
 Frozen = Any  # the tree of weights above
 
-FEW_PLACES = 128  # of a row, and at most its half: the last layer computes them alone, and XLA their few scores
-HEAD_POSITIONS = 512  # logits stand for at most about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
+FEW_PLACES = 128  # the last layer computes this many positions alone, if they are at most half of the row
+HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
 @struct.dataclass
 class Batch:
-    """Rows of tokens. `positions` counts the text from 0 and is NEVER where a row is padded, left or right.
+    """Rows of tokens. `positions` counts the text from 0 and is NEVER in padding, left or right.
 
-    Who knows that every row is padded on the right alone says so: such rows may take a faster attention, and states of
-    a row that is otherwise are NaN.
+    `right_padded` allows a faster attention. Rows that are not padded on the right alone have NaN as their states then.
     """
 
     tokens: Int[Array, "B T"]
@@ -53,9 +52,9 @@ def attend_with(
     hooks: Hooks,
     is_ordinary: bool = False,
 ) -> Array:
-    """The layer's attention: prefix or cache and text share one softmax; the gated keys have their own.
+    """Attention of one layer: the prefix or cache and the text share a softmax, and gated keys have their own.
 
-    `asking` are the positions of the queries, `positions` those of the text.
+    `query_positions` are the positions of the queries, `positions` those of the text.
     """
     if hooks.cache is not None:
         read = further(query, keys, values, asking, positions, hooks.cache, window)
@@ -69,7 +68,7 @@ def attend_with(
 
 
 def init(key: Array, config: DecoderConfig) -> Frozen:
-    """Random weights (float32) as Hugging Face draws them: normal 0.02, norms one. Theirs are the decoder's shapes."""
+    """Random float32 weights, initialised as in Hugging Face: normal with 0.02, norms one."""
     embedding, head, layers = jax.random.split(key, 3)
     stream = jnp.zeros((1, 1, config.hidden_size))
     turn = rotation(config.rope, config.head_size, jnp.zeros((1, 1), jnp.int32))
@@ -91,7 +90,7 @@ def init(key: Array, config: DecoderConfig) -> Frozen:
 
 @cache
 def shapes(config: DecoderConfig) -> Frozen:
-    """The tree of weights as `ShapeDtypeStruct`s: what a checkpoint must hold and adapters are counted on."""
+    """The tree of weights as `ShapeDtypeStruct`s."""
     return jax.eval_shape(lambda: init(jax.random.key(0), config))
 
 
@@ -106,7 +105,7 @@ def all_positions(batch: Batch, hooks: Hooks) -> Int[Array, "B _"]:
 
 
 def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
-    """The residual stream `[B, P+T, D]` that enters layer 0, and its positions."""
+    """The input of layer 0, `[B, P+T, D]`, and its positions."""
     table = frozen["embed_tokens"]
     stream = sharding.looked_up(table, table[batch.tokens])
     if hooks.prompt is not None:
@@ -123,9 +122,10 @@ def hidden(
     remat: str = "dots",
     at: Int[Array, "B M"] | None = None,
 ) -> Float[Array, "B _ D"]:
-    """The states that the head reads, after the last norm: at these tokens of each row, or without `at` at all T.
+    """The input of the language model head: the states after the final norm.
 
-    Where the tokens are few, the last layer computes little more than their states.
+    `token_indices` selects M tokens of each row; without it, the states of all T tokens are returned. If M is small,
+    the last layer computes little more than the selected states.
     """
     hooks = Hooks() if hooks is None else hooks
     time = batch.tokens.shape[1]
@@ -140,7 +140,7 @@ def hidden(
 def forward(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, remat: str, return_cache: bool = False
 ) -> tuple[Float[Array, "B _ D"], Cache | None]:
-    """The residual stream `[B, P+T, D]` after the last layer (P: the prompt), on request with every layer's cache."""
+    """The residual stream after the last layer, `[B, P+T, D]` with P soft prompt vectors, and all keys and values."""
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
     stream, kept = loop(config, frozen["layers"], _checked(stream, batch, positions, hooks), hooks, step, remat)
@@ -156,9 +156,9 @@ def forward_last(
     at: Int[Array, "B M"],
     return_cache: bool = False,
 ) -> tuple[Float[Array, "B M D"], Cache | None]:
-    """`forward` at M positions of each row, counted with the prompt.
+    """`forward`, but the last layer computes the outputs of M positions per row only.
 
-    The last layer computes its keys and values at all positions, and everything else at these alone.
+    The positions count the soft prompt. The keys and values of the last layer are computed at all positions.
     """
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
@@ -172,7 +172,7 @@ def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... 
 
 
 def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, return_cache: bool) -> Callable:
-    """(stream, weights and hooks of a layer, positions to compute or all) -> (stream, what the loop keeps)."""
+    """A function (stream, weights, hooks, token indices or None) -> (stream, keys and values or None) for one layer."""
     turn = rotation(config.rope, config.head_size, positions)
 
     def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
@@ -205,7 +205,7 @@ def _checked(stream: Array, batch: Batch, positions: Array, hooks: Hooks) -> Arr
 
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
-    """float32 scores of the next token; for tests and for a few positions at a time."""
+    """Logits of the next token in float32. For few positions: `token_logprobs` needs less memory."""
     head = sharding.head(frozen.get("lm_head", frozen["embed_tokens"]))
     states = sharding.everywhere(states)
     scores = product(states.reshape(-1, states.shape[-1]), head, jnp.float32)
@@ -213,9 +213,9 @@ def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V
 
 
 def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:
-    """log p(target) (float32) read from the states of M positions a row, a chunk of positions at a time.
+    """log p(target) in float32, for the states of M positions per row.
 
-    No [B, M, V] array exists, forward or backward: each chunk's logits are computed again for its gradient.
+    The logits are computed in chunks of positions and recomputed in the backward pass: no [B, M, V] array exists.
     """
     return _in_chunks(frozen, states, targets, _logprob)
 
@@ -223,7 +223,7 @@ def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[A
 def token_scores(
     frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]
 ) -> tuple[Float[Array, "B M"], Float[Array, "B M"]]:
-    """`token_logprobs`, and beside each the log p of the likeliest token there."""
+    """`token_logprobs`, and the log p of the most likely token at each position."""
 
     def read(scores: Array, targets: Array) -> tuple[Array, Array]:
         return _logprob(scores, targets), jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1)
@@ -237,7 +237,7 @@ def _logprob(scores: Array, targets: Array) -> Array:
 
 
 def _in_chunks(frozen: Frozen, states: Array, targets: Array, read: Callable) -> Any:
-    """`read(logits [B, m, V], targets [B, m])` for all M positions, m at a time; what it returns is joined again."""
+    """Applies `read(logits [B, m, V], targets [B, m])` to chunks of m positions and concatenates the results."""
     rows, count = targets.shape
     chunk = max(m for m in range(1, count + 1) if count % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
 

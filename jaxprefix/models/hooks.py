@@ -1,10 +1,10 @@
-"""The dimension key, and Hooks: the only places where an adapter may touch the decoder.
+"""Hooks: the only places where an adapter may change the decoder. And the letters of all dimensions:
 
     B batch · T query time · S key time · P prefix length · L layers · D model · F feed-forward · N query heads ·
     K key/value heads · H head size · V vocabulary · R rank
 
-A hook's per-layer leaves are stacked `[L, ...]` over all layers; the decoder's loop slices them. The layers below
-`first` have none: what happens there is not differentiated.
+The leaves of a hook are stacked `[L, ...]` over all layers, and the decoder's loop slices them. Layers below
+`first_adapted_layer` have no hook and are not differentiated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,33 @@ from jaxtyping import Array, Float, Int
 
 from jaxprefix.errors import InputError
 
-# Positions say what a query may see. Text counts from 0; these two are no positions of text.
-ALWAYS = -1  # a prefix slot: every query sees it, whatever the window
-NEVER = 2**30  # padding, or a cache slot that is not written yet: no query of text sees it
+# Positions decide what a query may attend to. Text counts from 0; these two values have a meaning of their own.
+ALWAYS = -1  # a virtual token of a prefix: every query attends to it, whatever the window
+NEVER = 2**30  # padding, or an empty cache slot: no query attends to it
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def input_dims(projection: str) -> int:
-    """The last dimensions that a projection contracts: o reads heads apart [N, H], every other one dimension."""
+    """How many trailing dimensions a projection contracts: 2 for o_proj, which reads [N, H], and 1 for the others."""
     return 2 if projection == "o_proj" else 1
 
 
-SEAMS = ("prompt", "prefix", "gated", "after_attention", "after_feed_forward")  # of Hooks, beside delta
+SEAMS = (
+    "prompt",
+    "prefix",
+    "gated",
+    "after_attention",
+    "after_feed_forward",
+)  # the fields of Hooks that are not per projection
 
 
 @struct.dataclass
 class Prefix:
-    """Keys and values that join a layer's softmax; `positions` is ALWAYS, or NEVER in a layer that has no prefix.
+    """Keys and values that join the softmax of a layer.
 
-    With a batch dimension (`[L, B, P, K, H]`) every row has a prefix of its own.
+    `positions` is ALWAYS, or NEVER in a layer without a prefix. With a batch dimension (`[L, B, P, K, H]`) each row has
+    its own prefix.
     """
 
     keys: Float[Array, "L *B P K H"]
@@ -44,9 +51,9 @@ class Prefix:
 
 @struct.dataclass
 class Cache:
-    """A prefix that was computed: S slots a row, of a trained prefix and of text, each with its position or NEVER.
+    """Keys and values of a trained prefix and of text, in S slots per row, each with its position or NEVER.
 
-    Keys lie as the product with queries reads them, values as the one with their weights does.
+    Keys and values have the layouts that their products read without a transposition.
     """
 
     keys: Float[Array, "L B K H S"]
@@ -56,9 +63,9 @@ class Cache:
 
 @struct.dataclass
 class Gated:
-    """Keys and values with a softmax of their own, whose result is added times `gate` (one number a query head).
+    """Keys and values with a softmax of their own. Its output is multiplied by `gate`, one number per query head.
 
-    With a batch dimension in all three every row has its own.
+    With a batch dimension in all three leaves each row has its own.
     """
 
     keys: Float[Array, "L *B P K H"]
@@ -68,9 +75,9 @@ class Gated:
 
 @struct.dataclass
 class LowRank:
-    """`scale · b (a x)` added to a projection; `a` and `b` keep the projection's own input and output dimensions.
+    """`scale · b (a x)`, added to a projection. `a` has its input dimensions, `b` its output dimensions.
 
-    `keys` (one a layer) drop out a share `dropout` of the inputs; without keys nothing is dropped.
+    `dropout` is the rate on the inputs, with one key per layer in `dropout_keys`; without keys there is no dropout.
     """
 
     a: Float[Array, "L R ..."]
@@ -90,25 +97,25 @@ class Bottleneck:
 
 @struct.dataclass
 class Hooks:
-    """Everything that an adapter adds to one call of the decoder; the empty one is the frozen base."""
+    """All that an adapter adds to a call of the decoder. `Hooks()` is the frozen base."""
 
-    first: int = struct.field(pytree_node=False, default=0)  # the lowest layer that has a hook
-    prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings: real positions 0..P-1
+    first: int = struct.field(pytree_node=False, default=0)  # the lowest layer with a hook
+    prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings, at positions 0..P-1
     prefix: Prefix | None = None
-    cache: Cache | None = None  # in the place of the prefix, which it holds
+    cache: Cache | None = None  # replaces the prefix, and contains it
     gated: Gated | None = None
-    delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by the projection's name in PROJECTIONS
+    delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by a name in PROJECTIONS
     after_attention: Bottleneck | None = None
     after_feed_forward: Bottleneck | None = None
 
     @property
     def per_layer(self) -> "Hooks":
-        """The same without the prompt: what the loop over layers slices."""
+        """The hooks without the prompt: the leaves that the loop over layers slices."""
         return self.replace(prompt=None)  # type: ignore[attr-defined]
 
 
 def merge(parts: Sequence[Hooks]) -> Hooks:
-    """The sum of several adapters' hooks, field by field; two of them may not hold the same seam."""
+    """The hooks of several adapters together. InputError if two of them use the same field."""
     merged, delta = {}, {}
     for part in parts:
         for name, hook in part.delta.items():
@@ -125,7 +132,7 @@ def merge(parts: Sequence[Hooks]) -> Hooks:
 
 
 def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: int | None) -> Array:
-    """Which key each query may see, `[B, T, S]`: causal by position, within Mistral's window, a prefix always."""
+    """The attention mask `[B, T, S]`: causal by position and within Mistral's window; a prefix is always visible."""
     query, key = query[:, :, None], key[:, None, :]
     seen = key <= query
     if window is not None:

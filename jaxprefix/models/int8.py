@@ -1,8 +1,9 @@
-"""A frozen base in eight bits: whole numbers from -127 to 127, and a scale (float32) for each output of a projection.
+"""Frozen projections in int8, with a float32 scale per output: the absmax quantization of LLM.int8()
+(arXiv:2208.07339).
 
-`q_proj` becomes `q_proj` (int8) and `q_proj_scale` (its output dimensions), and so do the other six; embedding, head
-and norms stay as they are. A product is taken with the whole numbers, which bfloat16 holds exactly, and scaled then.
-Rounding to the nearest, by the largest of each output: the absmax quantisation of LLM.int8() (arXiv:2208.07339).
+`q_proj` becomes `q_proj` (int8, -127 to 127) and `q_proj_scale` (its output dimensions), and so do the other six
+projections. Embedding, head and norms keep their dtype. A product uses the integers, which bfloat16 represents exactly,
+and is scaled afterwards.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ def scale_name(name: str) -> str:
 
 
 def projection(scale: str) -> str:
-    """The name of the projection that has this scale."""
+    """The projection of a scale, by name."""
     return scale.removesuffix("_scale")
 
 
@@ -30,7 +31,7 @@ def is_scale(name: str) -> bool:
 
 
 def shapes(frozen: Any) -> Any:
-    """The tree of ShapeDtypeStructs with its projections in eight bits."""
+    """The tree of ShapeDtypeStructs with int8 projections and their scales."""
     layers = dict(frozen["layers"])
     for name in PROJECTIONS:
         whole = layers[name].shape
@@ -40,12 +41,12 @@ def shapes(frozen: Any) -> Any:
 
 
 def scales(matrix: np.ndarray) -> np.ndarray:
-    """Of each row of a matrix (float32), which is an output. A row of zeros has the scale 1."""
+    """The scale of each row (output) of a float32 matrix. A row of zeros has scale 1."""
     largest = np.abs(matrix.astype(np.float32)).max(axis=1)
     return np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
 
 
 def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The whole numbers of a projection, or of a part of it, whose outputs have these scales."""
+    """The integers of a projection, or of a part of it, with these scales for its outputs."""
     wide = scale.reshape(*scale.shape, *[1] * (weight.ndim - scale.ndim))
     return np.rint(weight.astype(np.float32) / wide).astype(np.int8)

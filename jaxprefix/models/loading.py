@@ -1,4 +1,4 @@
-"""Weights from a checkpoint straight to their places: of each leaf a process reads what its devices hold, once."""
+"""Loads weights from a checkpoint onto a mesh. A process reads the parts of its own devices, once."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +16,9 @@ from jaxprefix.models.hooks import input_dims
 from jaxprefix.models.stored import Stored, room
 from jaxprefix.models.weights import is_stacked, opened, tensor_names
 
-READERS = 4  # threads that wait for the disk
+READERS = 4  # threads
 
-Box = tuple[slice, ...]  # a part of a leaf, by starts and stops
+Box = tuple[slice, ...]  # a part of a leaf
 
 
 def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
@@ -40,13 +40,13 @@ def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any 
         def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.Array:
             box = _box(sharding, leaf.shape)
             made = _placed(parts.read(path, leaf, box), box, leaf.shape, sharding)
-            return made.block_until_ready()  # before memory is taken for the next one
+            return made.block_until_ready()  # before the next leaf needs memory
 
         return jax.tree_util.tree_map_with_path(leaf, like, shardings)
 
 
 class _Parts:
-    """Reads parts of leaves, a layer at a time in each of several threads."""
+    """Reads parts of leaves, one layer at a time in each of several threads."""
 
     def __init__(self, tensors: Mapping[str, Stored], config: DecoderConfig, readers: ThreadPoolExecutor) -> None:
         self.tensors, self.config, self.readers = tensors, config, readers
@@ -75,7 +75,7 @@ class _Parts:
         return into
 
     def _scales(self, name: str, outputs: tuple[int, ...]) -> np.ndarray:
-        """Of all outputs of a projection in all layers `[L, *outputs]`: a part of its inputs does not tell."""
+        """The scales `[L, *outputs]` of all outputs in all layers. They need all inputs, not a part."""
         if name not in self.known:
             names = tensor_names((DictKey("layers"), DictKey(name)), self.config)
             self.known[name] = np.stack([int8.scales(self.tensors[each][:]).reshape(outputs) for each in names])
@@ -83,7 +83,7 @@ class _Parts:
 
 
 def _placed(held: np.ndarray, box: Box, shape: tuple[int, ...], sharding: Sharding) -> jax.Array:
-    """The leaf of which this process holds `box`."""
+    """The sharded leaf, from the part of it in `box`."""
 
     def part(index: tuple[slice, ...]) -> np.ndarray:
         ends = (each.indices(size) for each, size in zip(index, shape, strict=True))
@@ -94,17 +94,17 @@ def _placed(held: np.ndarray, box: Box, shape: tuple[int, ...], sharding: Shardi
 
 
 def _box(sharding: Sharding, shape: tuple[int, ...]) -> Box:
-    """The part of a leaf that holds all that this process's devices hold of it."""
+    """The smallest box that contains the shards of all devices of this process."""
     parts = list(sharding.addressable_devices_indices_map(shape).values())
     ends = [[each[dim].indices(size)[:2] for each in parts if each is not None] for dim, size in enumerate(shape)]
     return tuple(slice(min(start for start, _ in dim), max(stop for _, stop in dim)) for dim in ends)
 
 
 def _on_disk(name: str, shape: tuple[int, ...], index: Box) -> Box:
-    """A part of one tensor as rows and columns on disk; heads are whole, and lie beside each other."""
+    """A part of one tensor as rows and columns on disk, where heads are folded into one dimension."""
     if len(index) < 3:
         return index
-    heads = 1 if name == "o_proj" else 0  # where the head dimension stands: [D, N, H] or [N, H, D]
+    heads = 1 if name == "o_proj" else 0  # the index of the head dimension: [D, N, H] or [N, H, D]
     size = shape[-1] if heads else shape[-2]
     assert index[heads + 1] == slice(0, size)
     folded = slice(index[heads].start * size, index[heads].stop * size)

@@ -1,6 +1,6 @@
-"""The next token: the likeliest, or drawn with temperature, top-k and top-p (nucleus, arXiv:1904.09751), in that order.
+"""The next token: greedy, or sampled with temperature, top-k and top-p (nucleus, arXiv:1904.09751), in that order.
 
-A draw depends on the row's own seed and on how many tokens it has, never on the batch that the row stands in.
+A sample depends on the seed of the row and on its number of tokens, never on the rest of the batch.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from jaxprefix.errors import InputError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; temperature 0 is greedy."""
+    """How tokens are sampled. Temperature 0 is greedy."""
 
     temperature: float = 0.0
-    top_k: int = 0  # draw among so many of the likeliest; 0 is all
-    top_p: float = 1.0  # draw among the likeliest that hold this share together
-    seed: int = field(default=0, compare=False)  # of the rows' own seeds; what is compiled does not depend on it
+    top_k: int = 0  # sample from this many of the most likely tokens; 0 is all
+    top_p: float = 1.0  # sample from the most likely tokens that have this probability together
+    seed: int = field(default=0, compare=False)  # the seed of the rows' seeds; compiled programs do not depend on it
 
     def __post_init__(self) -> None:
         for name, kind in (("temperature", Real), ("top_k", Integral), ("top_p", Real), ("seed", Integral)):
@@ -34,7 +34,7 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise InputError(f"top-p is {self.top_p}; expected a share above 0, at most 1")
         if not self.temperature and (self.top_k or self.top_p < 1):
-            given = f"top-k is {self.top_k} and top-p {self.top_p} at temperature 0, which takes the likeliest token"
+            given = f"top-k is {self.top_k} and top-p {self.top_p} at temperature 0, which is greedy"
             raise InputError(f"{given}; give a temperature above 0, or leave them out")
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ GREEDY = Sampling()
 def choose(
     logits: Float[Array, "B V"], sampling: Sampling, seeds: UInt32[Array, " B"], counts: Int[Array, " B"]
 ) -> Int[Array, " B"]:
-    """The next token of each row, its `counts`-th."""
+    """The next token of each row; `counts` is how many it has."""
     if not sampling.temperature:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     keys = jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
@@ -58,14 +58,14 @@ def choose(
 
 
 def kept(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
-    """The logits, -inf at tokens that may not be drawn."""
+    """The logits, with -inf for tokens that cannot be sampled."""
     size = logits.shape[-1]
     if 0 < sampling.top_k < size:
         least = jax.lax.top_k(logits, sampling.top_k)[0][:, -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
     if sampling.top_p == 1:
         return logits
-    # A token stays while the likelier ones hold less than the share: thus the first one always does.
+    # A token stays if more likely ones have less than top-p together, so the first one always stays.
     order = jnp.argsort(-logits, axis=-1)
     shares = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
     stays = jnp.cumsum(shares, axis=-1) - shares < sampling.top_p

@@ -1,4 +1,4 @@
-"""The loop over layers: `lax.scan` over a stack of weights, and what of each layer is kept for the backward pass."""
+"""The loop over layers: `lax.scan` over stacked weights, and what each layer saves for the backward pass."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from jaxprefix.models.attention import RESIDUALS
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
-# What picks one layer's weights from the stack, and lays them out for a product.
+# The operations that slice the weights of one layer from the stack and reshape them for a product.
 PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
 
 
@@ -27,10 +27,11 @@ def loop(
     remat: str,
     last: Callable | None = None,
 ) -> tuple[Array, Any]:
-    """Runs the stream through all layers: those below the first hook apart, because nothing there is differentiated,
-    and the last one apart where it has a step of its own.
+    """Applies all layers to the residual stream.
 
-    The body indexes the whole stack: a slice such as `w[2:]` would copy the model.
+    Layers below the first hook are a loop of their own, because they are not differentiated. The last layer is outside
+    the loop if it has a function of its own (`last`). The loop indexes the whole stack: a slice such as `w[2:]` copies
+    it.
     """
 
     def weights(index: Array) -> dict[str, Array]:
@@ -62,9 +63,10 @@ def loop(
 
 
 def checkpointed(body: Callable, remat: str) -> Callable:
-    """Recomputes a layer in the backward pass: all of it ("full"), all but its matrix products ("dots"; of a kernel for
-    attention, its output), or nothing but the picking of its weights ("none"), which would otherwise be kept: the model
-    a second time.
+    """A layer that is recomputed in the backward pass.
+
+    `remat` is "full" (everything is recomputed), "dots" (all but matrix products and attention outputs) or "none" (only
+    the slicing of its weights, which would otherwise be saved: a second copy of the model).
     """
 
     def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Likelihood of choices over a shared prompt: the prompt is run once, and every choice reads its cache."""
+"""Log-likelihoods of choices after a shared prompt, which is computed once."""
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ def choices(
     tokens: Int[Array, "C B M"],
     lengths: Int[Array, "C B"],
 ) -> tuple[Float[Array, "C B"], Bool[Array, "C B"]]:
-    """Of each choice (the first `lengths` of its `tokens`) after its row's prompt: Σ log p of its tokens (float32), and
-    whether each of them is the likeliest at its place.
+    """For each choice after the prompt of its row: Σ log p of its tokens in float32, and whether it is the greedy
+    answer.
 
-    A choice of one token is read from the prompt's own last state and costs nothing more.
+    The first `lengths` of `tokens` are the choice. A choice of one token needs no computation beyond the prompt's.
     """
     state, position, cache = prefill(config, frozen, batch, hooks, room=0)
     longest = tokens.shape[-1]

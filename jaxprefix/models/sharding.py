@@ -1,8 +1,8 @@
-"""Where weights lie, and where the decoder asks what it computes to lie, on the mesh that it is traced for, if any.
+"""How weights, adapters and activations are sharded over the mesh that a program is traced for.
 
-Rows of activations lie over `data`. A layer's weights lie over both axes and are gathered over `data` when the layer is
-reached, and no earlier: left to itself, the partitioner would rather give every device all rows. Vocabularies are never
-gathered: the few states that the head reads go to every device instead.
+Batches are sharded over `data`. The weights of a layer are sharded over both axes and gathered over `data` when the
+layer is computed: left alone, the partitioner gives every device all rows instead. Embedding and head are never
+gathered. The few states that the head reads are replicated.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxprefix.errors import InputError
 
 Axes = tuple[str, ...]
 
-# Dimensions of every leaf of decoder.init, the stack of layers apart, and of the scales of int8.py.
+# The dimensions of each weight without the stack of layers, and of the scales of int8.py.
 DIMS = {
     "embed_tokens": ("vocabulary", "input"),
     "lm_head": ("scores", "input"),
@@ -37,8 +37,8 @@ DIMS = {
     **dict.fromkeys(("o_proj_scale", "down_proj_scale"), (None,)),
 }
 
-# What a dimension is shared by: the first of these that divide it; the input is shared by the axes that are left. Heads
-# that `model` does not divide are whole: half a head on a device would be turned by RoPE in two places.
+# A dimension is sharded over the first of these axes that divide it, and the input dimension over the remaining axes.
+# Heads that `model` does not divide are replicated: RoPE needs whole heads.
 CHOICES: Mapping[str, tuple[Axes, ...]] = {
     "vocabulary": (("model",), ()),
     "scores": (("model", "data"), ("model",), ()),
@@ -47,8 +47,8 @@ CHOICES: Mapping[str, tuple[Axes, ...]] = {
 }
 
 
-# Leaves of adapters. They are whole on every device; beyond so many numbers (16 MiB, three times with the optimizer's)
-# they are shared by all devices, as a LoRA of rank 64 on a model of 8B is.
+# Leaves of adapters. They are replicated up to SHARD_ABOVE numbers (16 MiB in float32, three times that with the
+# optimizer) and sharded over all devices beyond.
 ADAPTERS = frozenset(
     "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
     "values_map values_bias".split()
@@ -57,19 +57,19 @@ LARGE = 2**22
 
 
 def shardings(mesh: Mesh, shapes: Any) -> Any:
-    """Shardings like `shapes` (weights, or an adapter's parameters); InputError where a dimension cannot be divided."""
+    """The sharding of each leaf of weights or adapter parameters. InputError if a dimension does not divide."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, spec(mesh, path, leaf.shape)), shapes
     )
 
 
 def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
-    """Where the leaf at `path` lies."""
+    """The PartitionSpec of the leaf at `path`."""
     name = path[-1].key
     if name in ADAPTERS:
         return _large(mesh, shape)
     if name not in DIMS:
-        raise InputError(f"no place on the mesh is known for the parameter {jax.tree_util.keystr(path)}")
+        raise InputError(f"no sharding is known for the parameter {jax.tree_util.keystr(path)}")
     layers = [()] * (len(shape) - len(DIMS[name]))  # their stack is whole
     shared_by = (*layers, *axes(name, shape[len(layers) :], mesh.shape))
     for shared, size in zip(shared_by, shape, strict=True):
@@ -83,7 +83,7 @@ def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
 
 
 def _large(mesh: Mesh, shape: tuple[int, ...]) -> P:
-    """Shares an adapter's large leaf at the widest dimension that goes round; never at its layers, which are picked."""
+    """Shards a large leaf at its widest dimension that divides, but never over layers, which the loop slices."""
     fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
     if math.prod(shape) < LARGE or not fitting:
         return P()
@@ -92,9 +92,9 @@ def _large(mesh: Mesh, shape: tuple[int, ...]) -> P:
 
 
 def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[Axes, ...]:
-    """The axes of a mesh of these `sizes` that share each dimension of the weight (of one layer).
+    """The mesh axes of each dimension of a weight (of one layer), for a mesh of these `sizes`.
 
-    They may not divide its features or its input; a weight that cannot be placed is the caller's to refuse.
+    The axes may not divide the feature and input dimensions: the caller checks that.
     """
     taken: Axes = ()
     for dim, size in zip(DIMS[name], shape, strict=True):
@@ -106,7 +106,7 @@ def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[A
 
 
 def parts(axes: Axes, sizes: Mapping[str, int]) -> int:
-    """How many parts a dimension has that these axes share."""
+    """The number of shards of a dimension with these axes."""
     return math.prod(sizes[axis] for axis in axes)
 
 
@@ -115,18 +115,20 @@ def _partition(axes: tuple[Axes, ...]) -> P:
 
 
 def shared() -> bool:
-    """Whether this is traced for several devices."""
+    """Whether the program is traced for several devices."""
     return math.prod(_sizes().values()) > 1
 
 
 def rows(leaf: Array, dim: int = 0) -> Array:
-    """Its dimension `dim` over `data`."""
+    """Shards dimension `dim` over `data`."""
     sizes = _sizes()
     return leaf if not sizes or leaf.shape[dim] % sizes["data"] else _at(leaf, *[()] * dim, ("data",))
 
 
 def cache(leaf: Array) -> Array:
-    """Keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if they go round."""
+    """Shards keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if it
+    divides.
+    """
     sizes = _sizes()
     if not sizes or leaf.shape[1] % sizes["data"]:
         return leaf
@@ -134,14 +136,14 @@ def cache(leaf: Array) -> Array:
 
 
 def looked_up(table: Array, stream: Array) -> Array:
-    """Embeddings `[B, T, D]` by rows; on their way each device has the part of D that it has of the table."""
+    """Shards embeddings `[B, T, D]` by rows. Before that each device has its part of D, as in the table."""
     if not (sizes := _sizes()):
         return stream
     return rows(_at(stream, (), (), axes("embed_tokens", table.shape, sizes)[1]))
 
 
 def gathered(name: str, leaf: Array) -> Array:
-    """The weight of one layer, its input whole."""
+    """Gathers the input dimension of the weight of one layer."""
     if not (sizes := _sizes()):
         return leaf
     shared = zip(DIMS[name], axes(name, leaf.shape, sizes), strict=True)
@@ -149,17 +151,17 @@ def gathered(name: str, leaf: Array) -> Array:
 
 
 def everywhere(tree: Any) -> Any:
-    """Whole on every device."""
+    """Replicates a tree on every device."""
     return jax.lax.with_sharding_constraint(tree, P()) if _sizes() else tree
 
 
 def head(table: Array) -> Array:
-    """The table `[V, D]` that gives scores, by tokens: an embedding that is its own head is not placed so."""
+    """Shards the head `[V, D]` by tokens; a tied embedding is stored with another sharding."""
     return _at(table, *axes("lm_head", table.shape, sizes)) if (sizes := _sizes()) else table
 
 
 def scored(table: Array, scores: Array) -> Array:
-    """Scores `[..., V]` as the head's tokens lie."""
+    """Shards logits `[..., V]` as the head is."""
     if not (sizes := _sizes()):
         return scores
     return _at(scores, *[()] * (scores.ndim - 1), axes("lm_head", table.shape, sizes)[0])

@@ -1,7 +1,7 @@
-"""The values of a config.json, each of the kind that it must be: a InputError names the key and what it holds.
+"""Checked values of a config.json. An InputError names the key and its value.
 
-The bounds are far above every published model, and low enough that nothing which is listed or shaped by a size can fill
-the memory before the weights are there to contradict it.
+The bounds are far above every published model, but a wrong size cannot fill the memory before the weights contradict
+it.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 
-LARGEST_SIZE = 2**24  # of a dimension
+LARGEST_SIZE = 2**24  # the largest dimension
 LARGEST_NUMBER = 1e30  # float32 ends at 3.4e38
 
 
 def flag(values: Mapping[str, Any], key: str) -> bool:
-    """True, or false where it is absent or null."""
+    """A boolean; false if it is absent or null."""
     value = values.get(key)
     if value is not None and not isinstance(value, bool):
         raise InputError(f"{key} is {shown(value)}; expected true or false")
@@ -23,7 +23,7 @@ def flag(values: Mapping[str, Any], key: str) -> bool:
 
 
 def number(values: Mapping[str, Any], key: str, above: bool = False) -> float:
-    """A number of at least 0, or `above` it."""
+    """A number of at least 0, or above 0."""
     value = _given(values, key)
     if not (0 < value if above else 0 <= value) or not value <= LARGEST_NUMBER:
         least = "more than 0" if above else "0 or more"
@@ -32,7 +32,7 @@ def number(values: Mapping[str, Any], key: str, above: bool = False) -> float:
 
 
 def positive(values: Mapping[str, Any], key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int:
-    """A whole number from 1 to `most`; `default` stands in for one that is absent or null."""
+    """A whole number from 1 to `most`; `default` if it is absent or null."""
     value = _given(values, key, default)
     if value < 1 or (isinstance(value, float) and not value.is_integer()):
         raise InputError(f"{key} is {shown(value)}; expected a whole number of at least 1")

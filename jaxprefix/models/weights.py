@@ -1,7 +1,7 @@
-"""A checkpoint in Hugging Face layout: its tensors' names, shapes and files, checked; and writing one. Without torch.
+"""Checkpoints in Hugging Face layout: names, shapes and files of tensors, checked; and writing them. Without torch.
 
-A stacked leaf `[L, ...]` gathers the same tensor of L layers. Strict: a tensor that is missing, unknown or misshapen is
-a InputError that names it. Pickled `.bin` weights are refused: loading them can run code.
+A stacked leaf `[L, ...]` is the same tensor of L layers. A missing, unknown or misshapen tensor is an InputError that
+names it. Pickled `.bin` weights are refused, because loading them can run code.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.stored import DTYPES, Stored, stored
 
-LONGEST_NAME = 60  # of a file, in characters: file systems end at 255 bytes
+LONGEST_NAME = 60  # characters of a file name; file systems allow 255 bytes
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
 MODULES: dict[str, str] = {
@@ -34,9 +34,9 @@ MODULES: dict[str, str] = {
 
 @contextmanager
 def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]]:
-    """Every tensor of the checkpoint by its Hugging Face name, checked against `config` and not read yet.
+    """The tensors of a checkpoint by their Hugging Face names, checked against `config` but not read.
 
-    `tensors[name][:]` reads one; InputError names the file or the tensor that is not whole or not right.
+    `tensors[name][:]` reads one. An InputError names the file or tensor that is damaged or does not fit.
     """
     with ExitStack() as stack:
         files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
@@ -46,7 +46,7 @@ def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]
 
 
 def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None:
-    """Writes the tree, in its own dtype, as `model.safetensors`; config.json and tokenizer are the caller's."""
+    """Writes the weights as `model.safetensors`, in their dtype; the caller writes config.json and the tokenizer."""
     tensors = on_disk(jax.device_get(frozen), config)
     write({name: tensor.nbytes for name, tensor in tensors.items()}, tensors.__getitem__, directory)
 
@@ -54,7 +54,7 @@ def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None
 def write(
     sizes: Mapping[str, int], read: Callable[[str], np.ndarray], directory: Path, shard_size: int | None = None
 ) -> list[str]:
-    """Writes a checkpoint's tensors, of which never more than one file's are in memory; returns the files' names.
+    """Writes the tensors of a checkpoint and returns the names of its files. One file at a time is in memory.
 
     Args:
         sizes: bytes of each tensor by its name, in the order in which they are written.
@@ -69,7 +69,7 @@ def write(
         save_file(
             {name: np.ascontiguousarray(read(name)) for name in names}, directory / file, metadata={"format": "pt"}
         )
-        (directory / file).chmod(0o644)  # the library's own files are for their owner alone
+        (directory / file).chmod(0o644)  # the library's default is 0600
     if len(files) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
@@ -78,7 +78,7 @@ def write(
 
 
 def on_disk(tree: Any, config: DecoderConfig) -> dict[str, np.ndarray]:
-    """The tree's tensors (numpy) by their Hugging Face names, in their shapes on disk; views, no copies."""
+    """The tensors of a tree (numpy) by their Hugging Face names, in the shapes on disk, as views."""
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         names = tensor_names(path, config)
@@ -88,7 +88,7 @@ def on_disk(tree: Any, config: DecoderConfig) -> dict[str, np.ndarray]:
 
 
 def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """The name and the shape of every tensor that a checkpoint of this configuration must hold."""
+    """The name and shape of every tensor in a checkpoint of this configuration."""
     shapes = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(decoder.shapes(config)):
         shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
@@ -97,7 +97,7 @@ def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
-    """The names in their order, cut wherever a file would grow beyond `limit` bytes."""
+    """The names in order, split into files of at most `limit` bytes."""
     shards, room = [[]], limit
     for name, size in sizes.items():
         if room is not None and limit is not None:
@@ -110,7 +110,7 @@ def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
 
 
 def fingerprint(directory: Path) -> str:
-    """A SHA-256 that names a checkpoint: its small files, and of each large one its size and up to 16 MiB of it."""
+    """A SHA-256 of a checkpoint: of its small files, and of the size and up to 16 MiB of each large file."""
     digest = hashlib.sha256()
     for path in (directory / name for name in ("config.json", "tokenizer.json", "tokenizer.model")):
         digest.update(path.read_bytes() if path.is_file() else b"-")
@@ -125,7 +125,7 @@ def fingerprint(directory: Path) -> str:
 
 
 def tensor_names(path: tuple, config: DecoderConfig) -> list[str]:
-    """The Hugging Face names behind the leaf at `path`: one, or one a layer."""
+    """The Hugging Face names of the leaf at `path`: one, or one per layer."""
     name = path[-1].key
     if not is_stacked(path):
         return [TOP[name]]
@@ -137,19 +137,19 @@ def is_stacked(path: tuple) -> bool:
 
 
 def _disk_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """On disk the heads are folded into one dimension: `[N·H, D]`, and `[D, N·H]` for o_proj."""
+    """Heads are one dimension on disk: `[N·H, D]`, and `[D, N·H]` for o_proj."""
     if len(shape) < 3:
         return shape
     return (shape[0], shape[1] * shape[2]) if path[-1].key == "o_proj" else (shape[0] * shape[1], shape[2])
 
 
 def _places(directory: Path) -> dict[str, Path]:
-    """Which file holds which tensor ("" stands for all, where there is a single file)."""
+    """The file of each tensor; with a single file, the key "" means all tensors."""
     if (directory / INDEX).is_file():
         places = read_object(directory / INDEX).get("weight_map")
         if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
             raise InputError(f"{directory / INDEX} has no weight_map from tensor names to files")
-        # A file that is there may be a link out of the directory: the hub's cache is made of such links.
+        # A file may be a link out of the directory, as in the Hub's cache.
         for name in sorted(set(places.values())):
             if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
                 raise InputError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
@@ -175,7 +175,7 @@ def _open(path: Path) -> Any:
 
 
 def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
-    """Every tensor of the files by its name, not read yet."""
+    """The tensors of the files by name, not read yet."""
     tensors: dict[str, Stored] = {}
     for path in files:
         for name, tensor in stored(path).items():
@@ -187,7 +187,7 @@ def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
 
 def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -> None:
     wanted = disk_shapes(config)
-    # A tied model may carry its head twice, and old Llamas carry the rotary frequencies: both follow from the rest.
+    # A tied model may contain its head twice, and old Llamas contain the rotary frequencies. Both are redundant.
     spare = {name for name in tensors if name.endswith(".rotary_emb.inv_freq")} | (
         {TOP["lm_head"]} if config.tied else set()
     )

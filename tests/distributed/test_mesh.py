@@ -144,7 +144,7 @@ def test_full_fine_tuning_lies_as_the_weights_do():
 def test_no_catch_all():
     with pytest.raises(InputError) as raised:
         specs("4x2", {"layers": leaf("router", 3, 8)})
-    assert str(raised.value) == "no place on the mesh is known for the parameter ['layers']['router']"
+    assert str(raised.value) == "no sharding is known for the parameter ['layers']['router']"
 
 
 @pytest.mark.parametrize(

@@ -265,14 +265,14 @@ CHOICES: list[tuple[str, dict[str, Any], tuple[int, int], str, str]] = [
     ("tpu", {"rows": 3}, (2, 2), "xla", "3 rows and 8 key heads cannot be divided by the mesh 2x2"),
     ("tpu", {"kv_heads": 1}, (2, 2), "xla", "8 rows and 1 key heads cannot be divided by the mesh 2x2"),
     ("gpu", {}, (2, 2), "cudnn", ""),
-    ("gpu", {"dtype": jnp.float32}, (1, 1), "xla", "cuDNN takes half precision, not float32"),
+    ("gpu", {"dtype": jnp.float32}, (1, 1), "xla", "cuDNN needs half precision, not float32"),
     ("gpu", {"time": 64}, (1, 1), "xla", "fewer tokens than a block of 128"),
     ("gpu", {"window": 511}, (1, 1), "xla", "cuDNN's window of 511 would hide the prefix"),
     ("gpu", {"window": 512}, (1, 1), "cudnn", ""),
     ("gpu", {"window": 100, "slots": 0}, (1, 1), "cudnn", ""),
-    ("gpu", {"size": 129}, (1, 1), "xla", "head size 129 is no multiple of 8 up to 256"),
+    ("gpu", {"size": 129}, (1, 1), "xla", "head size 129 is not a multiple of 8 up to 256"),
     ("gpu", {"rows": 5}, (4, 1), "xla", "5 rows and 8 key heads cannot be divided by the mesh 4x1"),
-    ("cpu", {}, (2, 2), "xla", "cpu has no other"),
+    ("cpu", {}, (2, 2), "xla", "cpu has no other kernel"),
 ]
 
 

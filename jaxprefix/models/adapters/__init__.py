@@ -1,4 +1,4 @@
-"""The methods: a closed union, one file a method."""
+"""The methods, one file for each."""
 
 from jaxprefix.models.adapters.adapter import Adapter, Text
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter

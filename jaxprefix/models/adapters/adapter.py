@@ -1,4 +1,4 @@
-"""The protocol that every method keeps: two pure functions on a frozen dataclass that holds no arrays."""
+"""The protocol of every method: a frozen dataclass without arrays, with two pure functions."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,61 +9,61 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
-Params = Any  # the adapter's own small tree: the only thing that is differentiated
-Frozen = Any  # the base's tree of weights (decoder.py)
+Params = Any  # the small tree of an adapter: nothing else is differentiated
+Frozen = Any  # the weights of the base (decoder.py)
 
 
 @struct.dataclass
 class Text:
-    """A prompt of P tokens that was run through the base: what slots may start from (adapter_init.py makes it)."""
+    """A prompt of P tokens that ran through the base (adapter_init.py), from which virtual tokens can start."""
 
     embeddings: Float[Array, "P D"]
-    inputs: Float[Array, "L P D"]  # what each layer's attention reads: the stream behind its norm
-    keys: Float[Array, "L P K H"]  # rotated as if the last token stood at position -1
+    inputs: Float[Array, "L P D"]  # the normed input of each layer's attention
+    keys: Float[Array, "L P K H"]  # rotated as if the last token had position -1
     values: Float[Array, "L P K H"]
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A method of adaptation, such as prefix tuning; it prints as its own configuration.
+    """A method of adaptation, such as prefix tuning. It prints as its configuration.
 
-    Its class also carries `method`, the name on the command line, and `learning_rate`, the default.
+    Its class has `method`, the name on the command line, and `learning_rate`, the default.
     """
 
     @property
     def starts_as_base(self) -> bool:
-        """Whether fresh parameters leave the base's numbers as they are, bit for bit."""
+        """Whether the initial parameters leave the outputs of the base unchanged, bit for bit."""
         ...
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
-        """Fresh parameters (float32). `text` is a Text for a method that starts from one, or a sum's {method: Text}."""
+        """The initial parameters (float32). `text` is a prompt to start from; for a sum, {method: prompt}."""
         ...
 
     def bind(
         self, params: Params, frozen: Frozen, key: Array | None = None, rows: Int[Array, " B"] | None = None
     ) -> tuple[Frozen, Hooks]:
-        """The weights and hooks of one call; `key` turns dropout on, `rows` picks one of several adapters a row."""
+        """The weights and hooks of a call. `key` enables dropout; `adapter_ids` selects an adapter for each row."""
         ...
 
 
-LARGEST = 2**20  # of what a method may learn in one dimension: slots, units, ranks
+LARGEST = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks
 
 
 def check_size(method: str, name: str, size: int) -> None:
-    """InputError for a size that is not from 1 to LARGEST: one far beyond would fill the memory."""
+    """InputError unless the size is from 1 to MAX_SIZE: a larger one would fill the memory."""
     if not 1 <= size <= LARGEST:
         raise InputError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {LARGEST}'}")
 
 
 def check_start(method: str, start: str) -> None:
-    """InputError for a start that is neither random nor vocabulary nor text:SOME WORDS."""
+    """InputError unless the start is random, vocabulary or text:SOME WORDS."""
     if start not in ("random", "vocabulary") and not (start.startswith("text:") and start[5:].strip()):
         raise InputError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
 def check_text(method: str, start: str, length: int, text: Text | None) -> Text:
-    """The text that `start` asks for; InputError where the caller has run none, or one of another length."""
+    """The prompt for `start`. InputError if it is missing or has another length."""
     found = None if text is None else text.embeddings.shape[0]
     if text is None or found != length:
-        raise InputError(f"{method} starts from {start!r}: init needs a Text of {length} tokens, given {found}")
+        raise InputError(f"{method} starts from {start!r}: init needs a prompt of {length} tokens, given {found}")
     return text

@@ -1,6 +1,6 @@
-"""bottleneck: a small residual block x + up(silu(down(x))) on what a layer's blocks give (arXiv:1902.00751).
+"""bottleneck: a small residual block x + up(silu(down(x))) on the outputs of a layer's blocks (arXiv:1902.00751).
 
-After the feed-forward alone (Pfeiffer et al., arXiv:2005.00052) or after attention too (Houlsby et al.).
+It follows the feed-forward block alone (Pfeiffer et al., arXiv:2005.00052) or attention as well (Houlsby et al.).
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,9 @@ from jaxprefix.models.hooks import Bottleneck, Hooks
 class BottleneckAdapter:
     """Parameters: `{SEAM: {"down": [L, R, D], "up": [L, D, R]}}`; down Kaiming-uniform(√5), up zero.
 
-    SEAM is after_feed_forward, and after_attention for the placement of Houlsby. Learning rate: 1e-3, of the study's
-    grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619).
+    SEAM is after_feed_forward, and with the placement of Houlsby also after_attention.
+
+    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619).
     """
 
     method: ClassVar[str] = "bottleneck"
@@ -52,7 +53,9 @@ class BottleneckAdapter:
         self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise InputError("rows of a batch cannot have different bottlenecks; use a prefix for one adapter a row")
+            raise InputError(
+                "bottlenecks cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
+            )
         found = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
         return frozen, Hooks(
             after_attention=found.get("after_attention"), after_feed_forward=found["after_feed_forward"]

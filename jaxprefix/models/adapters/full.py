@@ -1,4 +1,4 @@
-"""full: every weight learns; the baseline that forgets, and what pretrains the embedded default."""
+"""full: full fine-tuning, a baseline that forgets. It also pretrained the embedded model."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,10 +14,10 @@ from jaxprefix.models.hooks import Hooks
 
 @dataclass(frozen=True)
 class FullFineTuning:
-    """The adapter whose tree is the weights themselves, kept in float32; the decoder gets them in the base's dtype.
+    """The parameters are the weights themselves, in float32. The decoder computes with them in the dtype of the base.
 
-    Learning rate: 1e-5, usual for full fine-tuning of 7B models (for example Stanford Alpaca: 2e-5, LLaMA-Adapter's
-    comparison: 1e-5).
+    Learning rate: 1e-5, usual for full fine-tuning of 7B models (Stanford Alpaca: 2e-5, the baseline of LLaMA-Adapter:
+    1e-5).
     """
 
     method: ClassVar[str] = "full"
@@ -25,10 +25,12 @@ class FullFineTuning:
     starts_as_base = True
 
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> Any:
-        # A copy even where the base is float32: the step donates these buffers, and the base must survive it.
+        # Always a copy, because the step donates these buffers and the base must survive.
         return jax.tree.map(lambda weight: jnp.array(weight, jnp.float32, copy=True), frozen)
 
     def bind(self, params: Any, frozen: Any, key: Array | None = None, rows: Array | None = None) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise InputError("rows of a batch cannot have different weights; method full has one adapter only")
+            raise InputError(
+                "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
+            )
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

@@ -2,7 +2,7 @@
 
     out = softmax(q Kᵀ/√H) V + tanh(g) · softmax(q Pkᵀ/√H) Pv
 
-A slot is one vector of the model's size, Pk = Wk·E and Pv = Wv·E through the frozen projections, without rotation.
+A virtual token is a vector E of the model's size. Pk = Wk·E and Pv = Wv·E, by the frozen projections, without rotation.
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,20 @@ class LlamaAdapter:
     """Parameters: `{"hidden": [n, P, D], "gate": [n, N] or [n]}` for the n adapted layers; the gate starts at zero.
 
     Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619); the authors' own code
-    has 9e-3 for batches of 64. Any start leaves the base as it is; on SmolLM2-135M (TyDiQA, 50 steps of 8 rows) random
-    slots of std 0.5 reach a held-out loss of 1.178, slots from the vocabulary 1.218, LoRA 1.161.
+    uses 9e-3 with batches of 64. No start changes the base, because the gate is closed. After 50 steps of 8 rows of
+    TyDiQA on SmolLM2-135M-Instruct, a random start with std 0.5 has a held-out loss of 1.178, a start from the
+    vocabulary 1.218, and LoRA 1.161.
     """
 
     method: ClassVar[str] = "llama-adapter"
     learning_rate: ClassVar[float] = 3e-3
     starts_as_base = True
 
-    length: int = 10  # slots a layer
+    length: int = 10  # virtual tokens per layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
-    gate: Literal["head", "layer"] = "head"  # one a query head, or one a layer
-    activation: Literal["tanh", "identity"] = "tanh"  # of the gate; PEFT's has none
-    start: str = "random"  # random, vocabulary (tokens drawn from it), or text:SOME WORDS
+    gate: Literal["head", "layer"] = "head"  # one per query head, or one per layer
+    activation: Literal["tanh", "identity"] = "tanh"  # of the gate; PEFT has none
+    start: str = "random"  # random, vocabulary (sampled tokens) or text:SOME WORDS
     std: float = 0.5  # of the random start
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class LlamaAdapter:
     def bind(
         self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
-        """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         count, heads = frozen["layers"]["q_proj"].shape[:2]
         layers = slots.Range.of(self.layers, count)
         keys, values = slots.keys_and_values(params, frozen, layers, rows)

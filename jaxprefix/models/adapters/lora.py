@@ -1,4 +1,4 @@
-"""lora: a low-rank term beside chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
+"""lora: a low-rank term added to chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
 
 from dataclasses import dataclass
 from math import isfinite, prod
@@ -29,8 +29,8 @@ class LoRA:
 
     rank: int = 4
     alpha: float = 8.0  # the term is scaled by alpha / rank
-    targets: str = "q,k,v"  # of q, k, v, o, gate, up, down
-    dropout: float = 0.0  # share of the term's inputs that is dropped in training
+    targets: str = "q,k,v"  # some of q, k, v, o, gate, up, down
+    dropout: float = 0.0  # dropout rate of the term's inputs in training
 
     def __post_init__(self) -> None:
         check_size(self.method, "rank", self.rank)
@@ -62,7 +62,9 @@ class LoRA:
         self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
         if rows is not None:
-            raise InputError("rows of a batch cannot have different LoRA terms; use a prefix for one adapter a row")
+            raise InputError(
+                "LoRA cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
+            )
         delta = {}
         for index, name in enumerate(self.projections):
             part = params[name]
@@ -73,6 +75,6 @@ class LoRA:
         return frozen, Hooks(delta=delta)
 
     def terms(self, params: dict[str, dict[str, Array]]) -> dict[str, Array]:
-        """(alpha/r)·B A of each projection, in the shape of the stacked weight that it may be added to."""
+        """(alpha/r)·B A of each projection, in the shape of its stacked weight."""
         product = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))
         return {name: product(part["a"], part["b"]) for name, part in params.items()}

@@ -1,4 +1,4 @@
-"""none: the frozen base, the baseline of every table."""
+"""none: the frozen base, the baseline of every comparison."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from jaxprefix.models.hooks import Hooks
 
 @dataclass(frozen=True)
 class NoAdapter:
-    """Learns nothing and adds nothing."""
+    """No parameters and no hooks."""
 
     method: ClassVar[str] = "none"
     learning_rate: ClassVar[float] = 0.0

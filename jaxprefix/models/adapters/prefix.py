@@ -1,10 +1,11 @@
-"""prefix: learnt keys and values in front of every adapted layer's own (Li and Liang, arXiv:2101.00190).
+"""prefix: learnt keys and values before those of each adapted layer (Li and Liang, arXiv:2101.00190).
 
     joint: out = softmax(q [Pk; K]ᵀ/√H) [Pv; V]
     split: out = softmax(q Kᵀ/√H) V + softmax(q Pkᵀ/√H) Pv
 
-With `source` "hidden" a slot is one vector of the model's size and Pk = Wk·E, Pv = Wv·E through the frozen projections,
-without rotation (the study's form, arXiv:2510.24619); with "kv" keys and values are learnt directly.
+With `source` "hidden" a virtual token is a vector E of the model's size, and Pk = Wk·E, Pv = Wv·E are computed by the
+frozen projections, without rotation (the form of the study, arXiv:2510.24619). With "kv" keys and values are learnt
+directly.
 """
 
 from dataclasses import dataclass, replace
@@ -21,16 +22,16 @@ from jaxprefix.models.adapters.adapter import Text, check_size, check_start, che
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Gated, Hooks, Prefix
 
-TANH_STD = 0.628  # of the tanh of a standard normal
+TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
 
 @dataclass(frozen=True)
 class PrefixTuning:
     """Parameters: `{"hidden": [n, P, D]}` or `{"keys", "values": [n, P, K, H]}` for the n adapted layers.
 
-    With an `mlp` of M units (Li and Liang's reparameterisation) they are computed, during training only, from
-    `{"slots": [P, D], "inner": [D, M], "inner_bias": [M]}` and for each name above `{NAME_map: [n, M, ...],
-    NAME_bias: [n, ...]}`; `fold` gives the plain form.
+    With an `mlp` of M units (Li and Liang's reparameterisation) training computes them from
+    `{"slots": [P, D], "inner": [D, M], "inner_bias": [M]}` and, for each name above, `{NAME_map: [n, M, ...],
+    NAME_bias: [n, ...]}`. `fold` returns the plain form.
 
     Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4}; published runs at 9e-3 ended in NaN.
     """
@@ -39,13 +40,13 @@ class PrefixTuning:
     learning_rate: ClassVar[float] = 3e-3
     starts_as_base = False
 
-    length: int = 10  # slots a layer
+    length: int = 10  # virtual tokens per layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
-    source: Literal["hidden", "kv"] = "hidden"  # what is learnt: vectors to project, or keys and values
-    softmax: Literal["joint", "split"] = "joint"  # one with the text, or one of the prefix's own
+    source: Literal["hidden", "kv"] = "hidden"  # learn vectors to project, or keys and values
+    softmax: Literal["joint", "split"] = "joint"  # one softmax with the text, or one for the prefix alone
     start: str | None = None  # vocabulary (sampled tokens), text:SOME WORDS or random; None: see chosen_start
     std: float = 0.02  # of the random start
-    mlp: int = 0  # units of the MLP that makes the slots during training; 0 is none
+    mlp: int = 0  # units of the MLP that computes the prefix in training; 0 is none
 
     def __post_init__(self) -> None:
         check_size(self.method, "length", self.length)
@@ -61,18 +62,18 @@ class PrefixTuning:
         check_start(self.method, self.chosen_start)
         if 0 < self.mlp < self.length and self.chosen_start != "random":
             raise InputError(
-                f"prefix mlp {self.mlp} has fewer units than the {self.length} slots that start from "
+                f"prefix mlp {self.mlp} has fewer units than the {self.length} virtual tokens that start from "
                 f"{self.chosen_start!r:.100}; expected at least {self.length}, or the start random"
             )
 
     @property
     def chosen_start(self) -> str:
-        """`start`, or its default: vocabulary with a joint softmax, random with a split one.
+        """`start`, or its default: "vocabulary" with a joint softmax, "random" with a split one.
 
-        Measured on SmolLM2-135M-Instruct, TyDiQA, as a fresh adapter's held-out loss over the base's 2.202. Joint:
-        2.234 from the vocabulary, 2.409 from random slots of std 0 to 0.02, which take a share of every softmax, and
-        16 from a std of 0.5. Split: 5.895 from the vocabulary, whose values are added whole, and 2.228 from a std of
-        0.02.
+        Measured on SmolLM2-135M-Instruct, as the held-out loss of a fresh adapter on TyDiQA, where the base has 2.202.
+        Joint: 2.234 from the vocabulary, 2.409 at random with a std of 0 to 0.02 (a prefix takes a share of every
+        softmax), 16 with a std of 0.5. Split: 5.895 from the vocabulary, whose values are added whole, 2.228 at random
+        with 0.02.
         """
         if self.start is None:
             return "random" if self.softmax == "split" else "vocabulary"
@@ -90,14 +91,14 @@ class PrefixTuning:
     def _init_mlp(
         self, key: Array, config: DecoderConfig, layers: slots.Range, wanted: dict[str, Array] | None
     ) -> dict[str, Array]:
-        """An MLP that makes the wanted slots; without them, one scaled so that slots have the std of random ones."""
+        """An MLP that computes the wanted prefix, or without one a random prefix of the same std."""
         first, second, third = jax.random.split(key, 3)
         params = {
             "slots": jax.random.normal(first, (self.length, config.hidden_size)),
             "inner": config.hidden_size**-0.5 * jax.random.normal(second, (config.hidden_size, self.mlp)),
             "inner_bias": jnp.zeros(self.mlp),
         }
-        if wanted:  # the smallest maps that take the units to the slots: there are at least as many units as slots
+        if wanted:  # least-squares solution; it is exact, because there are at least as many units as virtual tokens
             inverse = jnp.linalg.pinv(self._units(params))
             found = {name: jnp.einsum("mp,np...->nm...", inverse, leaf) for name, leaf in wanted.items()}
         else:
@@ -109,11 +110,11 @@ class PrefixTuning:
 
     @staticmethod
     def _units(params: dict[str, Array]) -> Array:
-        """`[P, M]`, what the MLP's units give for each slot."""
+        """The activations of the MLP, `[P, M]`."""
         return jnp.tanh(params["slots"] @ params["inner"] + params["inner_bias"])
 
     def fold(self, params: dict[str, Array]) -> tuple["PrefixTuning", dict[str, Array]]:
-        """This method without its MLP, and the slots that the MLP makes: what is served and exported."""
+        """The method without its MLP, and the prefix that the MLP computes: the form for inference and export."""
         return replace(self, mlp=0), self._folded(params)
 
     def _folded(self, params: dict[str, Array]) -> dict[str, Array]:
@@ -127,7 +128,7 @@ class PrefixTuning:
     def bind(
         self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
-        """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         plain = self._folded(params) if rows is None else jax.vmap(self._folded)(params)
         count, heads = frozen["layers"]["q_proj"].shape[:2]
         layers = slots.Range.of(self.layers, count)
@@ -135,7 +136,7 @@ class PrefixTuning:
         if self.softmax == "split":
             gate = jnp.broadcast_to(layers.adapted[:, None].astype(jnp.float32), (layers.layers, heads))
             return frozen, Hooks(first=layers.first, gated=Gated(keys, values, gate))
-        # A layer without a prefix masks its slots: zeros would take a share of the softmax.
+        # A layer without a prefix masks it: zeros would take a share of the softmax.
         positions = jnp.where(layers.adapted, ALWAYS, NEVER)[:, None]
         positions = jnp.broadcast_to(positions, (layers.layers, self.length))
         return frozen, Hooks(first=layers.first, prefix=Prefix(keys, values, positions))

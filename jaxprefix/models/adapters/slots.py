@@ -1,7 +1,7 @@
-"""What prefix and llama-adapter share: the slots of a range of layers, where they start, and what the decoder sees.
+"""Virtual tokens of a range of layers, for prefix and llama-adapter: initial values, and their keys and values.
 
 Parameters are `{"hidden": [n, P, D]}`, vectors that the frozen projections turn into keys and values (Pk = Wk·E,
-Pv = Wv·E, without rotation), or `{"keys", "values": [n, P, K, H]}` themselves, for the n layers of the range.
+Pv = Wv·E, without rotation), or `{"keys", "values": [n, P, K, H]}`, for the n layers of the range.
 """
 
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ class Range:
         return (index >= self.first) & (index < self.last)
 
     def stacked(self, leaf: Float[Array, "..."], several: bool) -> Float[Array, "L ..."]:
-        """`[n, ...]` as `[L, ...]`, zeros outside the range; of several adapters, `[A, n, ...]` as `[L, A, ...]`."""
+        """`[n, ...]` as `[L, ...]`, zeros outside the range; of several adapters `[A, n, ...]` as `[L, A, ...]`."""
         leaf = jnp.moveaxis(leaf, 0, 1) if several else leaf
         return jnp.pad(leaf, [(self.first, self.layers - self.last)] + [(0, 0)] * (leaf.ndim - 1))
 
 
 def random(key: Array, config: DecoderConfig, layers: Range, length: int, source: str, std: float) -> dict[str, Array]:
-    """Normal with `std`."""
+    """Normal with standard deviation `std`."""
     shape = (layers.last - layers.first, length)
     if source == "hidden":
         return {"hidden": std * jax.random.normal(key, (*shape, config.hidden_size))}
@@ -48,7 +48,7 @@ def random(key: Array, config: DecoderConfig, layers: Range, length: int, source
 
 
 def of_text(text: Text, layers: Range, source: str) -> dict[str, Array]:
-    """What the text had at these layers: its normed attention inputs, or its keys and values."""
+    """The normed attention inputs of the prompt at these layers, or its keys and values."""
     leaves = {"hidden": text.inputs} if source == "hidden" else {"keys": text.keys, "values": text.values}
     return {name: leaf[layers.first : layers.last].astype(jnp.float32) for name, leaf in leaves.items()}
 
@@ -56,7 +56,7 @@ def of_text(text: Text, layers: Range, source: str) -> dict[str, Array]:
 def keys_and_values(
     params: dict[str, Array], frozen: Frozen, layers: Range, rows: Int[Array, " B"] | None
 ) -> tuple[Float[Array, "L *B P K H"], Float[Array, "L *B P K H"]]:
-    """Of all L layers; with `rows`, params hold several adapters and row b of the batch gets adapter `rows[b]`."""
+    """Keys and values of all L layers. With `adapter_ids`, row b of the batch gets adapter `adapter_ids[b]`."""
     several = rows is not None
     if "hidden" in params:
         vectors = layers.stacked(params["hidden"], several)
@@ -68,7 +68,7 @@ def keys_and_values(
 
 
 def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:
-    """One product a layer, for the whole stack at once and outside the loop over layers."""
+    """The projection of all layers at once, outside the loop over layers."""
     weight, scale = layers[name].astype(vectors.dtype), layers.get(int8.scale_name(name))
     made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, weight)
     if scale is None:

@@ -18,9 +18,9 @@ from jaxprefix.models.hooks import Hooks
 class SoftPrompt:
     """Parameters: `{"prompt": [P, D]}`.
 
-    Learning rate: 1e-2. Soft prompts want far more than other methods: their authors train at 0.3 (with Adafactor), and
-    on the embedded model, at ten times the default, 0.1 ends at a held-out loss of 0.57 where 0.03 ends at 0.65. They
-    also found a start from the vocabulary better than a random one.
+    Learning rate: 1e-2. Soft prompts need higher rates than other methods: their authors train at 0.3 (with Adafactor),
+    and on the embedded model 0.1 has a held-out loss of 0.57 where 0.03 has 0.65. The authors also found a start from
+    the vocabulary better than a random one.
     """
 
     method: ClassVar[str] = "soft-prompt"
@@ -28,8 +28,8 @@ class SoftPrompt:
     starts_as_base = False
 
     length: int = 10  # vectors
-    start: str = "vocabulary"  # the embeddings of tokens drawn from it, of text:SOME WORDS, or random
-    std: float = 0.02  # of the random start: about the size of embeddings
+    start: str = "vocabulary"  # the embeddings of sampled tokens, of text:SOME WORDS, or random
+    std: float = 0.02  # of the random start, about that of embeddings
 
     def __post_init__(self) -> None:
         check_size(self.method, "length", self.length)
@@ -46,5 +46,5 @@ class SoftPrompt:
     def bind(
         self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
     ) -> tuple[Any, Hooks]:
-        """With `rows`, params carry a leading dimension of adapters, and row b of the batch uses adapter `rows[b]`."""
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(prompt=params["prompt"] if rows is None else params["prompt"][rows])

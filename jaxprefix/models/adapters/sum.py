@@ -1,4 +1,4 @@
-"""Sums of methods, such as prefix+lora: each keeps its own parameters, their hooks are merged seam by seam."""
+"""Sums of methods, such as prefix+lora. Each has its own parameters, and their hooks are merged."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from jaxprefix.models.hooks import Hooks, merge
 
 @dataclass(frozen=True)
 class Sum:
-    """Parameters: `{method: parameters}` of the named members: different methods that leave the weights alone."""
+    """Parameters: `{method: parameters}`. The members are different methods; none and full cannot be members."""
 
     members: tuple[tuple[str, Adapter], ...]
 
@@ -24,7 +24,7 @@ class Sum:
         if alone:
             raise InputError(f"method {'+'.join(names)!r}: {alone[0]} cannot be part of a sum")
         if len(set(names)) < len(names):
-            raise InputError(f"method {'+'.join(names)!r}: each method may stand only once in a sum")
+            raise InputError(f"method {'+'.join(names)!r}: a method can be in a sum only once")
 
     @property
     def starts_as_base(self) -> bool:

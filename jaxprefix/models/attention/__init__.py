@@ -1,8 +1,8 @@
-"""Grouped-query attention; which kernel computes it is chosen here and nowhere else.
+"""Grouped-query attention. Its kernel is chosen here and nowhere else.
 
-xla.py takes any positions. Ordinary calls are right-padded rows of text behind a prefix, as in training and prefill:
-the kernels take them, and where none can, blocks.py. Whether a call is ordinary must be known before it is traced: its
-caller says so, and `ordinary` checks it. cached.py is for tokens behind a cache.
+xla.py takes any positions. Right-padded rows of text after a prefix, as in training and prefill, use a kernel of the
+platform, or blocks.py. That rows are right-padded must be known before tracing: the caller says so, and `ordinary`
+checks it. cached.py is for tokens that follow a cache.
 """
 
 from collections.abc import Sequence
@@ -38,9 +38,9 @@ KERNELS = {"tpu": ("splash", splash), "gpu": ("cudnn", cudnn)}
 
 
 def kernel(call: Call) -> tuple[str, str]:
-    """The name of the kernel for an ordinary call on the mesh that it is traced for; of xla also why not another."""
+    """The kernel for right-padded rows on the current mesh, and for "xla" the reason against a faster one."""
     if platform() not in KERNELS:
-        return "xla", f"{platform()} has no other"
+        return "xla", f"{platform()} has no other kernel"
     name, module = KERNELS[platform()]
     why = module.refusal(call)
     return (name, "") if why is None else ("xla", why)
@@ -56,7 +56,7 @@ def causal(
     window: int | None,
     is_ordinary: bool,
 ) -> Float[Array, "B M N H"]:
-    """One softmax over the prefix of this layer and the text, for the queries of the positions `asking`."""
+    """Attention with one softmax over the prefix of this layer and the text."""
     slots, key_positions = 0, positions
     if prefix is not None:
         slots = prefix.positions.shape[-1]
@@ -74,7 +74,7 @@ def causal(
 
 
 def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array, " B"]:
-    """Of each row, whether its positions are 0..n-1 and then NEVER, behind slots that a layer has all or none of."""
+    """For each row, whether its positions are 0..n-1 and then NEVER, and each layer has its whole prefix or none."""
     place = jnp.arange(positions.shape[1])
     length = jnp.sum(positions != NEVER, axis=1, keepdims=True)
     fits = jnp.all(positions == jnp.where(place < length, place, NEVER), axis=1)
@@ -85,14 +85,14 @@ def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array,
 
 
 def per_row(slots: Array, like: Array) -> Array:
-    """`[P, K, H]` or `[B, P, K, H]` as `[B, P, K, H]` in the dtype of `like`."""
+    """Broadcasts `[P, K, H]` or `[B, P, K, H]` to the rows of `like`, in its dtype."""
     return jnp.broadcast_to(slots, (like.shape[0], *slots.shape[-3:])).astype(like.dtype)
 
 
 def line(
     config: DecoderConfig, mesh: jax.sharding.Mesh, rows: int, times: Sequence[int], dtype: str, hooks: Hooks
 ) -> str:
-    """For a run to print, such as `attention: splash at 512 tokens; xla at 64, 96 (fewer than 128 tokens)`."""
+    """The line that a run prints, such as `attention: xla at 64, 96 (fewer than 128 tokens); splash at 512`."""
     found: dict[str, list[int]] = {}
     before = 0 if hooks.prompt is None else hooks.prompt.shape[-2]
     slots = 0 if hooks.prefix is None else hooks.prefix.positions.shape[-1]

@@ -1,4 +1,4 @@
-"""Attention of ordinary calls as XLA compiles it: queries in blocks, each with the keys that its last one sees."""
+"""Attention of right-padded rows in XLA: queries in blocks, each with the keys that its last query attends to."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +6,8 @@ from jaxtyping import Array, Bool, Float
 
 from jaxprefix.models.attention.xla import attention
 
-BLOCK = 64  # the fewest queries that are worth a block
-BLOCKS = 8  # at most: they are compiled one by one, and more of them save little
+BLOCK = 64  # a smaller block of queries is not worth it
+BLOCKS = 8  # at most: each is compiled on its own, and more of them save little
 
 
 def attend(
@@ -17,9 +17,9 @@ def attend(
     present: Bool[Array, ""] | None,
     window: int | None,
 ) -> Float[Array, "B T N H"]:
-    """Attention of text to the S - T slots of a prefix, where it is `present`, and to the text up to each token.
+    """Attention of text to a prefix of S - T virtual tokens, if `present`, and to the text up to each token.
 
-    `present` differs from layer to layer and is None where no layer has a prefix.
+    `present` depends on the layer. It is None if no layer has a prefix.
     """
     time = query.shape[1]
     slots = keys.shape[1] - time
@@ -37,6 +37,6 @@ def attend(
 
 
 def _text(queries: np.ndarray, keys: int, window: int | None) -> np.ndarray:
-    """Which of the first `keys` tokens each of the queries sees."""
+    """The mask of these queries over the first `keys` tokens."""
     distance = queries[:, None] - np.arange(keys)
     return (distance >= 0) & (distance < (keys if window is None else window))

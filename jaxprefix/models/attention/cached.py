@@ -1,4 +1,4 @@
-"""Attention of further tokens to a cache and to themselves: one softmax, for which nothing is joined or turned over."""
+"""Attention of new tokens to a cache and to themselves: one softmax, without a concatenation or transposition."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -16,7 +16,7 @@ def further(
     cache: Cache,
     window: int | None,
 ) -> Float[Array, "B M N H"]:
-    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]`, of one layer's cache and queries of these positions."""
+    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer."""
     queries = laid_out(query, keys.shape[2])
     own = heads_in_front(keys, values)
     found = [

@@ -1,4 +1,4 @@
-"""What the choice of a kernel depends on: shapes, and the mesh that the program is traced for."""
+"""The shapes and the mesh that the choice of a kernel depends on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-BLOCK = 128  # of queries and keys: what TPUs compute at once. Scores of fewer tokens are small: XLA may keep them
-RESIDUALS = "attention"  # what a kernel names that its backward pass wants: output, and log of the softmax's sum
-AXES = ("data", "model")  # of the mesh: rows are sharded over the first, heads over the second
+BLOCK = 128  # queries and keys that a TPU computes at once; the scores of fewer tokens are small enough for XLA
+RESIDUALS = "attention"  # the name of what a kernel saves for its backward pass: output and logsumexp
+AXES = ("data", "model")  # mesh axes: rows are sharded over the first, heads over the second
 
 
 @dataclass(frozen=True)
 class Call:
-    """An ordinary call of attention: right-padded rows of text behind the slots of a prefix, all devices together."""
+    """The shape of a call of attention on right-padded rows after a prefix, over all devices."""
 
     rows: int
     time: int
@@ -21,7 +21,7 @@ class Call:
     kv_heads: int
     size: int
     dtype: Any
-    slots: int  # of the prefix
+    slots: int  # virtual tokens of the prefix
     window: int | None
 
     @property
@@ -31,14 +31,15 @@ class Call:
 
 
 def mesh() -> AbstractMesh:
-    """That of the surrounding `jax.sharding.use_abstract_mesh`; empty where there is none."""
+    """The mesh of the surrounding `jax.sharding.use_abstract_mesh`, or an empty one."""
     return jax.sharding.get_abstract_mesh()
 
 
 def platform() -> str:
-    """cpu, gpu or tpu: what the program is traced for.
+    """cpu, gpu or tpu: the platform that the program is traced for.
 
-    The mesh knows: the process that compiles for a TPU may have none. Without a mesh it is JAX's own default.
+    It comes from the mesh, because a process can compile for a TPU that it does not have. Without a mesh it is JAX's
+    default.
     """
     device = mesh().abstract_device
     if device is None:
@@ -47,7 +48,7 @@ def platform() -> str:
 
 
 def cannot_be_divided(call: Call) -> str | None:
-    """Why the call cannot be cut into one call a device, each with its own rows and heads."""
+    """Why the rows and heads cannot be divided among the devices, or None."""
     where = mesh()
     if where.empty:
         return None

@@ -1,12 +1,12 @@
-"""cuDNN's fused attention on NVIDIA GPUs: square and causal, and no scores are kept.
+"""cuDNN's fused attention on NVIDIA GPUs, which is square and causal and saves no scores.
 
-Dummy queries stand in front of the text as the prefix's slots stand in front of its keys; their results are dropped. A
-layer without the prefix has both behind its text instead, where causality hides them:
+Dummy queries precede the text as the prefix precedes its keys, and their outputs are dropped. A layer without the
+prefix has both after its text, where causality hides them:
 
     queries: dummies · text            text · dummies
     keys:    prefix · text             text · prefix
 
-A right-padded row's padding is hidden from its text by causality as well. What the padding itself reads is never used.
+Causality also hides the padding of a right-padded row from its text. The outputs of padding are never used.
 """
 
 from typing import Literal
@@ -20,9 +20,9 @@ from jaxprefix.models.attention.call import BLOCK, Call, cannot_be_divided
 
 
 def refusal(call: Call) -> str | None:
-    """Why this call needs another kernel, if it does."""
+    """Why cuDNN cannot compute this call, or None."""
     if call.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"cuDNN takes half precision, not {jnp.dtype(call.dtype).name}"
+        return f"cuDNN needs half precision, not {jnp.dtype(call.dtype).name}"
     if call.time < BLOCK:
         return f"fewer tokens than a block of {BLOCK}"
     if call.narrow and call.slots:
@@ -30,14 +30,14 @@ def refusal(call: Call) -> str | None:
     found = capability()
     largest = 256 if found >= 9 else 128
     if found < 8:
-        return f"cuDNN wants a GPU of NVIDIA with compute capability 8.0, found {found}"
+        return f"cuDNN needs an NVIDIA GPU of compute capability 8.0, found {found}"
     if call.size % 8 or call.size > largest:
-        return f"head size {call.size} is no multiple of 8 up to {largest}"
-    return cannot_be_divided(call)  # JAX partitions this kernel by itself, but not into uneven parts
+        return f"head size {call.size} is not a multiple of 8 up to {largest}"
+    return cannot_be_divided(call)  # JAX partitions this kernel, but only into equal parts
 
 
 def capability() -> float:
-    """Of the GPU of this process; 0 for those of others than NVIDIA."""
+    """The compute capability of the GPU of this process; 0 if NVIDIA did not make it."""
     cuda = "cuda" in get_backend().platform_version
     return float(jax.local_devices(backend="gpu")[0].compute_capability) if cuda else 0.0
 
@@ -50,9 +50,9 @@ def attend(
     window: int | None,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "B T N H"]:
-    """Attention of text to the S - T slots of a prefix, where it is `present`, and to the text up to each token.
+    """Attention of text to a prefix of S - T virtual tokens, if `present`, and to the text up to each token.
 
-    `present` differs from layer to layer and is None where no layer has a prefix.
+    `present` depends on the layer. It is None if no layer has a prefix.
     """
     time = query.shape[1]
     slots = keys.shape[1] - time

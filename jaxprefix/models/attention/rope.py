@@ -1,4 +1,4 @@
-"""Rotary positions (RoPE, arXiv:2104.09864), also with the stretched waves of Llama 3.1."""
+"""Rotary position embeddings (RoPE, arXiv:2104.09864), with the scaling of Llama 3.1."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ from jaxprefix.models.config import Rope
 
 
 def rotation(rope: Rope, size: int, positions: Array) -> tuple[Array, Array]:
-    """Cosines and sines `[B, T, H/2]` (float32) of the angles that RoPE turns head pairs by at `positions` `[B, T]`."""
+    """Cosines and sines `[B, T, H/2]` (float32) of the angles of RoPE at `positions` `[B, T]`."""
     frequencies = rope.theta ** -(jnp.arange(0, size, 2, dtype=jnp.float32) / size)
     if rope.kind == "linear":
         frequencies /= rope.factor
@@ -18,7 +18,7 @@ def rotation(rope: Rope, size: int, positions: Array) -> tuple[Array, Array]:
 
 
 def _llama3(rope: Rope, frequencies: Array) -> Array:
-    """Llama 3.1: waves longer than original context / low factor are stretched, short ones kept, a blend between."""
+    """Llama 3.1: wavelengths above original context / low factor are scaled, short ones kept, others interpolated."""
     turns = rope.original_positions * frequencies / (2 * jnp.pi)
     blend = (turns - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor)
     blend = jnp.clip(blend, 0, 1)
@@ -26,7 +26,7 @@ def _llama3(rope: Rope, frequencies: Array) -> Array:
 
 
 def rotate(heads: Float[Array, "B T G H"], turn: tuple[Array, Array]) -> Float[Array, "B T G H"]:
-    """Turns each pair (j, j + H/2) of every head by its position's angle: the layout of Hugging Face checkpoints."""
+    """Rotates each pair (j, j + H/2) of every head, the layout of Hugging Face checkpoints."""
     cosine, sine = (part[:, :, None].astype(heads.dtype) for part in turn)
     low, high = jnp.split(heads, 2, axis=-1)
     return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)

@@ -1,11 +1,10 @@
-"""Splash attention on TPUs: blocks that the mask hides are not computed, and no scores are kept.
+"""Splash attention on TPUs, which skips masked blocks and saves no scores.
 
     keys:    prefix 0..P-1 · text P..P+T-1 · zeros up to whole blocks
     queries: text 0..T-1 · zeros up to whole blocks
-    query t sees key s where s <= t + P, and within a window w where also s < P or t + P - s < w
+    query t attends to key s if s <= t + P and, with a window w, also s < P or t + P - s < w
 
-Causality alone hides a right-padded row's padding from its text, and the zeros. What the padding itself reads is never
-used.
+Causality hides the zeros and the padding of a right-padded row from its text. The outputs of padding are never used.
 """
 
 from functools import partial
@@ -20,11 +19,11 @@ from jaxtyping import Array, Bool, Float
 
 from jaxprefix.models.attention.call import AXES, BLOCK, RESIDUALS, Call, cannot_be_divided, mesh
 
-LARGEST_BLOCK = 512  # of queries or keys: what fits beside its scores into a core's own memory, backward as well
+LARGEST_BLOCK = 512  # queries or keys; larger blocks and their scores exceed the memory of a core in the backward pass
 
 
 def refusal(call: Call) -> str | None:
-    """Why this call needs another kernel, if it does."""
+    """Why splash attention cannot compute this call, or None."""
     if call.time < BLOCK:
         return f"fewer tokens than a block of {BLOCK}"
     return cannot_be_divided(call)
@@ -38,13 +37,13 @@ def attend(
     window: int | None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """Attention of text to the S - T slots of a prefix, where it is `present`, and to the text up to each token.
+    """Attention of text to a prefix of S - T virtual tokens, if `present`, and to the text up to each token.
 
-    `present` differs from layer to layer and is None where no layer has a prefix. `interpret` runs it without a TPU.
+    `present` depends on the layer. It is None if no layer has a prefix. `interpret` runs the kernel without a TPU.
     """
     present = jnp.array(True) if present is None else present
     attend = partial(_local, window=window, interpret=interpret)
-    if not mesh().empty:  # a kernel knows one device: each takes its own rows and heads
+    if not mesh().empty:  # the kernel runs on one device: each has its own rows and heads
         heads = PartitionSpec(AXES[0], None, AXES[1], None)
         places = (heads, heads, heads, PartitionSpec())
         attend = jax.shard_map(attend, in_specs=places, out_specs=heads, check_vma=False)
@@ -72,12 +71,12 @@ def _local(query: Array, keys: Array, values: Array, present: Array, window: int
         residual_checkpoint_name=RESIDUALS,
         interpret=interpret,
     )
-    # In float32: √H rounded to bfloat16 would change the softmax's temperature.
+    # In float32, because √H in bfloat16 changes the temperature of the softmax.
     query = (query.astype(jnp.float32) * size**-0.5).astype(query.dtype)
     query, keys, values = _laid_out(query, step), _laid_out(keys, width), _laid_out(values, width)
     read: Any
     if slots:
-        # Masks are the same in all layers; a layer without the prefix puts its slots into another segment.
+        # All layers have the same mask. A layer without the prefix puts its virtual tokens into another segment.
         hidden = (jnp.arange(width) < slots) & ~present
         segments = splash.SegmentIds(jnp.ones(step, jnp.int32), jnp.where(hidden, 0, 1))
         read = jax.vmap(kernel, (0, 0, 0, None))(query, keys, values, segments)
@@ -87,14 +86,14 @@ def _local(query: Array, keys: Array, values: Array, present: Array, window: int
 
 
 def _blocks(length: int) -> tuple[int, int]:
-    """The padded length and its block: as few blocks as hold it, and none larger than they must be."""
+    """The padded length and the block size: as few and as small blocks as possible."""
     count = -(-length // LARGEST_BLOCK)
     block = -(-length // (count * BLOCK)) * BLOCK
     return count * block, block
 
 
 def _laid_out(states: Array, length: int) -> Array:
-    """`[B, T, G, H]` as `[B, G, length, H]`, with zeros behind."""
+    """`[B, T, G, H]` as `[B, G, length, H]`, padded with zeros."""
     states = jnp.swapaxes(states, 1, 2)
     return jnp.pad(states, [(0, 0), (0, 0), (0, length - states.shape[2]), (0, 0)])
 
@@ -107,7 +106,7 @@ def _mask(time: int, width: int, slots: int, window: int | None) -> splash.Mask:
 
 
 class _Columns(splash.Mask):
-    """Every query sees the first `slots` keys."""
+    """Every query attends to the first `slots` keys."""
 
     def __init__(self, time: int, width: int, slots: int) -> None:
         self.sizes = (time, width, slots)

@@ -1,4 +1,4 @@
-"""Attention as XLA compiles it: any mask and any device. No scores are kept for the backward pass."""
+"""Attention in XLA, for any mask and device. It saves no scores for the backward pass."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxprefix.models.attention.call import RESIDUALS
 
-BATCHED = ((0, 1), (0, 1))  # the dimensions B and K of both sides of a product
+BATCHED = ((0, 1), (0, 1))  # the dimensions B and K of both operands
 
 
 def attention(
@@ -18,11 +18,11 @@ def attention(
     values: Float[Array, "B S K H"],
     mask: Bool[Array, "#B T S"] | None = None,
 ) -> Float[Array, "B T N H"]:
-    """`softmax(q kᵀ/√H) v`, scores and softmax in float32; query head n reads key head n // (N/K).
+    """`softmax(q kᵀ/√H) v`, with scores and softmax in float32. Query head n reads key head n // (N/K).
 
-    A row of the mask that is all False (a padded query) gives a mean of values, never NaN.
+    A query that attends to nothing (padding) gives a mean of values, never NaN.
     """
-    # Batch and heads in front on both sides: otherwise XLA would rather turn the scores over than the queries.
+    # Batch and heads come first in both operands: otherwise XLA transposes the scores and not the queries.
     groups, (keys, values) = keys.shape[2], heads_in_front(keys, values)
     return read_back(_read(laid_out(query, groups), keys, values, mask), query)
 
@@ -30,19 +30,19 @@ def attention(
 def heads_in_front(
     keys: Float[Array, "... S K H"], values: Float[Array, "... S K H"]
 ) -> tuple[Float[Array, "... K H S"], Float[Array, "... K S H"]]:
-    """As the products with scores and with weights read them in the order in which they lie."""
+    """Keys and values in the layouts that their products read without a transposition."""
     return jnp.einsum("...skh->...khs", keys), jnp.einsum("...skh->...ksh", values)
 
 
 def laid_out(query: Float[Array, "B T N H"], groups: int) -> Float[Array, "B K M H"]:
-    """The queries of each of `groups` key heads: those of its G query heads, T each."""
+    """Groups queries by key head: M = G·T queries of the G query heads of each."""
     batch, time, heads, size = query.shape
     apart = query.reshape(batch, time, groups, heads // groups, size)
     return jnp.einsum("btkgh->bkgth", apart).reshape(batch, groups, -1, size)
 
 
 def read_back(read: Float[Array, "B K M H"], query: Float[Array, "B T N H"]) -> Float[Array, "B T N H"]:
-    """What `laid_out` queries have read, as the query lies."""
+    """The inverse of `group_queries`, for attention outputs."""
     apart = read.reshape(*read.shape[:2], -1, query.shape[1], query.shape[3])
     return jnp.einsum("bkgth->btkgh", apart).reshape(query.shape)
 
@@ -71,7 +71,7 @@ def _backward(kept: tuple, gradient: Float[Array, "B K M H"]) -> tuple:
     weights = jnp.exp(scores(query, keys, mask) - most) / total
     of_weights = product(gradient, values, 3, 3)
     mean = jnp.sum(weights * of_weights, axis=-1, keepdims=True)
-    of_scores = _hidden_as(0.0, weights * (of_weights - mean), mask)  # also where a query sees nothing
+    of_scores = _hidden_as(0.0, weights * (of_weights - mean), mask)  # also where a query attends to nothing
     of_scores = (of_scores * query.shape[-1] ** -0.5).astype(query.dtype)
     of_query, of_keys = product(of_scores, keys, 3, 3), product(query, of_scores, 2, 2)
     of_values = product(weights.astype(gradient.dtype), gradient, 2, 2)
@@ -84,7 +84,7 @@ _read.defvjp(_forward, _backward)
 def scores(
     query: Float[Array, "B K M H"], keys: Float[Array, "B K H S"], mask: Bool[Array, "#B T S"] | None
 ) -> Float[Array, "B K M S"]:
-    """`q kᵀ/√H`, the least float32 where the mask hides a key."""
+    """`q kᵀ/√H`, and the least float32 where the mask is False."""
     return _hidden_as(jnp.finfo(jnp.float32).min, product(query, keys, 3, 2) * query.shape[-1] ** -0.5, mask)
 
 
@@ -96,6 +96,6 @@ def _hidden_as(filling: Any, scores: Float[Array, "B K M S"], mask: Array | None
 
 
 def product(left: Array, right: Array, left_dim: int, right_dim: int) -> Array:
-    """Contracts a dimension of each side, in float32."""
+    """A batched product with float32 accumulation; contracts one dimension of each operand."""
     dims = (((left_dim,), (right_dim,)), BATCHED)
     return jax.lax.dot_general(left, right, dims, preferred_element_type=jnp.float32)
