@@ -49,7 +49,7 @@ REFUSED = [
     (lambda: PrefixTuning(mlp=-1), "prefix mlp is -1"),
     (lambda: PrefixTuning(start="odd"), "prefix start is 'odd'; expected random, vocabulary or text:SOME WORDS"),
     (lambda: PrefixTuning(start="text: "), "prefix start is 'text: '"),
-    (lambda: PrefixTuning(mlp=4, start="text:words"), "prefix mlp 4 has fewer units than the 10 virtual tokens that start"),
+    (lambda: PrefixTuning(mlp=4, start="text:words"), "prefix mlp 4 has fewer units than the 10 virtual"),
     (lambda: PrefixTuning(mlp=4), "expected at least 10, or the start random"),
     (lambda: LlamaAdapter(length=0), "llama-adapter length is 0"),
     (lambda: LlamaAdapter(gate=odd), "llama-adapter gate is 'odd'; expected head or layer"),
@@ -83,11 +83,11 @@ REFUSED = [
     (lambda: from_text(SoftPrompt(4), 3), "soft-prompt starts from 'vocabulary': init needs a prompt of 4 tokens, giv"),
     (lambda: together(PrefixTuning(), NoAdapter()), "none cannot be part of a sum"),
     (lambda: together(FullFineTuning(), LoRA()), "full cannot be part of a sum"),
-    (lambda: together(LoRA(), LoRA(rank=2)), "'lora+lora': can be in a sum only once"),
+    (lambda: together(LoRA(), LoRA(rank=2)), "'lora+lora': a method can be in a sum only once"),
     (lambda: together(LlamaAdapter(), SPLIT), "use the decoder's seam 'gated'; at most one may"),
     (lambda: LoRA().bind({}, FROZEN, rows=ROWS), "LoRA cannot differ between the rows of a batch"),
     (lambda: BottleneckAdapter().bind({}, FROZEN, rows=ROWS), "bottlenecks cannot differ between the rows"),
-    (lambda: FullFineTuning().bind({}, FROZEN, rows=ROWS), "full has one adapter only"),
+    (lambda: FullFineTuning().bind({}, FROZEN, rows=ROWS), "weights cannot differ between the rows"),
 ]
 
 
