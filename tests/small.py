@@ -96,6 +96,14 @@ def metrics(directory: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in json.loads(line).items() if name != "tokens_per_second"} for line in lines]
 
 
+def predictions(directory: Path) -> list[dict[str, Any]]:
+    """The rows of predictions.jsonl that count, the last of each key, by task and in a file's order of questions."""
+    rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    last = max(row["step"] for row in rows)
+    found = {row["key"]: row for row in rows if row["step"] == last}
+    return sorted(found.values(), key=lambda row: (row["task"], len(row["id"]), row["id"], row["prompt"]))
+
+
 class Stopped(Exception):
     """What happens in the middle of `train_until`."""
 

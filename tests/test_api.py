@@ -119,14 +119,10 @@ def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path, fo
     assert reports[0] != reports[1] or not form
     for name, report in zip(("red", "blue"), reports, strict=True):
         assert evaluate(copies[name, "alone"], settings, quiet=True) == report
-        mixed, alone = (predictions(copies[name, way]) for way in ("together", "alone"))
+        mixed, alone = (small.predictions(copies[name, way]) for way in ("together", "alone"))
         for one, other in zip(mixed, alone, strict=True):
-            assert one | {"logprobs": []} == other | {"logprobs": []}
+            assert one | {"logprobs": [], "evaluation": ""} == other | {"logprobs": [], "evaluation": ""}
             assert one.get("logprobs", []) == pytest.approx(other.get("logprobs", []), abs=2e-5)
-
-
-def predictions(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
 
 
 def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):

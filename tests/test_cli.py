@@ -90,7 +90,7 @@ def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path
         "checkpoints", "metrics.jsonl", "predictions.jsonl", "report.json", "report.md", "report.png", "report.svg",
         "run.json", "statistics.json",
     }  # fmt: skip
-    first = json.loads((tmp_path / "runs" / "mine-prefix-1" / "predictions.jsonl").read_text().splitlines()[0])
+    first = small.predictions(tmp_path / "runs" / "mine-prefix-1")[0]
     assert first["prompt"].startswith("0: ")  # the prompt as it was given, not as the template renders it
 
 

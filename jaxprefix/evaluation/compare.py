@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import statistics
-from jaxprefix.evaluation.predictions import read_answered, same_question
+from jaxprefix.evaluation.predictions import Answers, read_answered
 from jaxprefix.evaluation.report.cells import INTERVAL, Cells, percent, points, span
 from jaxprefix.evaluation.report.files import read_report, write_output
 from jaxprefix.evaluation.report.intervals import Estimate
@@ -74,11 +74,10 @@ def compare(settings: Compare) -> dict[str, Any]:
     if settings.output:
         check_new_file(settings.output)
     sources = [read_report(directory)["source"] for directory in directories]
-    rows = [read_answered(directory) for directory in directories]
-    hows = [own[0]["how"] for own in rows]
+    answered = [read_answered(directory) for directory in directories]
+    hows = [next(iter(rows.values()))["how"] for rows in answered]
     if hows[0] != hows[1]:
         print(f"not asked alike: A with {hows[0]}; B with {hows[1]}")
-    answered = [{same_question(row): row for row in own} for own in rows]
     console, found = Console(), {}
     for task in _tasks(settings, answered):
         own = [{key: row for key, row in rows.items() if row["task"] == task} for rows in answered]
@@ -153,7 +152,7 @@ def differences(pairs: Sequence[tuple[Row, Row]], metric: str, sources: Sequence
     return Compared(source=source, languages=languages, mean_others=mean_others, gap=gap)
 
 
-def _tasks(settings: Compare, answered: Sequence[Mapping[tuple, Row]]) -> list[str]:
+def _tasks(settings: Compare, answered: Sequence[Answers]) -> list[str]:
     """The tasks to compare, in A's order."""
     tasks_of = [list(dict.fromkeys(row["task"] for row in rows.values())) for rows in answered]
     common = [name for name in tasks_of[0] if name in tasks_of[1]]

@@ -10,8 +10,8 @@ from rich.console import Console
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import plots, report
-from jaxprefix.evaluation.answering import Place, answer
-from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, description, origin, same_question, unanswered, write
+from jaxprefix.evaluation.answering import answer
+from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, Predictions, description, origin, unanswered
 from jaxprefix.evaluation.questions import Question, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
 from jaxprefix.evaluation.selection import Examples, wanted_examples, wanted_tasks
@@ -70,36 +70,36 @@ def _evaluate(
     asked = {task.name: (task, _questions(model, task, examples)) for task in chosen}
     how = f"at most {model.max_length} tokens, {settings.sampling}"
     how += f", split {settings.split}" if settings.split else ""
-    places = [
-        Place(settings.output or directory, origin(run.described, run.step, how))
+    predictions = [
+        Predictions(settings.output or directory, origin(run.described, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
     ]
-    answers = answer(model, asked, places, settings.batch, settings.sampling, quiet)
+    answer(model, asked, predictions, settings.batch, settings.sampling, quiet)
     if model.compilations:
         print(f"compiled {model.compilations} shapes")
-    file = _every_question(chosen[0]) if settings.eval_file else None
+    file = _every_question(chosen[0]) if settings.eval_file else {}
     found = []
-    for place, run, held in zip(places, runs, answers, strict=True):
-        now = {same_question(row): row for task in chosen for row in _unanswered(task, examples, place.origin)}
-        rows = _merged(held, now, file)
-        write(place.directory, rows)
-        found.append(_report(place, run, [row for row in rows if SUPERSEDED not in row], chosen, baseline))
+    for own, run in zip(predictions, runs, strict=True):
+        now = [unanswered(task, example) | own.origin for task in chosen for example in _of(task, examples)]
+        rows = _merged(own.rows, {row["key"]: row for row in now}, file)
+        own.append([row for row in rows if row != own.rows.get(row["key"])])
+        found.append(_report(own, run, [row for row in rows if SUPERSEDED not in row], chosen, baseline))
     return found
 
 
-def _merged(held: Answers, now: Answers, file: Answers | None) -> list[dict[str, Any]]:
-    """All rows, those of the questions that are asked now last, in their order and unanswered where none is held.
+def _merged(held: Answers, now: Answers, file: Answers) -> list[dict[str, Any]]:
+    """All rows, last those of the questions that are asked `now`, in their order and unanswered where none is held.
 
-    What a task no longer asks is marked: questions of whose ids others are asked now, and of a task that is a `file`
-    those that are not in it.
+    What a task no longer asks is marked: questions whose ids now belong to others, and of a task that is a `file` those
+    that are not in it.
     """
-    ids, own = {key[:3] for key in now}, {key[0] for key in file or ()}
+    ids, own = set(map(_id, now.values())), {row["task"] for row in file.values()}
 
-    def superseded(key: tuple) -> bool:
-        return key[:3] in ids or (key[0] in own and key not in (file or ()))
+    def superseded(row: dict[str, Any]) -> bool:
+        return _id(row) in ids or (row["task"] in own and row["key"] not in file)
 
-    others = {key: row for key, row in held.items() if key not in now}
-    rows = [row | {SUPERSEDED: True} if superseded(key) else row for key, row in others.items()]
+    others = [row for key, row in held.items() if key not in now]
+    rows = [row | {SUPERSEDED: True} if superseded(row) else row for row in others]
     if count := sum(SUPERSEDED in row for row in rows):
         print(f"{count:,} earlier answers are of questions that are no longer asked: they are kept, and in no report")
     return rows + [
@@ -107,14 +107,22 @@ def _merged(held: Answers, now: Answers, file: Answers | None) -> list[dict[str,
     ]
 
 
+def _id(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["task"], row["language"], row["id"]
+
+
 def _report(
-    place: Place, run: Saved, rows: Sequence[dict[str, Any]], chosen: Sequence[Task], baseline: report.Report | None
+    predictions: Predictions,
+    run: Saved,
+    rows: Sequence[dict[str, Any]],
+    chosen: Sequence[Task],
+    baseline: report.Report | None,
 ) -> report.Report:
     """Writes and prints what these rows say of a run."""
-    directory = place.directory
+    directory = predictions.directory
     known = {task.name: task for task in (*tasks.TASKS, *chosen)}
     found, statistics = build(run.config, run.described["source"], rows, known)
-    report.write(found, notes(found, known, place.origin["how"], baseline), directory, baseline, statistics)
+    report.write(found, notes(found, known, predictions.origin["how"], baseline), directory, baseline, statistics)
     drawn = plots.draw(found, statistics, directory, baseline)
     Console().print(*report.table(found, baseline, statistics))
     for line in all_cautions(found, baseline):
@@ -162,8 +170,4 @@ def _every_question(own: Task) -> Answers:
     """All that a file of rows asks, in all of its languages."""
     every = [own.example(row, language) for language in own.languages for row in own.load(language, own.split, None)]
     rows = [description(own, example) for example in every if example]
-    return {same_question(row): row for row in rows}
-
-
-def _unanswered(task: Task, examples: Examples, origin: dict[str, Any]) -> list[dict[str, Any]]:
-    return [unanswered(task, example) | origin for example in _of(task, examples)]
+    return {row["key"]: row for row in rows}

@@ -1,7 +1,7 @@
-"""predictions.jsonl: a row a question, with what was asked, what was answered and how it scored.
+"""predictions.jsonl: one row per question, with what was asked, what was answered and how it scored.
 
-While an evaluation goes on its rows are appended to unfinished.jsonl, behind a line that names its plan: the same
-command goes on from there, and another one keeps what it has answered.
+Rows are only appended, while the answers come. Each has a key, a hash of its question. The last row of a key counts,
+among the rows of one step of the run.
 """
 
 import hashlib
@@ -13,23 +13,27 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_whole
 from jaxprefix.io.rows import Row, parse_lines
+from jaxprefix.io.strict_json import parse
 from jaxprefix.runs.directory import MAY_DIFFER, RUN_FILE, read_run
 from jaxprefix.tasks.task import Example, Task
 
 PREDICTIONS = "predictions.jsonl"
-UNFINISHED = "unfinished.jsonl"
-SUPERSEDED = "superseded"  # true in rows that are kept and are in no report: the task asks something else by now
+SUPERSEDED = "superseded"  # true in rows that are in no report: the task asks something else by now
+EVALUATION = "evaluation"  # which evaluation answered the row
 
-Answers = dict[tuple, dict[str, Any]]  # rows by what they answer
+Answers = dict[str, dict[str, Any]]  # rows by their key
 
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
-FIELDS: Mapping[str, type] = {
+QUESTION: Mapping[str, type] = {
     "task": str,
     "language": str,
     "id": str,
     "prompt": str,
     "references": list,
     "choices": list,
+}
+FIELDS: Mapping[str, type] = {
+    **QUESTION,
     "prediction": str,
     "scores": dict,
     "parse_failure": bool,
@@ -37,6 +41,57 @@ FIELDS: Mapping[str, type] = {
     "step": int,
     "how": str,
 }
+
+
+class Predictions:
+    """What a run's adapter has answered at its step."""
+
+    def __init__(self, directory: Path, origin: dict[str, Any]) -> None:
+        """Reads the directory's predictions.jsonl, and removes a last line that a kill has cut off.
+
+        Args:
+            directory: may have no such file yet.
+            origin: see `origin`; every row that is appended has it.
+
+        Raises:
+            InputError: rows of another run, or asked in another way, which these must not mix with; a damaged line.
+        """
+        self.directory, self.origin, self.path = directory, origin, directory / PREDICTIONS
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        rows = _rows(whole := _whole_lines(content), self.path)
+        for row in rows:
+            if row["run"] != origin["run"]:
+                raise InputError(f"{self.path} holds answers of another run; move it away, or give a new --output")
+            if row["step"] == origin["step"] and row["how"] != origin["how"]:
+                raise InputError(f"{self.path} was asked with {row['how']}, now {origin['how']}; give a new --output")
+        self.rows = _by_key(rows, origin["step"])
+        if whole != content:
+            write_whole(self.path, whole)
+
+    def append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes the rows behind those that are there."""
+        self.rows |= {row["key"]: row for row in rows}
+        with self.path.open("ab") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def read_answered(directory: Path) -> Answers:
+    """The rows of the last step that was evaluated, without those that are superseded.
+
+    InputError where there is no file, or not of the run that the directory holds.
+    """
+    path = directory / PREDICTIONS
+    if not path.is_file():
+        raise InputError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
+    rows = _rows(_whole_lines(path.read_bytes()), path)
+    last = _by_key(rows, max((row["step"] for row in rows), default=0))
+    found = {key: row for key, row in last.items() if not row.get(SUPERSEDED)}
+    if not found:
+        raise InputError(f"{path} holds no answer that counts; evaluate again")
+    own = _run(read_run(directory)) if (directory / RUN_FILE).is_file() else rows[0]["run"]
+    if any(row["run"] != own for row in rows):
+        raise InputError(f"{path} holds answers of another run; move it away and evaluate again")
+    return found
 
 
 def unanswered(task: Task, example: Example) -> dict[str, Any]:
@@ -47,8 +102,8 @@ def unanswered(task: Task, example: Example) -> dict[str, Any]:
 
 
 def description(task: Task, example: Example) -> dict[str, Any]:
-    """What is asked, as predictions.jsonl has it."""
-    return {
+    """The question as predictions.jsonl has it, and its key."""
+    question = {
         "task": task.name,
         "language": example.language,
         "id": example.id,
@@ -56,59 +111,41 @@ def description(task: Task, example: Example) -> dict[str, Any]:
         "references": list(example.references or (example.response,)),
         "choices": list(example.choices),
     }
+    return question | {"key": _key(question)}
 
 
-def same_question(row: Mapping[str, Any]) -> tuple:
-    """Two rows with equal results ask the same; an id alone is not enough, a user's file may have changed."""
-    parts = (row[name] for name in ("task", "language", "id", "prompt"))
-    return *parts, tuple(row["references"]), tuple(row["choices"])
+def _key(row: Mapping[str, Any]) -> str:
+    """Of the whole question: an id alone is not enough, because a user's file may have changed."""
+    return digest([row[name] for name in QUESTION])
+
+
+def digest(values: Any) -> str:
+    """A short hash of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def origin(described: Mapping[str, Any], step: int, how: str) -> dict[str, Any]:
-    """What every row says of where it comes from: the run (a hash of what it is), its step, and how it was asked."""
+    """Where a row comes from: the run (a hash of what it is), its step, and how it was asked."""
     return {"run": _run(described), "step": step, "how": how}
 
 
 def _run(described: Mapping[str, Any]) -> str:
     own = {name: value for name, value in described["config"].items() if name not in MAY_DIFFER}
-    text = json.dumps([own, described["base"], described["rows"]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([own, described["base"], described["rows"]])
 
 
-def read(directory: Path, origin: Mapping[str, Any]) -> Answers:
-    """The rows of predictions.jsonl that the adapter of this step has answered.
-
-    InputError where they are another run's, or were asked in another way: they would be lost, or mixed with these.
-    """
-    path = directory / PREDICTIONS
-    return _own(_rows(path.read_bytes(), path), path, origin) if path.is_file() else {}
+def _by_key(rows: Iterable[Row], step: int) -> Answers:
+    return {row["key"]: row for row in rows if row["step"] == step}
 
 
-def read_answered(directory: Path) -> list[Row]:
-    """The rows of the last step that was evaluated, whatever it is, without those that are superseded.
-
-    InputError where there is no file, or not of the run that the directory holds.
-    """
-    path = directory / PREDICTIONS
-    if not path.is_file():
-        raise InputError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
-    rows = _rows(path.read_bytes(), path)
-    if not rows:
-        raise InputError(f"{path} is empty; evaluate again")
-    own = _run(read_run(directory)) if (directory / RUN_FILE).is_file() else rows[0]["run"]
-    if any(row["run"] != own for row in rows):
-        raise InputError(f"{path} holds answers of another run; move it away and evaluate again")
-    last = max(row["step"] for row in rows)
-    return [row for row in rows if row["step"] == last and not row.get(SUPERSEDED)]
-
-
-def _own(rows: Sequence[Row], path: Path, origin: Mapping[str, Any]) -> Answers:
-    for row in rows:
-        if row["run"] != origin["run"]:
-            raise InputError(f"{path} holds answers of another run; move it away, or give a new --output")
-        if row["step"] == origin["step"] and row["how"] != origin["how"]:
-            raise InputError(f"{path} was asked with {row['how']}, now {origin['how']}; give a new --output")
-    return {same_question(row): row for row in rows if row["step"] == origin["step"]}
+def _whole_lines(content: bytes) -> bytes:
+    """Without a last line that was cut off. A last line that lacks only its line break is given one."""
+    last = content[content.rfind(b"\n") + 1 :]
+    try:
+        parse(last)
+    except InputError:
+        return content.removesuffix(last)
+    return content + b"\n"
 
 
 def _rows(content: bytes, path: Path) -> list[Row]:
@@ -129,42 +166,5 @@ def _checked(row: Row) -> Row:
     for name, value in row["scores"].items():
         if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise InputError(f"{row.where}: its score {name} is {value!r:.60}, expected 0..1")
+    row["key"] = _key(row)
     return row
-
-
-def write(directory: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes predictions.jsonl in the place of the older one, and ends what was unfinished."""
-    write_whole(directory / PREDICTIONS, "".join(map(_line, rows)).encode("utf-8"))
-    (directory / UNFINISHED).unlink(missing_ok=True)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def unfinished(directory: Path, origin: Mapping[str, Any]) -> tuple[str | None, Answers]:
-    """The plan of an evaluation that was interrupted, None where there was none, and the rows that it has answered."""
-    path = directory / UNFINISHED
-    if not path.is_file():
-        return None, {}
-    first, _, rest = path.read_bytes().partition(b"\n")
-    whole = b"\n" + rest[: rest.rfind(b"\n") + 1]  # the last line may have been cut off
-    return _plan(first, path), _own(_rows(whole, path), path, origin)
-
-
-def _plan(line: bytes, path: Path) -> str:
-    try:
-        return json.loads(line)["plan"]
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path}:1 names no plan; restore the file, or move it away and evaluate again") from None
-
-
-def begin(directory: Path, plan: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Begins unfinished.jsonl anew, with the rows that are answered already."""
-    write_whole(directory / UNFINISHED, "".join(map(_line, [{"plan": plan}, *rows])).encode("utf-8"))
-
-
-def append(directory: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Adds rows to unfinished.jsonl; what is written so is read again after a kill."""
-    with (directory / UNFINISHED).open("a", encoding="utf-8") as file:
-        file.write("".join(map(_line, rows)))

@@ -1,7 +1,7 @@
 """Examples in, rows of predictions.jsonl out: the engine asked for a task, and its answers scored."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,16 @@ from jaxprefix.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Question:
-    """An example and its ids, its context perhaps cut to fit."""
+    """An example, the key of its row, and its ids, its context perhaps cut to fit."""
 
+    key: str
     example: Example
     asked: Asked
     cut: bool
+
+    def of(self, adapter: int) -> "Question":
+        """The question, asked of another of the model's adapters."""
+        return replace(self, asked=replace(self.asked, adapter=adapter))
 
 
 def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
@@ -38,7 +43,8 @@ def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Que
         # Without a context nothing can be cut: what training would accept is asked.
         room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
         if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
-            found.append(Question(example, Asked(encoded.prompt, choices), encoded.cut))
+            key = description(task, example)["key"]
+            found.append(Question(key, example, Asked(encoded.prompt, choices), encoded.cut))
     return found
 
 
@@ -59,19 +65,19 @@ def choice_ids(tokenizer: Tokenizer, example: Example) -> tuple[list[int], ...]:
 def predict(
     model: Model,
     task: Task,
-    asked: Sequence[tuple[Question, Asked]],
+    rows: Sequence[Question],
     size: int,
     sampling: Sampling,
     parts: Sequence[Part],
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """(place in `asked`, its row), as answers come, of those `parts` of `plan` that are wanted."""
-    ids = [each for _, each in asked]
+    """(place in `rows`, its prediction), as answers come, of those `parts` of `plan` that are wanted."""
+    ids = [question.asked for question in rows]
     if task.max_new_tokens:
         for answered in engine.generate(model, ids, size, task.max_new_tokens, sampling, task.stop, parts):
-            yield [(place, _generated(task, asked[place][0].example, text)) for place, text in answered]
+            yield [(place, _generated(task, rows[place].example, text)) for place, text in answered]
         return
     for scored in engine.score(model, ids, size, parts):
-        yield [(place, _chosen(task, *asked[place], scores)) for place, scores in scored]
+        yield [(place, _chosen(task, rows[place], scores)) for place, scores in scored]
 
 
 def _generated(task: Task, example: Example, text: str) -> dict[str, Any]:
@@ -81,10 +87,10 @@ def _generated(task: Task, example: Example, text: str) -> dict[str, Any]:
     return description(task, example) | found
 
 
-def _chosen(task: Task, question: Question, asked: Asked, scores: Scores) -> dict[str, Any]:
+def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
     """The likeliest choice, and beside its scores those of the likeliest a token."""
     example = question.example
-    sums, lengths = np.array(scores.logprobs), np.array([len(ids) for ids in asked.choices])
+    sums, lengths = np.array(scores.logprobs), np.array([len(ids) for ids in question.asked.choices])
     likeliest, a_token = (example.choices[int(np.argmax(values))] for values in (sums, sums / lengths))
     by_token = {f"{name}_norm": value for name, value in task.score(a_token, example).items()}
     found = {

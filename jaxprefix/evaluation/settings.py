@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation.predictions import PREDICTIONS, UNFINISHED
+from jaxprefix.evaluation.predictions import PREDICTIONS
 from jaxprefix.io.atomic import check_writable
 from jaxprefix.models.sampling import Sampling
 
@@ -84,5 +84,5 @@ def _check_output(directory: Path) -> None:
     """Refuses a place where something of the user's would be written over, or where nothing can be."""
     check_writable(directory)
     if directory.is_dir() and any(directory.iterdir()):
-        if not any((directory / name).is_file() for name in (PREDICTIONS, UNFINISHED)):
+        if not (directory / PREDICTIONS).is_file():
             raise InputError(f"--output {directory} holds other files and no {PREDICTIONS}; give a new directory")

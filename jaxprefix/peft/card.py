@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
+from jaxprefix.io.markdown import table
 from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
 from jaxprefix.runs.saved import Saved
 
@@ -28,7 +29,7 @@ def card(saved: Saved, run: Path, base_model: str | None, kind: str | None) -> s
         _front_matter(saved, base_model, kind),
         f"# {saved.config.method} on {base}",
         _what(saved, base, kind),
-        f"## Settings\n\n{_table(('setting', 'value'), _settings(saved))}",
+        f"## Settings\n\n{table(('setting', 'value'), _settings(saved), words=(0, 1))}",
         trainable_line(saved.base.config, saved.config.adapter),
     ]
     if (loss := _held_out_loss(run / "metrics.jsonl")) is not None:
@@ -67,11 +68,6 @@ def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
     yield from (saved.described.get("versions") or {}).items()
 
 
-def _table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _held_out_loss(path: Path) -> float | None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a crash can cut the last one short
@@ -86,7 +82,7 @@ def _scores(path: Path) -> str:
         tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
         tables = [
             f"{name}, zero-shot but for the training language:\n\n"
-            + _table(
+            + table(
                 ("language", *task["metrics"], "rows"),
                 [
                     (language, *(f"{100 * row[metric]:.1f}" for metric in task["metrics"]), row["n"])

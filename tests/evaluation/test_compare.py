@@ -1,6 +1,7 @@
 """Two runs compared: exact differences, p values of SciPy's, what is left out, and every mistake in one line."""
 
 import json
+import random
 import statistics as exact
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy import stats
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import __main__ as evaluation
 from jaxprefix.evaluation.compare import Compare, compare, differences
-from jaxprefix.evaluation.predictions import read_answered
+from jaxprefix.evaluation.predictions import Predictions, read_answered
 from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.io import terminal
 
@@ -111,8 +112,7 @@ def test_only_what_both_answered_is_compared_and_the_rest_is_counted(tmp_path, c
     other_text = [each | {"prompt": "changed"} if each["id"] == "8" else each for each in fewer]
     older = [each | {"step": 4, "scores": {"accuracy": 1.0}} for each in B]
     one, two = evaluated(tmp_path / "a", A), evaluated(tmp_path / "b", other_text)
-    with (two / "predictions.jsonl").open("a") as file:
-        file.write("".join(json.dumps(each) + "\n" for each in older))
+    append(two, older)
     found = compare(Compare(one, two, output=tmp_path / "new" / "figures.json"))
     printed = capsys.readouterr().out
     assert "xnli: left out, as the other run has not answered them: 64 rows of A, 62 of B" in printed
@@ -121,6 +121,23 @@ def test_only_what_both_answered_is_compared_and_the_rest_is_counted(tmp_path, c
     assert {code: each["n"] for code, each in task["metrics"]["accuracy"]["languages"].items()} == {"de": 58, "en": 58}
     assert json.loads((tmp_path / "new" / "figures.json").read_text()) == found
     assert (found["runs"], found["sources"], found["flips"]) == ([str(one), str(two)], ["en", "en"], 10_000)
+
+
+def append(place, rows):
+    with (place / "predictions.jsonl").open("a") as file:
+        file.write("".join(json.dumps(each) + "\n" for each in rows))
+
+
+def test_the_last_row_of_a_question_counts_wherever_the_others_stand(runs):
+    found = compare(Compare(*runs))
+    random.Random(0).shuffle(mixed := list(B))
+    wrong = [each | {"scores": {"accuracy": 0.0, "accuracy_norm": 0.0}} for each in mixed[:50]]
+    evaluated(runs[1], [*(each | {"superseded": True} for each in B[:50]), *wrong, *mixed])
+    assert compare(Compare(*runs)) == found
+    append(runs[1], wrong)
+    assert compare(Compare(*runs)) != found
+    append(runs[1], [each | {"superseded": True} for each in B[:50]])
+    assert compare(Compare(*runs))["tasks"]["xnli"]["left_out"] == {"a": 50, "b": 0}
 
 
 def test_tasks_and_metrics_are_chosen_and_shown_in_tables_of_80_columns(runs, capsys, monkeypatch):
@@ -172,7 +189,22 @@ def test_a_damaged_row_is_named_by_its_line(line, tmp_path):
 def test_a_text_may_hold_any_line_break(tmp_path):
     odd = row("de", 1, 1) | {"prompt": "a\u2028b\x85c\r\nd"}
     (tmp_path / "predictions.jsonl").write_bytes((json.dumps(odd, ensure_ascii=False) + "\n").encode())
-    assert read_answered(tmp_path) == [odd]
+    (found,) = read_answered(tmp_path).values()
+    assert {name: value for name, value in found.items() if name != "key"} == odd
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 40, 200], ids="whole no-end cut-1 cut-39 cut-199".split())
+def test_only_a_last_line_that_was_cut_off_does_not_count(cut, tmp_path):
+    """A line that lacks its line break alone is an answer; what is appended stands on a line of its own."""
+    path, lines = tmp_path / "predictions.jsonl", [json.dumps(row("de", n, 1), ensure_ascii=False) for n in range(3)]
+    content = "".join(f"{line}\n" for line in lines[:2]).encode()
+    path.write_bytes(content[: len(content) - cut])
+    left = 1 if cut > 1 else 2
+    assert [each["id"] for each in read_answered(tmp_path).values()] == ["0", "1"][:left]
+    held = Predictions(tmp_path, {"run": "r", "step": 5, "how": "greedy"})
+    assert [each["id"] for each in held.rows.values()] == ["0", "1"][:left]
+    held.append([json.loads(lines[2]) | {"key": "2"}])
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [*["0", "1"][:left], "2"]
 
 
 MISTAKES = {
@@ -187,6 +219,8 @@ MISTAKES = {
     "compare a b --output a": "a is there already; give a new file",
     "compare a b --output a/report.json/new": "a/report.json is a file; give a new directory",
     "compare a mixed": "mixed/predictions.jsonl holds answers of another run; move it away",
+    "compare a nothing": "nothing/predictions.jsonl holds no answer that counts; evaluate again",
+    "compare a empty": "empty/predictions.jsonl holds no answer that counts; evaluate again",
     "compare a copied": "copied/predictions.jsonl holds answers of another run; move it away",
     "compare a b --task ,": "',' names nothing; expected names, comma-separated",
     "./compare": "compare is not a run: it has no readable run.json",
@@ -200,6 +234,8 @@ def test_one_line_and_code_2(command, runs, monkeypatch, capsys):
     evaluated(Path("mine"), answers(4, LEVELS, task="mine"))
     evaluated(Path("other"), [each | {"prompt": "another"} for each in A])
     evaluated(Path("mixed"), [*A[1:], A[0] | {"run": "s"}])
+    evaluated(Path("nothing"), [each | {"superseded": True} for each in A])
+    (evaluated(Path("empty"), A) / "predictions.jsonl").write_text("")
     described = {"config": {"method": "none"}, "base": "b", "source": "en", "rows": None, "finished": True, "steps": 0}
     (evaluated(Path("copied"), A) / "run.json").write_text(json.dumps(described))
     monkeypatch.setattr("sys.argv", ["main", *command.split()])

@@ -30,7 +30,7 @@ from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
-COLUMNS = QUESTION | {"prediction", "scores", "parse_failure", "run", "step", "how"}
+COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "run", "step", "how", "evaluation"}
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,12 @@ def run(folder: Path, tmp_path: Path) -> Path:
 
 
 def evaluated(run: Path, **settings: Any) -> list[dict[str, Any]]:
-    """Prediction rows as they are on disk."""
+    """The rows that count, by task and in the order of the questions; what was on disk before must still be there."""
+    file = settings.get("output", run) / "predictions.jsonl"
+    before = file.read_bytes() if file.is_file() else b""
     evaluate(run, Evaluation(**({"batch": 4, "mesh": "1x1"} | settings)), quiet=True)
-    return [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert file.read_bytes().startswith(before)
+    return small.predictions(file.parent)
 
 
 def test_generated_answers(folder: Path, run: Path, capsys: Any):
@@ -152,14 +155,14 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
 
 @pytest.mark.parametrize("file", [pytest.param("answers.jsonl", marks=pytest.mark.slow), "colours.jsonl"])
 def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
-    """The same predictions in the same order, in batches of 3, 4 or 16, and on four devices."""
+    """The same predictions, in batches of 3, 4 or 16, and on four devices."""
     found = []
     for number, settings in enumerate(({}, {"batch": 3}, {"batch": 16}, {"mesh": "2x2"})):
         run = shutil.copytree(folder / "trained", tmp_path / str(number))  # answered runs are not asked again
         found.append(evaluated(run, eval_file=folder / file, **settings))
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
-            assert one | {"logprobs": 0} == same | {"logprobs": 0}
+            assert one | {"logprobs": 0, "evaluation": 0} == same | {"logprobs": 0, "evaluation": 0}
             assert one.get("logprobs", []) == pytest.approx(same.get("logprobs", []), abs=2e-5)
     assert len({str(row.get("logprobs", row["prediction"])) for row in found[0]}) > 1
 
@@ -169,11 +172,15 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
     first, asked = evaluated(run, eval_file=folder / "colours.jsonl"), []
 
     def predict(model: Any, task: Any, rows: Any, size: int, sampling: Any, parts: Any) -> Any:
-        asked.extend(question.example.prompt for question, _ in rows)
+        asked.extend(question.example.prompt for question in rows)
         return questions.predict(model, task, rows, size, sampling, parts)
 
     monkeypatch.setattr(answering, "predict", predict)
+    before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "statistics.json")}
+    lines = (run / "predictions.jsonl").read_text().splitlines()
+    (run / "predictions.jsonl").write_text("\n".join(reversed(lines)))  # in any order, and without the last line break
     assert evaluated(run, eval_file=folder / "colours.jsonl") == first and not asked
+    assert before == {name: (run / name).read_bytes() for name in before}
     file = tmp_path / "colours.jsonl"
     file.write_text((folder / "colours.jsonl").read_text().replace("2: The stone", "2: My stone"))
     again = evaluated(run, eval_file=file)
@@ -189,7 +196,7 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
 
 
 def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
-    """Evaluating more adds, evaluating again replaces, and nothing of an adapter before further training stays."""
+    """Evaluating more adds, and rows of an adapter before further training are kept but do not count."""
     answers, colours = folder / "answers.jsonl", folder / "colours.jsonl"
     first = evaluated(run, eval_file=answers, languages="de")
     second = evaluated(run, eval_file=colours, limit=2)
@@ -199,11 +206,13 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     assert report["tasks"]["answers"]["source"] is None and report["tasks"]["answers"]["gap"] is None
     third = evaluated(run, eval_file=colours, languages="en")
     assert [(row["task"], row["language"]) for row in third] == (
-        [("answers", "de")] * 4 + [("colours", "de")] * 2 + [("colours", "en")] * 6
+        [("answers", "de")] * 4 + [("colours", "en")] * 6 + [("colours", "de")] * 2
     )
     train(configuration(folder, steps=3), run, quiet=True)
     fourth = evaluated(run, eval_file=colours, limit=1)
     assert [(row["task"], row["step"]) for row in fourth] == [("colours", 3)] * 2
+    languages = json.loads((run / "report.json").read_text())["tasks"]["colours"]["languages"]
+    assert {code: scores["n"] for code, scores in languages.items()} == {"en": 1, "de": 1}
 
 
 def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
@@ -261,6 +270,15 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
         evaluated(base, task="xcopa", languages="it", limit=3)
 
 
+def test_a_question_that_a_file_asks_twice_counts_once(folder: Path, run: Path, tmp_path: Path):
+    """Drawn answers to it would differ, and which one counts would depend on interruptions."""
+    twice = [row | {"id": "same"} for row in small.rows(1)] * 2
+    evaluated(run, eval_file=small.write_rows(tmp_path / "twice.jsonl", [*twice, *small.rows(2)]), temperature=1.0)
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert sorted(row["id"] for row in lines) == ["3", "4", "same"]
+    assert json.loads((run / "report.json").read_text())["tasks"]["twice"]["languages"]["en"]["n"] == 3
+
+
 def test_a_choice_without_a_token_is_refused():
     """Whatever tokenizer makes nothing of a text: its likelihood would be that of nothing at all."""
 
@@ -301,10 +319,10 @@ def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
     """XQuAD is generated, XNLI chosen; both in one report, beside the languages' own text."""
     run = train(configuration(folder, method="none", max_length=768), tmp_path / "run", quiet=True)
     rows = evaluated(run, task="xquad, xnli,", languages="de, zh", data=small.MIRROR, limit=2)
-    assert [(row["task"], row["language"]) for row in rows] == [
-        (task, language) for task in ("xquad", "xnli") for language in ("de", "zh") for _ in range(2)
+    assert sorted((row["task"], row["language"]) for row in rows) == [
+        (task, language) for task in ("xnli", "xquad") for language in ("de", "zh") for _ in range(2)
     ]
-    assert rows[0]["references"] and "Passage: " in rows[0]["prompt"] and len(rows[4]["logprobs"]) == 3
+    assert rows[4]["references"] and "Passage: " in rows[4]["prompt"] and len(rows[0]["logprobs"]) == 3
     tasks = json.loads((run / "report.json").read_text())["tasks"]
     assert tasks["xquad"]["metrics"] == ["f1", "em"] and tasks["xnli"]["metrics"] == ["accuracy", "accuracy_norm"]
     assert tasks["xnli"]["languages"]["zh"]["n"] == 2

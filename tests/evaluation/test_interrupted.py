@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 import small
 
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation import answering, predictions
+from jaxprefix.evaluation import answering
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.evaluation.predictions import Predictions
 from jaxprefix.inference import batching
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.runs.directory import read_run
@@ -58,21 +60,33 @@ def evaluated(run: Path, **settings: Any) -> dict[str, bytes]:
 def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """Stops when `after` times answers were written; the last time only half of a line."""
     with monkeypatch.context() as patch:
-        done = 0
+        done, whole = 0, Predictions.append
 
-        def append(directory: Path, rows: Any) -> None:
+        def append(self: Predictions, rows: Any) -> None:
             nonlocal done
-            done += 1
-            predictions.__dict__["append_whole"](directory, rows)
+            done += bool(rows)
+            whole(self, rows)
             if done == after:
-                path = directory / predictions.UNFINISHED
-                path.write_bytes(path.read_bytes()[:-20])
+                self.path.write_bytes(self.path.read_bytes()[:-20])
                 raise Killed
 
-        patch.setitem(predictions.__dict__, "append_whole", predictions.append)
-        patch.setattr(predictions, "append", append)
+        patch.setattr(Predictions, "append", append)
         with pytest.raises(Killed):
             evaluated(run, **settings)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
+    """The batches of each evaluation from now on: which keys are asked together, and the shape they are padded to."""
+    found = []
+
+    def predict(model: Any, task: Any, rows: Any, size: int, sampling: Any, parts: Any) -> Any:
+        found.append([(tuple(rows[at].key for at in part.places), replace(part, places=())) for part in parts])
+        return whole(model, task, rows, size, sampling, parts)
+
+    whole = answering.predict
+    monkeypatch.setattr(answering, "predict", predict)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -84,46 +98,57 @@ def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settin
     ],
 )
 def test_the_end_is_that_of_an_uninterrupted_evaluation(
-    folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, monkeypatch: pytest.MonkeyPatch
+    folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, asked: list, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stopped three times on its way; what was answered whole before is not asked again."""
+    """After a smaller evaluation, and stopped three times on its way: the file is the same, byte by byte.
+
+    What is asked again has the batches that it had; what was answered whole before is not asked.
+    """
     monkeypatch.setattr(batching, "GENERATED_TOGETHER", 2)
-    whole = evaluated(shutil.copytree(folder / "trained", tmp_path / "other"), eval_file=folder / file, **sampling)
-    parts = []
-
-    def counted(*arguments: Any) -> Any:
-        parts.append(len(arguments[-1]))
-        return predict(*arguments)
-
-    predict = answering.predict
-    monkeypatch.setattr(answering, "predict", counted)
+    settings = {"eval_file": folder / file} | sampling
+    smaller = evaluated(run, **settings, limit=2)["predictions.jsonl"]
+    whole = evaluated(shutil.copytree(run, tmp_path / "other"), **settings)
+    planned = asked[-1]
+    asked.clear()
     for after in (1, 3, 2):
-        interrupted(run, after, monkeypatch, eval_file=folder / file, **sampling)
-        assert (run / predictions.UNFINISHED).is_file() and not (run / "predictions.jsonl").is_file()
-    assert evaluated(run, eval_file=folder / file, **sampling) == whole
-    assert not (run / predictions.UNFINISHED).exists()
-    assert parts == sorted(parts, reverse=True) and parts[-1] < parts[0]
+        interrupted(run, after, monkeypatch, **settings)
+        assert (run / "predictions.jsonl").read_bytes().startswith(smaller)
+    assert evaluated(run, **settings) == whole
+    assert len(asked) == 4 and all(set(parts) <= set(planned) for parts in asked)
+    counts = list(map(len, asked))
+    assert counts[0] == len(planned) and counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
+    assert sum(len(keys) for keys, _ in planned) == 13 - 4
 
 
-@pytest.mark.slow
-def test_another_evaluation_keeps_what_an_interrupted_one_answered(
-    folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """German alone, after all languages were interrupted: the English answers stay, and are not asked later."""
-    file, asked = folder / "colours.jsonl", []
-    interrupted(run, 4, monkeypatch, eval_file=file)
-    kept = len((run / predictions.UNFINISHED).read_bytes().splitlines()) - 2  # the plan, and half a line
-    predict = answering.predict
-
-    def counted(*arguments: Any) -> Any:
-        asked.append(len(arguments[2]))
-        return predict(*arguments)
-
-    monkeypatch.setattr(answering, "predict", counted)
-    evaluated(run, eval_file=file, languages="de")
-    rows = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+def test_an_answer_is_never_replaced(folder: Path, run: Path, asked: list, monkeypatch: pytest.MonkeyPatch):
+    """Neither where its batch is asked again, nor by an evaluation that has other batches."""
+    file = folder / "colours.jsonl"
+    interrupted(run, 1, monkeypatch, eval_file=file)
+    first, _ = (run / "predictions.jsonl").read_text().splitlines()  # half of the other one's line
+    mine = json.loads(first) | {"prediction": "mine"}
+    (run / "predictions.jsonl").write_text(json.dumps(mine) + "\n")
     evaluated(run, eval_file=file)
-    assert sum(asked) == 13 - kept and len(rows) == kept + asked[0]
+    assert any(mine["key"] in keys for keys, _ in asked[-1])
+    evaluated(run, eval_file=file, batch=4)
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 13 and lines[0] == mine and len(asked) == 2
+
+
+def test_another_evaluation_keeps_what_an_interrupted_one_answered(
+    folder: Path, run: Path, asked: list, monkeypatch: pytest.MonkeyPatch
+):
+    """German alone, after all languages were interrupted: only what is missing is asked, and then the English rest."""
+    file = folder / "colours.jsonl"
+    interrupted(run, 4, monkeypatch, eval_file=file)
+    *kept, _ = (run / "predictions.jsonl").read_text().splitlines()
+    german = sum(json.loads(line)["language"] == "de" for line in kept)
+    asked.clear()
+    evaluated(run, eval_file=file, languages="de")
+    assert 0 < german < 6 and sum(len(keys) for keys, _ in asked[-1]) == 6 - german
+    assert len(small.predictions(run)) == len(kept) + 6 - german < 13
+    evaluated(run, eval_file=file)
+    assert (run / "predictions.jsonl").read_text().splitlines()[: len(kept)] == kept
+    assert len(small.predictions(run)) == 13
 
 
 def test_answers_of_another_run_are_refused(folder: Path, run: Path, tmp_path: Path):
@@ -180,10 +205,10 @@ def test_ten_kills_change_nothing(tmp_path: Path):
     (tmp_path / "whole" / "predictions.jsonl").unlink()  # training on the embedded default has asked some already
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     assert evaluation("whole").wait() == 0
-    unfinished, answered, draw = tmp_path / "killed" / predictions.UNFINISHED, [], random.Random(0)
+    file, answered, draw = tmp_path / "killed" / "predictions.jsonl", [], random.Random(0)
 
     def lines() -> int:
-        return unfinished.read_bytes().count(b"\n") if unfinished.is_file() else 0
+        return file.read_bytes().count(b"\n") if file.is_file() else 0
 
     for kill in range(10):
         process, start = evaluation("killed"), time.monotonic()
@@ -201,4 +226,4 @@ def test_ten_kills_change_nothing(tmp_path: Path):
     assert len(set(answered)) > 5
     for name in ("predictions.jsonl", "report.json", "report.md"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    print(f"\n10 kills, with so many lines in unfinished.jsonl: {answered}")
+    print(f"\n10 kills, at so many answers: {answered}")

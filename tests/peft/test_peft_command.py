@@ -186,7 +186,8 @@ def test_the_card(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ):
         assert line in body
     assert f"Held-out loss at the end: {last:.4f}." in body
-    assert "| language | em | rows |\n| --- | --- | --- |\n| de | 25.0 | 8 |" in body
+    assert "| language | em | rows |\n| --- | ---: | ---: |\n| de | 25.0 | 8 |" in body
+    assert "| setting | value |\n| --- | --- |\n" in body
     assert "trainable: " in body and "PeftModel.from_pretrained" in body and "jaxprefix.peft import" in body
     assert str(tmp_path) not in text and str(base.directory.parent) not in text
     (place / "report.json").unlink()

@@ -1,11 +1,11 @@
 """report.md: the tables for people, with what a reader of them must know."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from jaxprefix.evaluation.report.cells import Cells, group_cells, language_cells
 from jaxprefix.evaluation.report.intervals import Statistics
 from jaxprefix.evaluation.report.summary import Report
+from jaxprefix.io.markdown import escape, table
 
 ABOUT = (
     "Scores are in percent. The mean counts every language alike; the gap is the source language's score minus the "
@@ -23,18 +23,18 @@ def markdown(
     report: Report, notes: Mapping[str, str], baseline: Report | None = None, statistics: Statistics | None = None
 ) -> str:
     """The text of report.md: the terminal's tables, each with its task's note where `notes` has one by its name."""
-    text = [f"# {_escape(report['model'])}: {_escape(report['method'])}", ""]
-    text += [f"Trained on: {_escape(report['source'])}. {ABOUT}", ""]
+    text = [f"# {escape(report['model'])}: {escape(report['method'])}", ""]
+    text += [f"Trained on: {escape(report['source'])}. {ABOUT}", ""]
     if statistics:
         settings = {"confidence": statistics["confidence"], "resamples": statistics["resamples"]}
         text += [ABOUT_INTERVALS.format(**settings), ""]
     if baseline:
-        text += [f"Baseline: {_escape(baseline['model'])}, {_escape(baseline['method'])}.", ""]
+        text += [f"Baseline: {escape(baseline['model'])}, {escape(baseline['method'])}.", ""]
     for name, task in report["tasks"].items():
         about = statistics["tasks"][name] if statistics else None
         other = baseline["tasks"].get(name) if baseline else None
-        text += [f"## {_escape(name)}", "", *_table(language_cells(task, other, about))]
-        text += [_escape(notes[name]), ""] if notes.get(name) else []
+        text += [f"## {escape(name)}", "", *_table(language_cells(task, other, about))]
+        text += [escape(notes[name]), ""] if notes.get(name) else []
         if about and (groups := group_cells(about)):
             for section in groups.sections:
                 text += _table(Cells(groups.header, [section]))
@@ -43,25 +43,11 @@ def markdown(
 
 def tables(titled: Mapping[str, Cells]) -> str:
     """Tables alone, each under its title."""
-    text = [line for title, cells in titled.items() for line in (f"## {_escape(title)}", "", *_table(cells))]
+    text = [line for title, cells in titled.items() for line in (f"## {escape(title)}", "", *_table(cells))]
     return "\n".join(text).rstrip("\n") + "\n"
 
 
 def _table(cells: Cells) -> list[str]:
-    """The lines of a table, and an empty one."""
-    names = cells.header[-1] == "name"
-    rules = ["---", *["---:"] * (len(cells.header) - 1 - names), *["---"] * names]
-    lines = [_line(map(_escape, cells.header)), _line(rules)]
-    lines += [_line(map(_escape, line)) for section in cells.sections for line in section]
-    lines += [_line(f"**{_escape(cell)}**" if cell else "" for cell in line) for line in cells.closing]
-    return [*lines, ""]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _escape(text: str) -> str:
-    """Text that GitHub's markdown shows as it is, on one line; an underscore inside a word needs no escape."""
-    text = re.sub(r"([\\`*\[\]<>|~&$])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    """A table, and an empty line."""
+    words = [column for column, name in enumerate(cells.header) if column == 0 or name == "name"]
+    return [table(cells.header, [line for section in cells.sections for line in section], cells.closing, words), ""]
