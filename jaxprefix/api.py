@@ -29,7 +29,9 @@ from jaxprefix.runs.saved import read_saved, together, write_saved
 from jaxprefix.tasks.encoding import encode
 from jaxprefix.tasks.user_rows import pair
 from jaxprefix.train.batches import Plan, check_batch
-from jaxprefix.train.trainer import Trainer
+from jaxprefix.train.metrics import StepMetrics
+from jaxprefix.train.programs import TrainPrograms
+from jaxprefix.train.trainer import Cadence, fit
 
 
 def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype = "auto") -> "LanguageModel":
@@ -111,9 +113,7 @@ class LanguageModel:
         if isinstance(self.adapter, NoAdapter) or self.names:
             held = f"{len(self.names)} adapters" if self.names else "no adapter"
             raise InputError(f"the model has {held}; add one to train, such as model.add(PrefixTuning())")
-        config = replace(
-            self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
-        )
+        config = replace(self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length)
         config.check()
         check_batch(config, self.mesh)
         longest = text_length(self.base.config, self.adapter, max_length)
@@ -129,14 +129,27 @@ class LanguageModel:
                 f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
                 "shorten them or leave them out"
             )
-        history: list[dict[str, Any]] = []
-        trainer = Trainer(config, self.base, self.mesh, self.frozen, Plan(config, whole), self.params)
-        try:
-            trainer.learn([], history.append, lambda _: None, quiet)
-        finally:  # stopped by hand, what was learnt so far is kept
-            self._put(self.adapter, trainer.state.params)
+        losses = self._fit(config, Plan(config, whole), quiet)
         self.config = config
-        return [row["loss"] for row in history]
+        return losses
+
+    def _fit(self, config: RunConfig, plan: Plan, quiet: bool) -> list[float]:
+        tokenizer, rows = self.base.tokenizer, list[dict[str, Any]]()
+        tokens = start_tokens(tokenizer, config.seed)
+        programs = TrainPrograms(config, self.base.config, self.mesh, self.frozen, tokens, plan.steps)
+        state, ended = fit(
+            programs.init(self.frozen, self.params),
+            plan.batches(0, tokenizer.pad),
+            programs,
+            self.frozen,
+            StepMetrics(programs.learning_rate, config.on_nan, rows.append),
+            Cadence(config.log_every, config.eval_every, config.save_every, plan.steps),
+            quiet=quiet,
+        )
+        self._put(self.adapter, state.params)  # an early end keeps what was learned before it
+        if ended:
+            raise ended
+        return [row["loss"] for row in rows]
 
     @overload
     def generate(
