@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, get_args, overload
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
@@ -63,10 +65,11 @@ class LanguageModel:
         self.source = "en"
         self._put(NoAdapter(), {})
 
-    def add(self, *adapters: Adapter, seed: int = 0) -> None:
+    def add(self, *adapters: Adapter, seed: int = 0, params: Any = None) -> None:
         """Puts fresh parameters of a method, or of the sum of several, in the place of what was there.
 
-        Prints how many they are. What was trained before and not saved is gone.
+        Prints how many they are. What was trained before and not saved is gone. `params` are used in place of fresh
+        ones: those that a training loop of your own has learned.
         """
         for each in adapters or (None,):
             if isinstance(each, type) or not isinstance(each, Adapter):
@@ -81,9 +84,15 @@ class LanguageModel:
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
         config.check()
-        places = sharding.shardings(self.mesh, adapter_init.abstract(adapter, self.base.config))
+        like = adapter_init.abstract(adapter, self.base.config)
+        shardings = sharding.shardings(self.mesh, like)
+        if params is None:
+            params = jax.jit(meshes.traced(self.mesh, make), out_shardings=shardings)(self.frozen)
+        else:
+            _check_params(params, like)
+            params = jax.device_put(jax.tree.map(lambda own, leaf: jnp.array(own, leaf.dtype), params, like), shardings)
         self.config = config
-        self._put(adapter, jax.jit(meshes.traced(self.mesh, make), out_shardings=places)(self.frozen))
+        self._put(adapter, params)
         print(line)
 
     def train(
@@ -257,6 +266,16 @@ class LanguageModel:
             return [self.names.index(name) for name in wanted]
         known = ", ".join(self.names) or "none: load several runs together"
         raise InputError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
+
+
+def _check_params(params: Any, like: Any) -> None:
+    given, expected = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, like)
+    )
+    for name in sorted(given.keys() | expected):
+        if given.get(name) != expected.get(name):
+            raise InputError(f"params{name} has the shape {given.get(name)}; expected {expected.get(name)}")
 
 
 def _check_texts(name: str, given: object, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""Every command of the README runs as typed, in one directory and in its order; so does its Python.
+"""Every command of the README runs as typed, in one directory and in its order; so does its Python, and docs' own.
 
 `make test` runs one command of each kind and what that one needs, and trains for two steps.
 """
@@ -17,8 +17,16 @@ import pytest
 
 from jaxprefix.runs.base_model import EMBEDDED
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The kinds of a page's blocks of code, and what is in them."""
+    return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
+
+
+BLOCKS = blocks(README)
 COMMANDS = [
     line.split("#")[0].strip()
     for kind, block in BLOCKS
@@ -159,3 +167,12 @@ def test_the_first_cells_of_a_notebook(tmp_path: Path):
 @pytest.mark.slow
 def test_the_commands_as_functions(tmp_path: Path):
     assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1
+
+
+def test_a_loop_of_ones_own(tmp_path: Path):
+    """Both of the page's steps learn the rows, with the same losses; the adapter answers, and is a run."""
+    page = (ROOT / "docs" / "custom_loop.md").read_text(encoding="utf-8")
+    lines = printed("\n".join(code for kind, code in blocks(page) if kind == "python"), tmp_path)
+    joint, answer, apart = (line for line in lines if not line.startswith("trainable: "))
+    assert joint == apart and 0 < float(joint.removeprefix("loss ")) < 0.1
+    assert answer == "in the kitchen" and (tmp_path / "runs" / "own" / "run.json").is_file()

@@ -88,8 +88,8 @@ class TrainPrograms:
         state = self._init(frozen)
         if params is None:
             return state
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.state.params)
-        return replace(state, params=jax.device_put(jax.tree.map(jnp.copy, params), shardings))  # type: ignore[type-var]
+        own = jax.tree.map(lambda leaf, like: jax.device_put(jnp.copy(leaf), like.sharding), params, state.params)
+        return replace(state, params=own)  # type: ignore[type-var]
 
     def place(self, batch: TrainBatch) -> TrainBatch:
         """The batch, sharded over the mesh."""
