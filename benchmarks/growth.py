@@ -22,7 +22,7 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import Bucket, collate
 from jaxprefix.train.dry_run.hlo import Program
-from jaxprefix.train.programs import Programs
+from jaxprefix.train.programs import TrainPrograms
 
 # As deep as models are, and narrow: compiling does not ask how wide they are.
 NARROW = SIZES | {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -54,12 +54,12 @@ class Step:
         mesh, adapter = meshes.make("1x1"), PrefixTuning(10, "all", source="kv")
         self.frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), sizes)
         config = RunConfig(method="none", batch=batch, max_length=length).with_adapter(adapter)
-        programs = Programs(config, sizes, mesh, self.frozen, lambda _, length: [0] * length, 100)
-        self.state = programs.initial(self.frozen)
+        programs = TrainPrograms(config, sizes, mesh, self.frozen, lambda _, length: [0] * length, 100)
+        self.state = programs.init(self.frozen)
         rows = [Encoded(list(range(length - LEARNT)), [1] * LEARNT, cut=False)] * batch
-        self.batch = meshes.put(mesh, collate(rows, Bucket(length, LEARNT), batch, pad=0), dim=1)
+        self.batch = programs.place(collate(rows, Bucket(length, LEARNT), batch, pad=0))
         began = time.perf_counter()
-        self.lowered = programs.step.function.lower(self.state, self.frozen, self.batch)
+        self.lowered = programs.lower(self.batch)
         self.compiled = self.lowered.compile()
         self.compile_seconds = time.perf_counter() - began
 

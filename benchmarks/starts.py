@@ -26,13 +26,13 @@ from jaxprefix.models.adapters import (
     PrefixTuning,
     SoftPrompt,
 )
-from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.base_model import load_weights, open_base, start_tokens
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import dataset as training_rows
-from jaxprefix.train.batches import Plan
+from jaxprefix.train.held_out import HeldOutLoss
 from jaxprefix.train.loop import train
 from jaxprefix.train.metrics import read
-from jaxprefix.train.trainer import Trainer
+from jaxprefix.train.programs import TrainPrograms
 
 FILE = Path(__file__).parent / "results" / "starts.json"
 SEEDS, STEPS, LENGTH = (0, 1, 2), 100, 128
@@ -97,8 +97,9 @@ def fresh(data: Path) -> dict[str, float]:
     found = {}
     for name, adapter in FRESH.items():
         own = config.with_adapter(adapter)
-        trainer = Trainer(own, base, mesh, frozen, Plan(own, rows.learn))
-        found[name] = trainer.held_out_loss(rows.held_out)
+        tokens = start_tokens(base.tokenizer, own.seed)
+        state = TrainPrograms(own, base.config, mesh, frozen, tokens, STEPS).init(frozen)
+        found[name] = HeldOutLoss(rows.held_out, own, base, mesh)(state.params, frozen)
         print(f"{name:28} {found[name]:.3f}  {found[name] / found['base']:.3f} of the base's", flush=True)
     return found
 

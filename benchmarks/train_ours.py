@@ -19,7 +19,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import Base, load_weights
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import Plan, buckets, collate
-from jaxprefix.train.programs import Programs, load_and_compile
+from jaxprefix.train.programs import TrainPrograms, load_and_compile
 
 NO_TOKENIZER: Any = SimpleNamespace(pad=0, vocabulary_size=2)  # rows are tokens already
 
@@ -42,13 +42,10 @@ def main(folder: Path, method: str, dtype: str, remat: str, order: str = "in tur
     else:
         frozen = jax.block_until_ready(load_weights(base, mesh, dtype))
         loaded = time.perf_counter()
-        programs = Programs(config, sizes, mesh, frozen, lambda _, length: [0] * length, config.steps or 1)
-        programs.step.compiled(programs.state, frozen, batches[0])
+        programs = TrainPrograms(config, sizes, mesh, frozen, lambda _, length: [0] * length, config.steps or 1)
+        programs.step.compile(programs.state, frozen, batches[0])
     compiled = time.perf_counter()
-    state = programs.initial(frozen)
-    if params is not None:
-        put = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), params, state.params)
-        state = state.replace(params=put)
+    state = programs.init(frozen, params)
     seconds, losses, ready = [], [], time.perf_counter()
     for batch in batches:
         start = time.perf_counter()

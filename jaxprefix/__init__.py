@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SoftPrompt,
         Sum,
     )
+    from jaxprefix.train.optimizer import adapter_only
 
 __all__ = [
     "BottleneckAdapter",
@@ -30,6 +31,7 @@ __all__ = [
     "Sampling",
     "SoftPrompt",
     "Sum",
+    "adapter_only",
     "load_model",
 ]
 
@@ -40,5 +42,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'jaxprefix' has no attribute {name!r}")
     from jaxprefix import api
     from jaxprefix.models import adapters
+    from jaxprefix.train import optimizer
 
+    if name == "adapter_only":
+        return optimizer.adapter_only
     return getattr(adapters if name in adapters.__all__ else api, name)

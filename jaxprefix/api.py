@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, get_args, overload
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
@@ -29,7 +31,9 @@ from jaxprefix.runs.saved import read_saved, together, write_saved
 from jaxprefix.tasks.encoding import encode
 from jaxprefix.tasks.user_rows import pair
 from jaxprefix.train.batches import Plan, check_batch
-from jaxprefix.train.trainer import Trainer
+from jaxprefix.train.metrics import StepMetrics
+from jaxprefix.train.programs import TrainPrograms
+from jaxprefix.train.trainer import Cadence, fit
 
 
 def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype = "auto") -> "LanguageModel":
@@ -61,10 +65,11 @@ class LanguageModel:
         self.source = "en"
         self._put(NoAdapter(), {})
 
-    def set_adapter(self, *adapters: Adapter, seed: int = 0) -> None:
+    def set_adapter(self, *adapters: Adapter, seed: int = 0, params: Any = None) -> None:
         """Puts fresh parameters of a method, or of the sum of several, in the place of what was there.
 
-        Prints how many they are. What was trained before and not saved is gone.
+        Prints how many they are. What was trained before and not saved is gone. `params` are used in place of fresh
+        ones: those that a training loop of your own has learned.
         """
         for each in adapters or (None,):
             if isinstance(each, type) or not isinstance(each, Adapter):
@@ -79,9 +84,15 @@ class LanguageModel:
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
         config.check()
-        places = sharding.shardings(self.mesh, adapter_init.abstract(adapter, self.base.config))
+        like = adapter_init.abstract(adapter, self.base.config)
+        shardings = sharding.shardings(self.mesh, like)
+        if params is None:
+            params = jax.jit(meshes.traced(self.mesh, make), out_shardings=shardings)(self.frozen)
+        else:
+            _check_params(params, like)
+            params = jax.device_put(jax.tree.map(lambda own, leaf: jnp.array(own, leaf.dtype), params, like), shardings)
         self.config = config
-        self._put(adapter, jax.jit(meshes.traced(self.mesh, make), out_shardings=places)(self.frozen))
+        self._put(adapter, params)
         print(line)
 
     def train(
@@ -111,9 +122,7 @@ class LanguageModel:
         if isinstance(self.adapter, NoAdapter) or self.names:
             held = f"{len(self.names)} adapters" if self.names else "no adapter"
             raise InputError(f"the model has {held}; add one to train, such as model.set_adapter(PrefixTuning())")
-        config = replace(
-            self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length, save_every=2**30
-        )
+        config = replace(self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length)
         config.check()
         check_batch(config, self.mesh)
         longest = text_length(self.base.config, self.adapter, max_length)
@@ -129,14 +138,27 @@ class LanguageModel:
                 f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
                 "shorten them or leave them out"
             )
-        history: list[dict[str, Any]] = []
-        trainer = Trainer(config, self.base, self.mesh, self.frozen, Plan(config, whole), self.params)
-        try:
-            trainer.learn([], history.append, lambda _: None, quiet)
-        finally:  # stopped by hand, what was learnt so far is kept
-            self._put(self.adapter, trainer.state.params)
+        losses = self._fit(config, Plan(config, whole), quiet)
         self.config = config
-        return [row["loss"] for row in history]
+        return losses
+
+    def _fit(self, config: RunConfig, plan: Plan, quiet: bool) -> list[float]:
+        tokenizer, rows = self.base.tokenizer, list[dict[str, Any]]()
+        tokens = start_tokens(tokenizer, config.seed)
+        programs = TrainPrograms(config, self.base.config, self.mesh, self.frozen, tokens, plan.steps)
+        state, ended = fit(
+            programs.init(self.frozen, self.params),
+            plan.batches(0, tokenizer.pad),
+            programs,
+            self.frozen,
+            StepMetrics(programs.learning_rate, config.on_nan, rows.append),
+            Cadence(config.log_every, config.eval_every, config.save_every, plan.steps),
+            quiet=quiet,
+        )
+        self._put(self.adapter, state.params)  # an early end keeps what was learned before it
+        if ended:
+            raise ended
+        return [row["loss"] for row in rows]
 
     @overload
     def generate(
@@ -244,6 +266,16 @@ class LanguageModel:
             return [self.names.index(name) for name in wanted]
         known = ", ".join(self.names) or "none: load several runs together"
         raise InputError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
+
+
+def _check_params(params: Any, like: Any) -> None:
+    given, expected = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (params, like)
+    )
+    for name in sorted(given.keys() | expected):
+        if given.get(name) != expected.get(name):
+            raise InputError(f"params{name} has the shape {given.get(name)}; expected {expected.get(name)}")
 
 
 def _check_texts(name: str, given: object, expected: str) -> None:

@@ -15,7 +15,7 @@ from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.loop import train
-from jaxprefix.train.metrics import Journal
+from jaxprefix.train.metrics import MetricsLogger, read
 
 # A local mirror of the Hub, with real rows.
 MIRROR = Path(os.environ.get("JAXPREFIX_DATA") or os.devnull)
@@ -92,8 +92,7 @@ def configuration(model: Path, train_file: Path | None, **changes: Any) -> RunCo
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without the one thing that differs from run to run."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name != "tokens_per_second"} for line in lines]
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in read(directory)]
 
 
 def predictions(directory: Path) -> list[dict[str, Any]]:
@@ -110,13 +109,13 @@ class Stopped(Exception):
 
 def train_until(step: int, config: RunConfig, output: Path) -> None:
     """Trains, and breaks off when the metrics of `step` have been written."""
-    written = Journal.write
+    written = MetricsLogger.write
 
-    def write(self: Journal, row: dict[str, Any]) -> None:
+    def write(self: MetricsLogger, row: dict[str, Any]) -> None:
         written(self, row)
         if row["step"] >= step:
             raise Stopped
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Journal, "write", write)
+        patch.setattr(MetricsLogger, "write", write)
         train(config, output, quiet=True)

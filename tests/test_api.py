@@ -140,6 +140,18 @@ def test_adding_prints_what_is_trained(base: LanguageModel, capsys: pytest.Captu
     assert "PrefixTuning(length=4" in str(base)
 
 
+def test_parameters_of_a_loop_of_ones_own(base: LanguageModel, saved: Path):
+    """They answer as the run that they are from does, and are copied: that loop may donate them."""
+    base.load(saved / "red")
+    answers, adapter, params = base.generate(PROMPTS, max_new_tokens=6), base.adapter, base.params
+    base.set_adapter(NoAdapter())
+    assert base.generate(PROMPTS, max_new_tokens=6) != answers
+    given = jax.tree.map(jax.numpy.copy, params)
+    base.set_adapter(adapter, params=given)
+    jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)(given)
+    assert base.generate(PROMPTS, max_new_tokens=6) == answers
+
+
 def test_the_package_hands_on_what_it_lists():
     for name in jaxprefix.__all__:
         assert getattr(jaxprefix, name).__name__ == name
@@ -190,9 +202,13 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "--steps 2 and --epochs 1 both say how long": lambda: trained(PAIRS, steps=2, epochs=1),
         "--steps is '2'; expected a whole number": lambda: trained(PAIRS, steps="2"),
         "--lr is 'x'; expected a number": lambda: trained(PAIRS, lr="x"),
-        "None is no method; expected one such as PrefixTuning(length=10)": base.add,
+        "None is no method; expected one such as PrefixTuning(length=10)": base.set_adapter,
         "'prefix' is no method": lambda: base.set_adapter("prefix"),  # type: ignore[arg-type]
         "PrefixTuning'> is no method": lambda: base.set_adapter(PrefixTuning),  # type: ignore[arg-type]
+        "params['hidden'] has the shape (3,); expected (3, 4, 32)": lambda: base.set_adapter(
+            PREFIX, params={"hidden": np.zeros(3)}
+        ),
+        "params has the shape (); expected None": lambda: base.set_adapter(PREFIX, params=3),
         "the model has no adapters; add or load the one to save": unsaved,
         "nothing to load": loaded,
         "is not a run: it has no readable run.json": lambda: loaded(folder),
@@ -225,7 +241,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
     }
 
 
-CASES = 45
+CASES = 47
 
 
 @pytest.mark.parametrize("number", range(CASES))

@@ -20,7 +20,14 @@ from jaxprefix.runs.base_model import EMBEDDED
 ROOT = Path(__file__).parents[1]
 NAMES = ("README", "docs/methods", "docs/evaluation", "docs/runs", "docs/python", "docs/serving", "docs/exchange")
 PAGES = "".join((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in (*NAMES, "CONTRIBUTING"))
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGES, flags=re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The kinds of a page's blocks of code, and what is in them."""
+    return re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
+
+
+BLOCKS = blocks(PAGES)
 COMMANDS = [
     line.split("#")[0].strip()
     for kind, block in BLOCKS
@@ -161,3 +168,12 @@ def test_the_first_cells_of_a_notebook(tmp_path: Path):
 @pytest.mark.slow
 def test_the_commands_as_functions(tmp_path: Path):
     assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1
+
+
+def test_a_loop_of_ones_own(tmp_path: Path):
+    """Both of the page's steps learn the rows, with the same losses; the adapter answers, and is a run."""
+    page = (ROOT / "docs" / "custom_loop.md").read_text(encoding="utf-8")
+    lines = printed("\n".join(code for kind, code in blocks(page) if kind == "python"), tmp_path)
+    joint, answer, apart = (line for line in lines if not line.startswith("trainable: "))
+    assert joint == apart and 0 < float(joint.removeprefix("loss ")) < 0.1
+    assert answer == "in the kitchen" and (tmp_path / "runs" / "own" / "run.json").is_file()

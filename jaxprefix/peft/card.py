@@ -10,6 +10,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.markdown import table
 from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
 from jaxprefix.runs.saved import Saved
+from jaxprefix.train import metrics
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()
@@ -32,7 +33,7 @@ def card(saved: Saved, run: Path, base_model: str | None, kind: str | None) -> s
         f"## Settings\n\n{table(('setting', 'value'), _settings(saved), words=(0, 1))}",
         trainable_line(saved.base.config, saved.config.adapter),
     ]
-    if (loss := _held_out_loss(run / "metrics.jsonl")) is not None:
+    if (loss := _held_out_loss(run)) is not None:
         parts.append(f"Held-out loss at the end: {loss:.4f}.")
     if scores := _scores(run / "report.json"):
         parts.append(f"## Scores\n\n{scores}")
@@ -68,10 +69,8 @@ def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
     yield from (saved.described.get("versions") or {}).items()
 
 
-def _held_out_loss(path: Path) -> float | None:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a crash can cut the last one short
-    losses = [row["held_out_loss"] for row in rows if row.get("held_out_loss") is not None]
+def _held_out_loss(run: Path) -> float | None:
+    losses = [row["held_out_loss"] for row in metrics.read(run) if row.get("held_out_loss") is not None]
     return losses[-1] if losses else None
 
 

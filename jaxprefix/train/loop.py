@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
@@ -10,6 +11,7 @@ from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import writing
 from jaxprefix.io.terminal import progress
+from jaxprefix.models import attention
 from jaxprefix.runs.base_model import Base, open_base, text_length, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
@@ -20,16 +22,16 @@ from jaxprefix.tasks.task import Task
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, check_batch, check_length
 from jaxprefix.train.profile import check as check_profile
-from jaxprefix.train.programs import load_and_compile
-from jaxprefix.train.signals import Stop
-from jaxprefix.train.trainer import Trainer
+from jaxprefix.train.programs import TrainPrograms, load_and_compile
+from jaxprefix.train.run import TrainingRun, resume
+from jaxprefix.train.signals import StopRequest
 
 
 def train(
     config: RunConfig,
     output: Path | None = None,
     quiet: bool = False,
-    stop: Stop | None = None,
+    stop: StopRequest | None = None,
     profile: int | None = None,
 ) -> Path:
     """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
@@ -49,7 +51,7 @@ def train(
     mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
     with processes.first_enters(mine, output or Path()) as directory:
         check_length(config, base.config)
-        _train(directory, config, task, base, mesh, quiet, stop or Stop(), profile)
+        _train(directory, config, task, base, mesh, quiet, stop or StopRequest(), profile)
     return directory
 
 
@@ -60,7 +62,7 @@ def _train(
     base: Base,
     mesh: Mesh,
     quiet: bool,
-    stop: Stop,
+    stop: StopRequest,
     profile: int | None,
 ) -> None:
     about: dict[str, Any] = {
@@ -86,15 +88,22 @@ def _train(
     with progress(quiet) as bar:
         bar.add_task("loading and compiling", total=None, rate="")
         frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
-    trainer = Trainer(config, base, mesh, frozen, plan, programs=programs)
-    print(trainer.attention_line())
-    trainer.stop = stop
-    trainer.resume(directory)
+    print(attention_line(config, base, plan, programs))
+    checkpoints = Checkpoints(directory, config.keep)
+    state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
+    about["steps"] = plan.steps
     with writing(directory):
         # Before anything else is: a directory without it would be refused.
-        describe(directory, config, base, about | {"steps": plan.steps, "finished": False, "best": trainer.best})
-        trainer.run(directory, rows.held_out, quiet, profile)
-        describe(directory, config, base, about | {"steps": plan.steps, "finished": True, "best": trainer.best})
-    if trainer.figures.skipped:
-        print(f"skipped {trainer.figures.skipped} of {plan.steps} steps: their loss or gradient was not finite")
+        describe(directory, config, base, about | {"finished": False, "best": position.best})
+        run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
+        run.train(state, stop, profile, quiet)
+        describe(directory, config, base, about | {"finished": True, "best": run.best})
     print(f"run: {directory}")
+
+
+def attention_line(config: RunConfig, base: Base, plan: Plan, programs: TrainPrograms) -> str:
+    """Which kernels compute attention and, where one is not the platform's fastest, why."""
+    params, frozen = programs.state.params, programs.frozen
+    hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(params, frozen)[1], params, frozen)
+    rows, lengths = config.batch // config.accumulate, [shape.time for shape in plan.shapes]
+    return attention.line(base.config, programs.mesh, rows, lengths, frozen["embed_tokens"].dtype.name, hooks)

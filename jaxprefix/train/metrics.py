@@ -1,6 +1,6 @@
 """metrics.jsonl, one row a step, and its copies for TensorBoard and Weights & Biases.
 
-It says as well what is done about a step whose loss or gradient is not finite.
+Also here: what a run does about a step whose loss or gradient is not finite.
 """
 
 import hashlib
@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -15,19 +16,23 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_whole
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import TrainBatch
+from jaxprefix.train.profile import phase
 
 FILE = "metrics.jsonl"
 
 
-class Journal:
-    """Appends rows {"step": n, ...}; a resumed run first drops the rows behind its checkpoint. Of several processes the
-    first one writes."""
+class MetricsLogger:
+    """Appends rows {"step": n, ...} to metrics.jsonl. A resumed run first drops the rows after its checkpoint.
+
+    Of several processes, the first one writes.
+    """
 
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
@@ -87,8 +92,8 @@ def _wandb(directory: Path, config: RunConfig) -> Any:
 Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
 
 
-class NotFinite(InputError):
-    """A step's loss or gradient is not finite, in a run that stops there; its state is that of the step before."""
+class NonFiniteLoss(InputError):
+    """A step's loss or gradient is not finite, and the run stops there; its state is that of the step before."""
 
     def __init__(self, step: int, loss: float, gradient: float, rate: float) -> None:
         self.step = step
@@ -96,38 +101,51 @@ class NotFinite(InputError):
         super().__init__(f"{self.what}; choose a smaller learning rate")
 
 
-class Figures:
-    """What steps came to, kept on the devices until somebody looks."""
+class StepMetrics:
+    """The metrics of steps, kept on the devices until they are written.
 
-    def __init__(self, rate: Callable[[int], Any], on_nan: str, skipped: int = 0) -> None:
-        """`rate` is the optimizer's schedule; `skipped` the steps that were skipped so far, which it did not count."""
-        self.rate, self.on_nan, self.skipped = rate, on_nan, skipped
-        self.waiting: list[tuple[int, int, dict[str, Any]]] = []  # step, tokens read, metrics
+    Attributes:
+        skipped: the steps so far whose loss or gradient was not finite, which the schedule does not count.
+    """
 
-    def add(self, step: int, read: int, metrics: dict[str, Any]) -> None:
-        """Takes a step that is under way, and waits for the one before it: a step ahead keeps the devices busy, and an
-        end that is asked for has not to wait for more."""
-        if self.waiting:
-            jax.block_until_ready(self.waiting[-1][2])
-        self.waiting.append((step, read, metrics))
+    def __init__(self, learning_rate: optax.Schedule, on_nan: str, write: Write, skipped: int = 0) -> None:
+        self.skipped = skipped
+        self._learning_rate, self._on_nan, self._write = learning_rate, on_nan, write
+        self._waiting: list[tuple[int, int, dict[str, Any]]] = []  # step, tokens read, metrics
 
-    def write(self, write: Write, seconds: float) -> float:
-        """Writes a row a step; returns tokens per second. Raises NotFinite where a run is to stop."""
-        speed = sum(read for _, read, _ in self.waiting) / max(seconds, 1e-9)
-        before = self.skipped
-        for step, _, metrics in self.waiting:
+    def add(self, step: int, tokens: int, metrics: dict[str, Any]) -> None:
+        """Takes a step that is still computed, and waits for the one before it.
+
+        One step ahead keeps the devices busy; with more, a run that is asked to stop would have to wait for them.
+        """
+        self._wait()
+        self._waiting.append((step, tokens, metrics))
+
+    def write(self, began: float) -> tuple[float, float]:
+        """Writes a row for each step since the last call; returns the last step's loss and the tokens per second.
+
+        `began` is when the first of them began, by time.monotonic(). Raises NonFiniteLoss where the run is to stop.
+        """
+        self._wait()
+        speed = sum(tokens for _, tokens, _ in self._waiting) / max(time.monotonic() - began, 1e-9)
+        loss, before = float(self._waiting[-1][2]["loss"]), self.skipped
+        for step, _, metrics in self._waiting:
             row = {name: float(value) for name, value in metrics.items()}
-            rate = float(self.rate(step - 1 - self.skipped))
-            write({"step": step} | row | {"learning_rate": rate, "tokens_per_second": round(speed, 1)})
+            rate = float(np.asarray(self._learning_rate(step - 1 - self.skipped)))
+            self._write({"step": step} | row | {"learning_rate": rate, "tokens_per_second": round(speed, 1)})
             if not math.isfinite(row["loss"] + row["gradient_norm"]):
-                if self.on_nan == "stop":
-                    raise NotFinite(step, row["loss"], row["gradient_norm"], rate)
+                if self._on_nan == "stop":
+                    raise NonFiniteLoss(step, row["loss"], row["gradient_norm"], rate)
                 self.skipped += 1
         if self.skipped > before:
-            first, last, count = self.waiting[0][0], self.waiting[-1][0], self.skipped - before
+            first, last, count = self._waiting[0][0], self._waiting[-1][0], self.skipped - before
             print(f"steps {first} to {last}: {count} skipped, their loss or gradient is not finite")
-        self.waiting = []
-        return speed
+        self._waiting = []
+        return loss, speed
+
+    def _wait(self) -> None:
+        with phase("wait"):
+            jax.block_until_ready(self._waiting[-1:])
 
 
 def keep_batch(directory: Path, step: int, batch: TrainBatch) -> Path:

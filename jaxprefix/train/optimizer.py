@@ -1,6 +1,6 @@
 """What Optax may change, and how: the only place with masks.
 
-The step differentiates and updates the adapter tree alone; `adapter_only` serves anyone's own loop over a joint tree.
+The step differentiates and updates the adapter tree alone. `adapter_only` is for your own loop over a joint tree.
 """
 
 from collections.abc import Hashable, Mapping
@@ -12,8 +12,8 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-# Leaves that weight decay spares, by name: slots, prompts and gates are points in a space, not maps to keep small.
-SPARED = frozenset(
+# Names of leaves without weight decay: slots, prompts and gates are points in a space, not maps to keep small.
+NO_DECAY = frozenset(
     "hidden keys values prompt gate slots inner_bias hidden_bias keys_bias values_bias "
     "norm input_layernorm post_attention_layernorm".split()
 )
@@ -29,9 +29,9 @@ def adapter_only(transformation: optax.GradientTransformation) -> optax.Gradient
     return optax.partition(branches, {"adapter": "adapter", "frozen": "frozen"})
 
 
-def decayed(params: Any) -> Any:
+def weight_decay_mask(params: Any) -> Any:
     """A mask like `params`: True where weight decay acts."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in SPARED, params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NO_DECAY, params)
 
 
 def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
@@ -45,25 +45,25 @@ def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
     return rate
 
 
-def make(
-    learning_rate: optax.Schedule, weight_decay: float, clip: float, shares: Mapping[str, float] | None = None
+def adamw(
+    learning_rate: optax.Schedule, weight_decay: float, clip: float, lr_multipliers: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:
     """AdamW (arXiv:1711.05101) with betas (0.9, 0.95), after clipping by the adapter's own gradient norm.
 
-    `shares` are the members of a sum that learn at so many times the rate. Settings as in public code for the study's
+    `lr_multipliers` scale the learning rate of each member of a sum. Settings are those of public code for the study's
     recipe (LLaMA-Adapter, arXiv:2303.16199).
     """
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        optax.adamw(learning_rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=decayed),
-        _scaled(shares) if shares else optax.identity(),
+        optax.adamw(learning_rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=weight_decay_mask),
+        _scaled(lr_multipliers) if lr_multipliers else optax.identity(),
     )
 
 
-def _scaled(shares: Mapping[str, float]) -> optax.GradientTransformation:
-    """Updates of a sum's tree `{member: ...}`, each member's times its share."""
+def _scaled(lr_multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of each member in a sum's tree `{member: ...}`."""
 
     def scale(updates: Any, _: Any) -> Any:
-        return {name: optax.tree.scale(share, updates[name]) for name, share in shares.items()}
+        return {name: optax.tree.scale(multiplier, updates[name]) for name, multiplier in lr_multipliers.items()}
 
     return optax.stateless(scale)

@@ -9,24 +9,42 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
+from jaxprefix.distributed import processes
+
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stop:
-    """Whether a run was asked to end; it looks here at the end of each step."""
+class StopRequest:
+    """Whether a run was asked to end. It looks here at the end of each step.
+
+    Attributes:
+        asked: the first signal that asked.
+        working: whether a step is done, which a sudden end would lose.
+    """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        self.working = False  # whether a step was done, which a sudden end would lose
+        self.working = False
+
+    def ask(self, number: signal.Signals) -> None:
+        """Asks the run to end after the step that is under way."""
+        self.asked = self.asked or number
+
+    def at_step(self, waits: bool) -> signal.Signals | None:
+        """The signal that ends the run at this step, if any. Several processes ask each other where each `waits`."""
+        self.working = True
+        if processes.count() == 1:
+            return self.asked
+        return (self.asked or signal.SIGTERM) if waits and processes.any_of(self.asked is not None) else None
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """A Stop that SIGTERM and Ctrl-C ask, as long as the context lasts. For commands: it needs the main thread.
+def stoppable() -> Iterator[StopRequest]:
+    """A request that SIGTERM and Ctrl-C make while the context lasts. For commands: it needs the main thread.
 
     A signal that is ignored (`nohup`, a shell's background job) stays so.
     """
-    stop = Stop()
+    stop = StopRequest()
     wanted = [each for each in ENDING if signal.getsignal(each) is not signal.SIG_IGN]
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -51,7 +69,7 @@ def _nothing(number: int, frame: object) -> None:
     """The thread does it."""
 
 
-def _listen(reading: int, stop: Stop) -> None:
+def _listen(reading: int, stop: StopRequest) -> None:
     while got := os.read(reading, 1):
         if got[0] not in ENDING:
             continue
@@ -61,7 +79,7 @@ def _listen(reading: int, stop: Stop) -> None:
         if stop.asked and asked == signal.SIGINT:
             _end("stopped at once; what was saved before is kept, and the same command goes on from there", asked)
         if not stop.asked:
-            stop.asked = asked
+            stop.ask(asked)
             print(f"{asked.name}: saving at the end of this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
 

@@ -3,7 +3,6 @@
 A fault anywhere in that path shows here. `make test` compares the first loss; learning itself takes a minute.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from jaxprefix.runs.saved import read_saved
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import buckets, steps_from
 from jaxprefix.train.loop import train
+from jaxprefix.train.metrics import read
 
 STEPS = 90
 CONFIG = RunConfig(method="prefix", steps=STEPS, mesh="1x1", log_every=1, eval_every=STEPS, save_every=STEPS)
@@ -38,10 +38,6 @@ def fresh() -> dict:
     frozen = loading.load(base.directory, base.config)
     tokens = start_tokens(base.tokenizer, CONFIG.seed)
     return adapter_init.fresh(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
-
-
-def metrics(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
@@ -67,7 +63,7 @@ def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
         logs = scores - largest - np.log(np.exp(scores - largest).sum(-1, keepdims=True))
         losses += [-log[token] for log, token in zip(logs, row.response, strict=True)]
     run = train(ONE_STEP, tmp_path / "run", quiet=True)
-    assert metrics(run)[1]["loss"] == pytest.approx(np.mean(losses), abs=2e-4)
+    assert read(run)[1]["loss"] == pytest.approx(np.mean(losses), abs=2e-4)
 
 
 @pytest.mark.slow
@@ -80,7 +76,7 @@ def test_every_slot_of_every_layer_moves_and_none_runs_away(run: Path):
 @pytest.mark.slow
 def test_the_held_out_loss_falls_but_not_to_nothing(run: Path):
     """From 5.17 to 0.21; a model that saw the answers would predict them."""
-    first, last = (row["held_out_loss"] for row in metrics(run) if "held_out_loss" in row)
+    first, last = (row["held_out_loss"] for row in read(run) if "held_out_loss" in row)
     assert 0.1 < last < 0.4 < 4 < first
 
 

@@ -35,15 +35,15 @@ def settings(place: Path, **changes) -> Pretrain:
 def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp_path: Path):
     whole, stopped = settings(tmp_path / "whole"), settings(tmp_path / "stopped")
     pretrain(whole)
-    written = metrics.Journal.write
+    written = metrics.MetricsLogger.write
 
-    def write(self: metrics.Journal, row: dict) -> None:
+    def write(self: metrics.MetricsLogger, row: dict) -> None:
         written(self, row)
         if row["step"] >= 4:
             raise small.Stopped
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(small.Stopped):
-        patch.setattr(metrics.Journal, "write", write)
+        patch.setattr(metrics.MetricsLogger, "write", write)
         pretrain(stopped)
     assert not stopped.output.exists()
     pretrain(stopped)
@@ -62,13 +62,13 @@ def test_the_shipped_models_first_losses_come_again(tmp_path: Path, monkeypatch:
     shipped = [json.loads(line) for line in (EMBEDDED / "pretraining.jsonl").read_text().splitlines()]
     expected = next(row["loss"] for row in shipped if row["step"] == 50 and "loss" in row)
 
-    def write(self: metrics.Journal, row: dict) -> None:
+    def write(self: metrics.MetricsLogger, row: dict) -> None:
         if row["step"] == 50:
             found.append(row["loss"])
             raise small.Stopped
 
     found: list[float] = []
-    monkeypatch.setattr(metrics.Journal, "write", write)
+    monkeypatch.setattr(metrics.MetricsLogger, "write", write)
     with pytest.raises(small.Stopped):
         pretrain(Pretrain(output=tmp_path / "model", work=tmp_path / "run", quiet=True))
     np.testing.assert_allclose(found, [expected], rtol=1e-4)

@@ -1,6 +1,5 @@
 """Several processes on 127.0.0.1: the same losses, one writer, a checkpoint that one process reads, and refusals."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
+from jaxprefix.train.metrics import read
 
 FLAGS = (
     "--batch 8 --max-length 96 --log-every 1 --save-every 4 --held-out 4 --lr 0.01 --dtype float32 --platform cpu "
@@ -63,8 +63,7 @@ def together(given: tuple[Path, Path], output: Path, processes: int, steps: int)
 
 
 def losses(directory: Path) -> list[float]:
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if "loss" in row]
+    return [row["loss"] for row in read(directory) if "loss" in row]
 
 
 def alone(given: tuple[Path, Path], output: Path, steps: int) -> Path:

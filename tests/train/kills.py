@@ -24,6 +24,7 @@ import small
 from jaxprefix.io import checksums
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.runs.config import RunConfig
+from jaxprefix.train import metrics
 from jaxprefix.train.loop import train
 
 STEPS = 60
@@ -137,9 +138,7 @@ def main(model: Path, rows: Path, folder: Path, kills: int, seed: int) -> dict[s
 
 
 def last_step(directory: Path) -> int:
-    path = directory / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return max((json.loads(line)["step"] for line in lines if line.endswith("}\n")), default=0)
+    return max((row["step"] for row in metrics.read(directory)), default=0)
 
 
 def unreadable(directory: Path) -> int:

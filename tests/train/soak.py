@@ -12,8 +12,8 @@ from typing import Any
 import small
 
 from jaxprefix.train.loop import train
-from jaxprefix.train.metrics import Journal
-from jaxprefix.train.programs import PerShape
+from jaxprefix.train.metrics import MetricsLogger
+from jaxprefix.train.programs import CompiledByShape
 
 EVERY = 1000
 
@@ -22,14 +22,14 @@ def main(model: Path, rows: Path, output: Path, steps: int) -> None:
     config = small.configuration(
         model, rows, method="lora", steps=steps, batch=2, save_every=500, eval_every=500, log_every=10, max_length=64
     )
-    out, began, programs = sys.stdout, time.process_time(), list[PerShape]()
-    made, written = PerShape.__init__, Journal.write
+    out, began, programs = sys.stdout, time.process_time(), list[CompiledByShape]()
+    made, written = CompiledByShape.__init__, MetricsLogger.write
 
-    def make(self: PerShape, function: Any) -> None:
+    def make(self: CompiledByShape, function: Any) -> None:
         made(self, function)
         programs.append(self)
 
-    def write(self: Journal, row: dict[str, Any]) -> None:
+    def write(self: MetricsLogger, row: dict[str, Any]) -> None:
         nonlocal began
         written(self, row)
         if row["step"] % EVERY == 0 and "loss" in row:
@@ -40,7 +40,7 @@ def main(model: Path, rows: Path, output: Path, steps: int) -> None:
             print(json.dumps(found), file=out, flush=True)
             began = now
 
-    PerShape.__init__, Journal.write = make, write  # type: ignore[method-assign]
+    CompiledByShape.__init__, MetricsLogger.write = make, write  # type: ignore[method-assign]
     with redirect_stdout(sys.stderr):
         train(config, output, quiet=True)
 

@@ -1,6 +1,7 @@
 """--dry-run: what it counts against what can be reckoned by hand, and against the arrays of a real run."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import small
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import mesh as meshes
@@ -17,7 +19,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import load_weights, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.train.dry_run import dry_run, partitioned
+from jaxprefix.train.dry_run import NOT_ON_CPU, dry_run, partitioned
 from jaxprefix.train.dry_run.chips import CHIPS
 from jaxprefix.train.dry_run.estimate import Growth
 from jaxprefix.train.dry_run.hlo import Program
@@ -51,6 +53,35 @@ def test_products_are_counted_as_often_as_they_are_made():
     stream, weights = ((64, 32), P("data")), ((7, 32, 32), P())
     assert program("1x1", chain, stream, weights).flops() == 7 * 2 * 64 * 32 * 32
     assert program("4x1", chain, stream, weights).flops() == 7 * 2 * 64 * 32 * 32 // 4
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Path]:
+    """JAX keeps everything that it compiles here."""
+    settings = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for found in (settings, before):
+        for name, value in found.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if found is settings:
+            yield tmp_path
+
+
+def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
+    """What a run has compiled a plan reads all the same; what is compiled afterwards is kept again."""
+    stream, weights = ((64, 32), P("data")), ((5, 32, 32), P())
+    made, kept = meshes.make("4x1"), []
+    for scale in (2.0, 3.0):
+        jax.jit(lambda leaf, scale=scale: scale * leaf).lower(jnp.ones(3)).compile()
+        kept.append(len(list(cache.iterdir())))
+        shapes = [
+            jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
+            for shape, spec in (stream, weights)
+        ]
+        jax.jit(meshes.traced(made, chain)).lower(*shapes).compile(NOT_ON_CPU)
+        assert program("4x1", chain, stream, weights).flops() == 5 * 2 * 64 * 32 * 32 // 4
+    assert 0 < kept[0] < kept[1]
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ from jaxprefix import load_model
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA
-from jaxprefix.runs.base_model import load_weights, open_base, text_length
+from jaxprefix.runs.base_model import load_weights, open_base, start_tokens, text_length
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.saved import read_saved
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.loop import train
-from jaxprefix.train.trainer import Trainer
+from jaxprefix.train.programs import TrainPrograms
 
 POISON = "Ω"  # no other row has it, and the base's embedding of it is NaN
 
@@ -63,13 +63,15 @@ def poisoned(config: RunConfig, batches: list[TrainBatch]) -> list[int]:
 
 
 def without(config: RunConfig, batches: list[TrainBatch], left_out: list[int], last: int) -> Any:
-    """The adapter after the steps up to `last` but those: the trainer's own step, given the other batches only."""
+    """The adapter after the steps up to `last` but those: the run's own step, given the other batches only."""
     base, made = open_base(config.model), mesh.make("1x1")
-    trainer = Trainer(config, base, made, load_weights(base, made, "float32"), plan(config))
+    frozen, tokens = load_weights(base, made, "float32"), start_tokens(base.tokenizer, config.seed)
+    programs = TrainPrograms(config, base.config, made, frozen, tokens, 12)
+    state = programs.init(frozen)
     for step, batch in enumerate(batches[:last], start=1):
         if step not in left_out:
-            trainer.state, _ = trainer.step(trainer.state, trainer.frozen, mesh.put(made, batch, dim=1))
-    return jax.device_get(trainer.state.params)
+            state, _ = programs.step(state, frozen, programs.place(batch))
+    return jax.device_get(state.params)
 
 
 def assert_equal(one: Any, other: Any) -> None:

@@ -24,7 +24,7 @@ JOINT = {"frozen": FROZEN, "adapter": ADAPTER}
 
 
 def clipped_adamw() -> optax.GradientTransformation:
-    return optimizer.make(optimizer.schedule(0.1, 10, 0.2), weight_decay=0.1, clip=CLIP)
+    return optimizer.adamw(optimizer.schedule(0.1, 10, 0.2), weight_decay=0.1, clip=CLIP)
 
 
 def gradients(step: int) -> Any:
@@ -87,7 +87,7 @@ def test_the_first_step_is_adamw_as_published():
 def test_a_large_gradient_is_scaled_to_the_clip_norm():
     """As a whole, over all leaves; the first moment after one step is a tenth of it."""
     gradient = {"a": jnp.array([3.0, -4.0]), "hidden": jnp.array([12.0, 0.0])}  # of norm 13
-    transformation = optimizer.make(lambda count: 1.0, weight_decay=0.1, clip=0.26)
+    transformation = optimizer.adamw(lambda count: 1.0, weight_decay=0.1, clip=0.26)
     _, state = transformation.update(gradient, transformation.init(gradient), gradient)
     moments = optax.tree.get(state, "mu")
     for name, leaf in gradient.items():
@@ -101,10 +101,10 @@ def test_members_of_a_sum_learn_at_rates_of_their_own():
     assert replace(config, lr=0.1).learning_rates == {"prefix": 0.1, "lora": 0.1}
     params = {name: {"a": jnp.array([2.0, -3.0])} for name in ("prefix", "lora")}
     gradient = jax.tree.map(lambda leaf: 0.01 * leaf, params)
-    both = optimizer.make(optax.constant_schedule(3e-3), 0.1, 1.0, {"prefix": 1.0, "lora": 1 / 3})
+    both = optimizer.adamw(optax.constant_schedule(3e-3), 0.1, 1.0, {"prefix": 1.0, "lora": 1 / 3})
     updates, _ = both.update(gradient, both.init(params), params)
     for name, rate in config.learning_rates.items():
-        alone = optimizer.make(optax.constant_schedule(rate), 0.1, 1.0)
+        alone = optimizer.adamw(optax.constant_schedule(rate), 0.1, 1.0)
         expected, _ = alone.update(gradient[name], alone.init(params[name]), params[name])
         np.testing.assert_allclose(updates[name]["a"], expected["a"], rtol=1e-6)
 
@@ -112,7 +112,7 @@ def test_members_of_a_sum_learn_at_rates_of_their_own():
 def test_clip_zero_turns_clipping_off():
     found = []
     for clip in (0.0, 1e9, 1e-3):
-        transformation = optimizer.make(lambda count: 1.0, weight_decay=0.0, clip=clip)
+        transformation = optimizer.adamw(lambda count: 1.0, weight_decay=0.0, clip=clip)
         state = transformation.init(ADAPTER)
         for gradient in (ADAPTER, jax.tree.map(lambda leaf: 100 * leaf, ADAPTER)):
             updates, state = transformation.update(gradient, state, ADAPTER)
@@ -155,7 +155,7 @@ def test_decay_spares_slots_gates_and_norms():
     )
     params = {method.method: adapter_init.abstract(method, config) for method in methods}
     params["kv"] = adapter_init.abstract(PrefixTuning(source="kv"), config)
-    assert optimizer.decayed(params) == {
+    assert optimizer.weight_decay_mask(params) == {
         "prefix": {
             "slots": False,
             **{"inner": True, "inner_bias": False},
@@ -168,12 +168,12 @@ def test_decay_spares_slots_gates_and_norms():
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
     }
     mlp = adapter_init.abstract(PrefixTuning(mlp=12), config)
-    assert optimizer.decayed({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
+    assert optimizer.weight_decay_mask({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
         "hidden_map": True,
         "hidden_bias": False,
     }
-    assert optimizer.decayed({"hidden": 0}) == {"hidden": False}
-    weights = optimizer.decayed(shapes(config))
+    assert optimizer.weight_decay_mask({"hidden": 0}) == {"hidden": False}
+    weights = optimizer.weight_decay_mask(shapes(config))
     assert {name for name, acts in weights.items() if acts is False} == {"norm"}
     assert {name for name, acts in weights["layers"].items() if not acts} == {
         "input_layernorm",

@@ -22,9 +22,9 @@ from jaxprefix.runs.directory import read_run
 from jaxprefix.train.__main__ import main
 from jaxprefix.train.batches import Plan
 from jaxprefix.train.loop import train
-from jaxprefix.train.metrics import Journal
+from jaxprefix.train.metrics import MetricsLogger
 from jaxprefix.train.profile import Profile
-from jaxprefix.train.signals import Stop
+from jaxprefix.train.signals import StopRequest
 
 STEPS = 12
 
@@ -156,16 +156,16 @@ def test_which_steps_are_traced(wanted: int, start: int, last: int, traced: tupl
 @pytest.mark.slow
 def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Path, capsys: Any):
     """By a signal; gone on with, by an error, beside the first; gone on with again, by its end. None is lost."""
-    run, stop, written = tmp_path / "run", Stop(), Journal.write
+    run, stop, written = tmp_path / "run", StopRequest(), MetricsLogger.write
 
-    def write(self: Journal, row: dict) -> None:
+    def write(self: MetricsLogger, row: dict) -> None:
         written(self, row)
         stop.asked = signal.SIGTERM if row["step"] == 4 else None
         if row["step"] == 8:
             raise small.Stopped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "write", write)
+        patch.setattr(MetricsLogger, "write", write)
         with pytest.raises(Stopped):
             train(config, run, quiet=True, stop=stop, profile=8)
         first = traces(run)[0]
@@ -173,7 +173,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
         assert Trace(run).steps == [3, 4, 5] and "profile: steps 3 to 5 in" in capsys.readouterr().out
         time.sleep(1)  # folders are named after the second
         with pytest.raises(small.Stopped):
-            train(config, run, quiet=True, stop=Stop(), profile=8)
+            train(config, run, quiet=True, stop=StopRequest(), profile=8)
     assert "profile: steps 6 to 8 in" in capsys.readouterr().out
     assert len(traces(run)) == 2 and first.read_bytes() == content
 

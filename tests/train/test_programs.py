@@ -25,7 +25,7 @@ from jaxprefix.train import dataset as training_rows
 from jaxprefix.train import programs
 from jaxprefix.train.batches import Plan
 from jaxprefix.train.loop import train
-from jaxprefix.train.programs import PerShape
+from jaxprefix.train.programs import CompiledByShape, TrainPrograms
 
 START = PrefixTuning(length=5, start="text:The boat is red.")
 
@@ -77,30 +77,32 @@ def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, cha
     config = replace(config, mesh=mesh, **changes)
     base, made = open_base(config.model), meshes.make(mesh)
     plan = planned(config, base)
-    frozen, found_programs = programs.load_and_compile(config, base, made, plan, 0)
-    (found,) = found_programs.step.programs.values()
+    frozen, early = programs.load_and_compile(config, base, made, plan, 0)
+    (found,) = early.step.executables.values()
 
-    weights, (optimizer, _) = load_weights(base, made, config.dtype), programs.optimizer_of(config, plan.steps)
+    weights = load_weights(base, made, config.dtype)
     jax.tree.map(np.testing.assert_array_equal, frozen, weights)
     tokens = start_tokens(base.tokenizer, config.seed)
-    make, abstract = programs.initial(config.adapter, optimizer, base.config, made, weights, tokens, config.seed)
-    state = make(weights)
+    late = TrainPrograms(config, base.config, made, weights, tokens, plan.steps)
+    state = late.init(weights)
     assert {leaf.weak_type for leaf in jax.tree.leaves(state)} == {False}  # as the abstract ones are
     batch = meshes.put(made, next(plan.batches(0, base.tokenizer.pad)), dim=1)
-    wanted = programs.jitted(config, base.config, optimizer, made, state).lower(state, weights, batch).compile()
+    lowered = late.step.function.lower(state, weights, batch)
+    assert early.lower(next(plan.batches(0, base.tokenizer.pad))).as_text() == lowered.as_text()  # as in a dry run
+    wanted = lowered.compile()
     assert text(found) == text(wanted) and "input_output_alias" in text(wanted)
     assert found.input_shardings == wanted.input_shardings and found.output_shardings == wanted.output_shardings
-    jax.tree.map(np.testing.assert_array_equal, found_programs.initial(frozen), state)
-    assert jax.tree.structure(state) == jax.tree.structure(abstract)
+    jax.tree.map(np.testing.assert_array_equal, early.init(frozen), state)
+    assert jax.tree.structure(state) == jax.tree.structure(early.state)
 
 
 def test_the_weights_load_meanwhile(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None
 ):
     """They take until the step is compiled, and it is: one behind the other would wait for ever."""
-    compiled, written = threading.Event(), PerShape.compiled
+    compiled, written = threading.Event(), CompiledByShape.compile
 
-    def compile_step(self: PerShape, *arguments: Any) -> Any:
+    def compile_step(self: CompiledByShape, *arguments: Any) -> Any:
         found = written(self, *arguments)
         if len(arguments) == 3:
             compiled.set()
@@ -110,7 +112,7 @@ def test_the_weights_load_meanwhile(
         assert compiled.wait(600)
         return load_weights(base, mesh, dtype)
 
-    monkeypatch.setattr(PerShape, "compiled", compile_step)
+    monkeypatch.setattr(CompiledByShape, "compile", compile_step)
     monkeypatch.setattr(programs, "load_weights", load)
     train(replace(config, steps=1), tmp_path / "run", quiet=True)
 
@@ -164,7 +166,7 @@ def test_where_the_weights_are_not_right_nothing_is_compiled(
 
     monkeypatch.setattr(programs, "ThreadPoolExecutor", Reader)
     monkeypatch.setattr(programs, "abstract_weights", late)
-    monkeypatch.setattr(PerShape, "compiled", lambda *arguments: compiled.append(arguments))
+    monkeypatch.setattr(CompiledByShape, "compile", lambda *arguments: compiled.append(arguments))
     with pytest.raises(InputError, match=r"model\.norm\.weight is missing"):
         train(replace(config, model=str(broken(config, tmp_path / "model"))), tmp_path / "run", quiet=True)
     assert not compiled and capfd.readouterr().err == ""
@@ -187,7 +189,7 @@ def test_what_the_compiler_says_comes_behind_what_is_wrong_with_the_weights(
             raise ValueError("the weights'")
         return load_weights(base, mesh, dtype)
 
-    monkeypatch.setattr(PerShape, "compiled", compiled)
+    monkeypatch.setattr(CompiledByShape, "compile", compiled)
     monkeypatch.setattr(programs, "load_weights", load)
     with pytest.raises(RuntimeError if readable else ValueError, match="compiler's" if readable else "weights'"):
         train(config, tmp_path / "run", quiet=True)

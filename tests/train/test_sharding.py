@@ -15,7 +15,7 @@ from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import programs
-from jaxprefix.train.dry_run import abstract_batch
+from jaxprefix.train.dry_run import full_batch
 from jaxprefix.train.dry_run.hlo import Program
 
 # Twelve layers, so that a stack's own eighth is larger than one layer gathered; no two sizes are alike.
@@ -58,10 +58,8 @@ def prompts(mesh: Any) -> tuple[Any, Any]:
 
 def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
     config = replace(RunConfig(batch=ROWS).with_adapter(adapter), remat="dots")
-    frozen, (optimizer, _) = abstract(mesh, sizes), programs.optimizer_of(config, 10)
-    _, state = programs.initial(adapter, optimizer, sizes, mesh, frozen, lambda _, n: [0] * n, 0)
-    batch = abstract_batch(replace(config, max_length=LENGTH), mesh)
-    return programs.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, batch).compile()
+    found = programs.TrainPrograms(config, sizes, mesh, abstract(mesh, sizes), lambda _, n: [0] * n, 10)
+    return found.lower(full_batch(replace(config, max_length=LENGTH))).compile()
 
 
 def scores(mesh: Any, adapter: Adapter) -> Any:

@@ -20,8 +20,8 @@ from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.saved import read_saved
 from jaxprefix.train.loop import train
-from jaxprefix.train.metrics import Journal
-from jaxprefix.train.signals import Stop, stoppable
+from jaxprefix.train.metrics import MetricsLogger
+from jaxprefix.train.signals import StopRequest, stoppable
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +40,15 @@ def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     """And ends as the run that nobody asked, bit for bit."""
     config = replace(config, log_every=log_every)
     train(config, tmp_path / "whole", quiet=True)
-    stop, written = Stop(), Journal.write
+    stop, written = StopRequest(), MetricsLogger.write
 
-    def write(self: Journal, row: dict) -> None:
+    def write(self: MetricsLogger, row: dict) -> None:
         written(self, row)
         if row["step"] == 5:
             stop.asked = signal.SIGTERM
 
     with monkeypatch.context() as patch, pytest.raises(Stopped) as ended:
-        patch.setattr(Journal, "write", write)
+        patch.setattr(MetricsLogger, "write", write)
         train(config, tmp_path / "run", quiet=True, stop=stop)
     assert str(ended.value) == "stopped by SIGTERM at step 6 of 12; it is saved, and the same command goes on"
     assert ended.value.code == 143 and Checkpoints(tmp_path / "run").steps == [6]

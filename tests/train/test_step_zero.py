@@ -12,7 +12,7 @@ from jaxprefix.models import loading
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.runs.base_model import open_base
 from jaxprefix.train import dataset as training_rows
-from jaxprefix.train import trainer
+from jaxprefix.train import held_out
 from jaxprefix.train.loop import train
 
 
@@ -35,9 +35,9 @@ def test_the_base_is_scored_as_a_decoder_written_again_does(folder: Path, tmp_pa
     config = small.configuration(folder / "model", folder / "rows.jsonl")
     base = open_base(config.model)
     frozen = loading.load(base.directory, base.config)
-    held_out = training_rows.load(config, training_rows.training_task(config), base.tokenizer, 96).held_out
+    rows = training_rows.load(config, training_rows.training_task(config), base.tokenizer, 96).held_out
     losses = []
-    for each in held_out:
+    for each in rows:
         scores = naive.logits(base.config, frozen, each.prompt + each.response[:-1])[len(each.prompt) - 1 :]
         logs = scores - np.logaddexp.reduce(scores, axis=-1, keepdims=True)
         losses += [-log[token] for log, token in zip(logs, each.response, strict=True)]
@@ -49,7 +49,7 @@ def test_the_base_is_scored_as_a_decoder_written_again_does(folder: Path, tmp_pa
 
 def test_a_start_that_harms_is_warned_of(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):
     """A random model cannot do worse by half: the bound is lowered to what it loses in any case."""
-    monkeypatch.setattr(trainer, "HARMFUL", 0.5)
+    monkeypatch.setattr(held_out, "HARMFUL", 0.5)
     prefix = PrefixTuning(start="random", std=100.0)
     row = first_row(folder, tmp_path / "run", method="prefix", prefix=prefix)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning"))

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
@@ -28,11 +29,11 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import EMBEDDED, frozen_shapes
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import PLAN_FILE
-from jaxprefix.train import programs
 from jaxprefix.train.batches import TrainBatch, check_batch, check_length
 from jaxprefix.train.dry_run.chips import CHIPS, topology_mesh, why_estimated
 from jaxprefix.train.dry_run.estimate import MORE, Bytes, Growth, Needs
 from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.programs import TrainPrograms, abstract
 
 # XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
 NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
@@ -74,7 +75,7 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
     estimated = why_estimated(CHIPS[chip], mesh.size) if chip else "no --chip is given"
     if chip and not estimated:
         topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
-        real = _temporary(_lowered(config, sizes, topology)[0].compile())
+        real = _temporary(_programs(config, sizes, topology).lower(full_batch(config)).compile())
         growth, step = growth.times(real / step), real
     return Needs(
         config=config,
@@ -89,30 +90,22 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
     )
 
 
-def _lowered(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[Any, tuple[int, int, int]]:
-    """The step of abstract arrays, and the bytes that a device holds of weights, adapter and optimizer state."""
+def _programs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> TrainPrograms:
+    """The run's own, of abstract weights in the types that an accelerator has."""
     shapes = frozen_shapes(sizes, config.dtype, on_cpu=False)
-    frozen = programs.abstract(shapes, sharding.shardings(mesh, shapes))
-    optimizer, _ = programs.optimizer_of(config, steps=1000)
-
-    def tokens(_: str, length: int) -> list[int]:
-        return [0] * length
-
-    _, state = programs.initial(config.adapter, optimizer, sizes, mesh, frozen, tokens, config.seed)
-    lowered = programs.jitted(config, sizes, optimizer, mesh, state).lower(state, frozen, abstract_batch(config, mesh))
-    return lowered, (_held(frozen), _held(state.params), _held(state.optimizer))
+    frozen = abstract(shapes, sharding.shardings(mesh, shapes))
+    return TrainPrograms(config, sizes, mesh, frozen, lambda _, length: [0] * length, steps=1000)
 
 
-def abstract_batch(config: RunConfig, mesh: Mesh) -> TrainBatch:
-    """As if every token were learnt."""
+def full_batch(config: RunConfig) -> TrainBatch:
+    """Abstract, as if every token were learned."""
     shape = (config.accumulate, config.batch // config.accumulate, config.max_length)
 
     def make() -> TrainBatch:
         ids = jnp.zeros(shape, jnp.int32)
         return TrainBatch(ids, ids, ids, ids, weights=jnp.zeros(shape))
 
-    batch = jax.eval_shape(make)
-    return programs.abstract(batch, jax.tree.map(lambda _: meshes.over_data(mesh, dim=1), batch))
+    return jax.eval_shape(make)
 
 
 def _held(tree: Any) -> int:
@@ -121,10 +114,11 @@ def _held(tree: Any) -> int:
 
 
 def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, Program, tuple[int, int, int]]:
-    """Temporary bytes of a device, the partitioned program, and the bytes held."""
-    lowered, held = _lowered(config, sizes, mesh)
-    compiled, program = partitioned(lowered, mesh)
-    return _temporary(compiled), program, held
+    """Temporary bytes of a device, the partitioned program, and the bytes of weights, adapter and optimizer state."""
+    programs = _programs(config, sizes, mesh)
+    compiled, program = partitioned(programs.lower(full_batch(config)), mesh)
+    state = programs.state
+    return _temporary(compiled), program, (_held(programs.frozen), _held(state.params), _held(state.optimizer))
 
 
 def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, Program]:
@@ -144,10 +138,15 @@ def _temporary(compiled: Any) -> int:
 
 @contextmanager
 def _uncached() -> Iterator[None]:
-    """A program out of the cache tells nothing of how it was partitioned."""
+    """A program from the cache would not tell how it was partitioned."""
     before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_compilation_cache", False)
+    _enable_cache(False)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", before)
+        _enable_cache(before)
+
+
+def _enable_cache(enabled: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    compilation_cache.reset_cache()  # JAX reads the option once, until this

@@ -1,0 +1,59 @@
+"""The loss on held-out rows: of the adapter while it trains and, before the first step, of the frozen base."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxprefix.distributed import mesh as meshes
+from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
+from jaxprefix.models.decoder import Frozen
+from jaxprefix.runs.base_model import Base
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.tasks.encoding import Encoded
+from jaxprefix.train.batches import TrainBatch, buckets, collate, epoch
+from jaxprefix.train.programs import CompiledByShape
+from jaxprefix.train.step import held_out_loss
+
+HARMFUL = 2  # a fresh adapter whose loss is more than this times the base's is warned of
+
+
+class HeldOutLoss:
+    """(params, frozen) -> the mean -log p of the rows' learned tokens, with the adapter of `config`."""
+
+    def __init__(self, rows: Sequence[Encoded], config: RunConfig, base: Base, mesh: Mesh) -> None:
+        self.rows, self.config, self.base, self.mesh = rows, config, base, mesh
+        score = held_out_loss(base.config, config.adapter)
+        self.score = CompiledByShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
+
+    def __call__(self, params: Any, frozen: Frozen) -> float:
+        total = count = 0.0
+        for batch in self._batches():
+            loss, learned = self.score(params, frozen, meshes.put(self.mesh, batch, dim=1))
+            total, count = total + float(loss), count + float(learned)
+        return total / count
+
+    def start(self, params: Any, frozen: Frozen) -> tuple[float, float]:
+        """The losses of the fresh adapter and of the frozen base."""
+        fresh = self(params, frozen)
+        if self.config.adapter.starts_as_base:
+            return fresh, fresh
+        without = self.config.with_adapter(NoAdapter())
+        return fresh, HeldOutLoss(self.rows, without, self.base, self.mesh)({}, frozen)
+
+    def _batches(self) -> Iterator[TrainBatch]:
+        """From short to long."""
+        size = self.config.batch // self.config.accumulate
+        for bucket, chosen in sorted(epoch(self.rows, buckets(self.rows), size, 0, 0), key=lambda step: step[1]):
+            yield collate([self.rows[row] for row in chosen], bucket, size, self.base.tokenizer.pad)
+
+
+def warn_of_harm(adapter: Adapter, fresh: float, base: float) -> None:
+    """Prints a warning where the fresh adapter's loss is far above the base's."""
+    if adapter.starts_as_base or fresh <= HARMFUL * base:
+        return
+    members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
+    flags = [f"--{member.method}" for member in members if not member.starts_as_base]  # type: ignore[attr-defined]
+    advice = " and ".join(f"another {flag}.start or a smaller {flag}.std" for flag in flags)
+    print(f"warning: the fresh adapter's loss is {fresh / base:.1f} times the frozen base's; choose {advice}")
