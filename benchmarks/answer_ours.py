@@ -33,7 +33,7 @@ NO_ENDS = (2**30,)
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make("1x1")
     shapes = frozen_shapes(sizes, dtype, on_cpu=False)
-    frozen = load_like(folder / "model", sizes, shapes, sharding.shardings(mesh, shapes))
+    frozen = load_like(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
     rows = read_rows(folder).steps[0]
     tokens = np.array([row.prompt for row in rows], np.int32)
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt32
 
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decode import Prompts, advance, empty, enter
+from jaxprefix.models.decode import PrefillBatch, decode_steps, init_state, insert
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import Hooks
 from jaxprefix.models.sampling import GREEDY, Sampling
@@ -26,8 +26,8 @@ def generate(
     """
     rows = batch.tokens.shape[0]
     seeds = jnp.zeros(rows, jnp.uint32) if seeds is None else seeds
-    prompts = Prompts(batch, seeds, jnp.arange(rows))
-    answers = empty(config, frozen, prompts, hooks, length)
-    answers = enter(config, frozen, answers, prompts, hooks, ends, sampling)
-    answers = advance(config, frozen, answers, hooks, ends, sampling, few=0, steps=length)
+    prompts = PrefillBatch(batch, seeds, jnp.arange(rows))
+    answers = init_state(config, frozen, prompts, hooks, length)
+    answers = insert(config, frozen, answers, prompts, hooks, ends, sampling)
+    answers = decode_steps(config, frozen, answers, hooks, ends, sampling, min_active=0, steps=length)
     return answers.tokens, answers.counts

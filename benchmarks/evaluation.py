@@ -50,7 +50,7 @@ def write_adapters(place: Path, base: Path, name: str, adapter: Any) -> tuple[Pa
     random = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: (0.2 * random.normal(size=leaf.shape)).astype(np.float32),
-        adapter_init.abstract(adapter, opened.config),
+        adapter_init.abstract_params(adapter, opened.config),
     )
     run, exported = place / name, place / f"{name}-peft"
     write_saved(run, config, opened, params, "en")

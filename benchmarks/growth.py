@@ -21,7 +21,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import Bucket, collate
-from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.dry_run.hlo import HloProgram
 from jaxprefix.train.programs import TrainPrograms
 
 # As deep as models are, and narrow: compiling does not ask how wide they are.
@@ -86,7 +86,7 @@ def lengths() -> dict[str, Any]:
     seconds, flops = {}, {}
     for length in LENGTHS:
         step = Step(SIZES, TOKENS // length, length)
-        flops[length] = Program.parse(step.lowered.as_text("hlo")).flops()
+        flops[length] = HloProgram.parse(step.lowered.as_text("hlo")).flops()
         seconds[length] = middle(step.seconds())[0]
     first, last = LENGTHS[0], LENGTHS[-1]
     ratio = (seconds[last] / seconds[first]) / (flops[last] / flops[first])

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.work import BATCH, ENDS, GENERATION, NEW_TOKENS, NO_ENDS, SCORING, TIMES, questions
 from jaxprefix.distributed import mesh
-from jaxprefix.inference.batching import Asked, plan
+from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.engine import generate, score
 from jaxprefix.inference.model import Model
 from jaxprefix.runs.base_model import load_weights
@@ -25,7 +25,7 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
         replace(base, tokenizer=tokenizer), saved.config.adapter, saved.params, frozen, made, 2048, chat=False
     )
     asked = [
-        Asked(tokenizer.prompt_ids(each.prompt)[-TIMES[work] :], tuple(map(tokenizer.encode, each.choices)))
+        Request(tokenizer.prompt_ids(each.prompt)[-TIMES[work] :], tuple(map(tokenizer.encode, each.choices)))
         for each in questions(work, data, count)
     ]
     seconds, found = [], {}
@@ -36,8 +36,8 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
         else:
             found = {place: text for part in generate(model, asked, BATCH, NEW_TOKENS) for place, text in part}
         seconds.append(time.perf_counter() - start)
-    compiled = (model.choose if work == SCORING else model.turn)._cache_size()
-    shapes = {(part.time, part.choices, part.width) for part in plan(asked, BATCH)}
+    compiled = (model.score_choices if work == SCORING else model.step)._cache_size()
+    shapes = {(part.prompt_len, part.choices, part.choice_len) for part in plan_buckets(asked, BATCH)}
     answers = [found[place] for place in range(len(asked))]
     return {"seconds": seconds, "answers": answers, "compilations": compiled, "buckets": len(shapes)}
 

@@ -93,7 +93,7 @@ def fresh(data: Path) -> dict[str, float]:
     config = replace(configuration(data, NoAdapter()), max_length=256)
     base, mesh = open_base(config.model), meshes.make("1x1")
     frozen = load_weights(base, mesh, "float32")
-    rows = training_rows.load(config, training_rows.training_task(config), base.tokenizer, config.max_length)
+    rows = training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, config.max_length)
     found = {}
     for name, adapter in FRESH.items():
         own = config.with_adapter(adapter)

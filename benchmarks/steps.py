@@ -99,7 +99,7 @@ def write_adapters(folder: Path, sizes: DecoderConfig, names: list[str]) -> None
         adapter = methods(sizes.layers)[name]
         if isinstance(adapter, FullFineTuning):
             continue
-        shapes = adapter_init.abstract(adapter, sizes)
+        shapes = adapter_init.abstract_params(adapter, sizes)
         params = jax.tree.map(lambda leaf: (0.1 * random.normal(size=leaf.shape)).astype(np.float32), shapes)
         np.savez(folder / f"{name}.npz", **dict(_flat(params)))
         settings, tensors = to_peft(adapter, params, sizes, _no_projections)
@@ -112,7 +112,7 @@ def read_adapter(folder: Path, sizes: DecoderConfig, name: str) -> tuple[Adapter
     adapter = methods(sizes.layers)[name]
     if isinstance(adapter, FullFineTuning):
         return adapter, None
-    shapes = adapter_init.abstract(adapter, sizes)
+    shapes = adapter_init.abstract_params(adapter, sizes)
     with np.load(folder / f"{name}.npz") as found:
         leaves = [found[key] for key, _ in _flat(shapes)]
     return adapter, jax.tree.unflatten(jax.tree.structure(shapes), leaves)

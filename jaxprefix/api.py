@@ -80,12 +80,12 @@ class LanguageModel:
         tokens = start_tokens(self.base.tokenizer, seed)
 
         def make(frozen: Any) -> Any:
-            return adapter_init.fresh(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
+            return adapter_init.init_params(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
         config.check()
-        like = adapter_init.abstract(adapter, self.base.config)
-        shardings = sharding.shardings(self.mesh, like)
+        like = adapter_init.abstract_params(adapter, self.base.config)
+        shardings = sharding.param_shardings(self.mesh, like)
         if params is None:
             params = jax.jit(meshes.traced(self.mesh, make), out_shardings=shardings)(self.frozen)
         else:
@@ -255,7 +255,7 @@ class LanguageModel:
         self.adapter, self.params, self.names = adapter, params, list(names)
         longest = text_length(self.base.config, adapter, self.base.config.max_positions)
         self._model = Model(
-            self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, several=bool(names)
+            self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, multi_adapter=bool(names)
         )
 
     def _chosen(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:

@@ -272,7 +272,7 @@ def test_rows_that_cannot_fit_are_counted_and_skipped(place: Path):
     long = {"prompt": "x", "response": "long " * 100}
     file = small.write_rows(place / "some.jsonl", [*small.rows(9), long])
     config = small.configuration(place / "model", file, held_out=0)
-    rows = training_rows.load(config, training_rows.training_task(config), load_tokenizer(place / "model"), 96)
+    rows = training_rows.load_rows(config, training_rows.training_task(config), load_tokenizer(place / "model"), 96)
     assert len(rows.learn) == 9 and rows.skipped == 1
     assert str(rows) == "data: 9 rows to learn, 0 held out; 1 rows skipped: too long for --max-length"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxprefix.evaluation.predictions import EVALUATION, Predictions, digest
 from jaxprefix.evaluation.questions import Question, predict
-from jaxprefix.inference.batching import plan
+from jaxprefix.inference.batching import plan_buckets
 from jaxprefix.inference.model import Model
 from jaxprefix.io.terminal import progress
 from jaxprefix.models.sampling import Sampling
@@ -56,10 +56,10 @@ def _ask(
     def missing(place: int) -> bool:
         return rows[place].key not in runs[rows[place].asked.adapter].rows
 
-    parts = [part for part in plan([row.asked for row in rows], size) if any(map(missing, part.places))]
+    parts = [part for part in plan_buckets([row.asked for row in rows], size) if any(map(missing, part.indices))]
     if not parts:
         return
-    done = len(rows) - sum(len(part.places) for part in parts)
+    done = len(rows) - sum(len(part.indices) for part in parts)
     with progress(quiet) as bar:
         shown = bar.add_task(task.name, total=len(rows), completed=done, rate="rows")
         for answered in predict(model, task, rows, size, sampling, parts):

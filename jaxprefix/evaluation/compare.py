@@ -87,7 +87,7 @@ def compare(settings: Compare) -> dict[str, Any]:
             print(f"{task}: left out, as the other run has not answered them: {left[0]:,} rows of A, {left[1]:,} of B")
         if not pairs:
             continue
-        if task in tasks.names() and tasks.find(task).corpus:
+        if task in tasks.names() and tasks.find(task).corpus_metrics:
             print(f"{task}: the scores of single answers are compared, not those of all answers of a language")
         metrics = {}
         for metric in _metrics(settings, task, pairs):

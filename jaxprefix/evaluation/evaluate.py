@@ -14,7 +14,7 @@ from jaxprefix.evaluation.answering import answer
 from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, Predictions, description, origin, unanswered
 from jaxprefix.evaluation.questions import Question, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
-from jaxprefix.evaluation.selection import Examples, wanted_examples, wanted_tasks
+from jaxprefix.evaluation.selection import Examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io.atomic import alone
@@ -42,10 +42,10 @@ def evaluate_together(
     if settings.output and len(directories) > 1:
         raise InputError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
-    chosen = wanted_tasks(configs, settings)
+    chosen = select_tasks(configs, settings)
     baseline = settings.baseline and report.read_report(settings.baseline)
     # Rows are read before the model is loaded: what is missing is said at once.
-    examples = wanted_examples(chosen, settings, configs[0])
+    examples = select_examples(chosen, settings, configs[0])
     with ExitStack() as places:
         for directory in directories:
             places.enter_context(alone(settings.output or directory))
@@ -138,7 +138,7 @@ def build(
     summaries, measured = {}, {}
     for name in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == name]
-        corpus = known[name].corpus if name in known else None
+        corpus = known[name].corpus_metrics if name in known else None
         summary = report.summarise(own, list(own[0]["scores"]), source, corpus)
         summaries[name] = summary
         measured[name] = report.measure(own, summary, whole=summary["metrics"] if corpus else ())

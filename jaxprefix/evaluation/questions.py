@@ -9,7 +9,7 @@ import numpy as np
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.predictions import description
 from jaxprefix.inference import engine
-from jaxprefix.inference.batching import Asked, Part
+from jaxprefix.inference.batching import Bucket, Request
 from jaxprefix.inference.engine import Scores
 from jaxprefix.inference.model import Model
 from jaxprefix.models.sampling import Sampling
@@ -24,7 +24,7 @@ class Question:
 
     key: str
     example: Example
-    asked: Asked
+    asked: Request
     cut: bool
 
     def of(self, adapter: int) -> "Question":
@@ -44,7 +44,7 @@ def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Que
         room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
         if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
             key = description(task, example)["key"]
-            found.append(Question(key, example, Asked(encoded.prompt, choices), encoded.cut))
+            found.append(Question(key, example, Request(encoded.prompt, choices), encoded.cut))
     return found
 
 
@@ -68,7 +68,7 @@ def predict(
     rows: Sequence[Question],
     size: int,
     sampling: Sampling,
-    parts: Sequence[Part],
+    parts: Sequence[Bucket],
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     """(place in `rows`, its prediction), as answers come, of those `parts` of `plan` that are wanted."""
     ids = [question.asked for question in rows]

@@ -6,14 +6,14 @@ from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.tasks.languages import same
+from jaxprefix.tasks.languages import same_language
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.tasks.user_rows import own_rows_task
 
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
 
 
-def wanted_tasks(configs: Sequence[RunConfig], settings: Evaluation) -> list[Task]:
+def select_tasks(configs: Sequence[RunConfig], settings: Evaluation) -> list[Task]:
     """What the runs are asked; InputError where that is unknown, or they would not be asked the same."""
     found = [_tasks(config, settings) for config in configs]
     for other in found[1:]:
@@ -32,13 +32,13 @@ def _tasks(config: RunConfig, settings: Evaluation) -> list[Task]:
         return [_measuring(name) for name in names(settings.task)]
     if config.train_file or (config.model and not config.task):
         raise InputError("the run was trained on your own rows; say what to ask: --eval-file FILE or --task xquad")
-    return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").evaluated_on]
+    return [tasks.find(name) for name in tasks.find(config.task or "babel-qa").eval_tasks]
 
 
 def _measuring(name: str) -> Task:
     task = tasks.find(name)
-    if task.evaluated_on and task.name not in task.evaluated_on:
-        raise InputError(f"task {name} is for training; evaluate on {', '.join(task.evaluated_on)}")
+    if task.eval_tasks and task.name not in task.eval_tasks:
+        raise InputError(f"task {name} is for training; evaluate on {', '.join(task.eval_tasks)}")
     return task
 
 
@@ -47,12 +47,12 @@ def _languages(task: Task, text: str | None) -> Sequence[str]:
     if text is None:
         return task.languages
     given = names(text)
-    found = [next((own for own in task.languages if same(own, code)), code) for code in given]
+    found = [next((own for own in task.languages if same_language(own, code)), code) for code in given]
     check_languages(task, found)
     return tuple(dict.fromkeys(found))
 
 
-def wanted_examples(chosen: Sequence[Task], settings: Evaluation, config: RunConfig) -> Examples:
+def select_examples(chosen: Sequence[Task], settings: Evaluation, config: RunConfig) -> Examples:
     """The rows of every task and language; InputError for a language that a task lacks, or rows that it has not."""
     for task in chosen:
         if settings.split and config.task == task.name and settings.split == (config.split or task.train_split):

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SHARES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
+QUANTILES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
 ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
 GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
 GENERATED_APART = 4  # batches of generated rows that are worth a shape, and such an end, of their own
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A prompt's ids, and its candidates' where the answer is one of them."""
 
     prompt: list[int]
@@ -25,35 +25,37 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Part:
+class Bucket:
     """Places in `asked` that are answered together, and the shape that they are padded to."""
 
-    places: tuple[int, ...]
-    time: int  # of the prompts
+    indices: tuple[int, ...]
+    prompt_len: int  # of the prompts
     choices: int = 0
-    width: int = 0  # of the choices
+    choice_len: int = 0  # of the choices
 
 
-def plan(asked: Sequence[Asked], size: int) -> list[Part]:
+def plan_buckets(requests: Sequence[Request], batch_size: int) -> list[Bucket]:
     """Parts of like shape, long prompts first: a batch of `size` rows of choices, or several of generated answers."""
     parts = []
-    for count in sorted({len(each.choices) for each in asked}):
-        places = [place for place, each in enumerate(asked) if len(each.choices) == count]
-        widest = {place: max(map(len, asked[place].choices), default=0) for place in places}
-        widths = sorted({int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *SHARES)})
-        step = size if count else size * GENERATED_TOGETHER
-        by_length = sorted(places, key=lambda place: -len(asked[place].prompt))
-        for group in _groups(by_length, size if count else size * GENERATED_APART):
-            time = -(-len(asked[group[0]].prompt) // ROUNDED) * ROUNDED
-            group = sorted(group, key=lambda place: (widest[place], len(asked[place].prompt)))
+    for count in sorted({len(each.choices) for each in requests}):
+        places = [place for place, each in enumerate(requests) if len(each.choices) == count]
+        widest = {place: max(map(len, requests[place].choices), default=0) for place in places}
+        widths = sorted(
+            {int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *QUANTILES)}
+        )
+        step = batch_size if count else batch_size * GENERATED_TOGETHER
+        by_length = sorted(places, key=lambda place: -len(requests[place].prompt))
+        for group in _groups(by_length, batch_size if count else batch_size * GENERATED_APART):
+            time = -(-len(requests[group[0]].prompt) // ROUNDED) * ROUNDED
+            group = sorted(group, key=lambda place: (widest[place], len(requests[place].prompt)))
             for start in range(0, len(group), step):
                 part = tuple(group[start : start + step])
                 width = next(width for width in widths if width >= widest[part[-1]])
-                parts.append(Part(part, time, count, width))
+                parts.append(Bucket(part, time, count, width))
     return parts
 
 
 def _groups(places: Sequence[int], size: int) -> list[Sequence[int]]:
     """Cuts at the quantiles, but only at multiples of `size`: a batch that is half empty costs a whole one."""
-    cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in SHARES})
+    cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in QUANTILES})
     return [places[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]

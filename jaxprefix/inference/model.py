@@ -16,7 +16,7 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import Adapter, NoAdapter
-from jaxprefix.models.decode import Answers, Prompts
+from jaxprefix.models.decode import DecodeState, PrefillBatch
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.base_model import Base, load_weights, open_base, text_length
@@ -34,22 +34,22 @@ class Model:
     mesh: Mesh
     max_length: int
     chat: bool
-    several: bool = False
+    multi_adapter: bool = False
 
     @cached_property
-    def begin(self) -> Any:
+    def init_state(self) -> Any:
         """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
 
         @partial(jax.jit, static_argnums=4)
         @partial(meshes.traced, self.mesh)
-        def run(params: Any, frozen: Any, prompts: Prompts, entering: Any, length: int) -> Answers:
-            weights, hooks = self.adapter.bind(params, frozen, rows=entering)
-            return self._pinned(decode.empty(self.base.config, weights, prompts, hooks, length))
+        def run(params: Any, frozen: Any, prompts: PrefillBatch, entering: Any, length: int) -> DecodeState:
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=entering)
+            return self._pinned(decode.init_state(self.base.config, weights, prompts, hooks, length))
 
         return run
 
     @cached_property
-    def turn(self) -> Any:
+    def step(self) -> Any:
         """(params, frozen, answers, prompts, adapters of the prompts [R] and of all rows [B], sampling, stopped [B],
         few, steps) -> answers: ends the stopped rows, lets the prompts enter and goes on, as decode.advance says.
         """
@@ -60,34 +60,34 @@ class Model:
         def run(
             params: Any,
             frozen: Any,
-            answers: Answers,
-            prompts: Prompts,
+            answers: DecodeState,
+            prompts: PrefillBatch,
             entering: Any,
             rows: Any,
             sampling: Sampling,
             stopped: Any,
             few: Any,
             steps: Any,
-        ) -> Answers:
-            def enter(answers: Answers) -> Answers:
-                weights, hooks = self.adapter.bind(params, frozen, rows=entering)
-                return decode.enter(config, weights, answers, prompts, hooks, ends, sampling)
+        ) -> DecodeState:
+            def enter(answers: DecodeState) -> DecodeState:
+                weights, hooks = self.adapter.bind(params, frozen, adapter_ids=entering)
+                return decode.insert(config, weights, answers, prompts, hooks, ends, sampling)
 
             answers = answers.replace(done=answers.done | stopped)  # type: ignore[attr-defined]
             answers = jax.lax.cond(jnp.any(prompts.source >= 0), enter, lambda answers: answers, answers)
-            weights, hooks = self.adapter.bind(params, frozen, rows=rows)
-            return self._pinned(decode.advance(config, weights, answers, hooks, ends, sampling, few, steps))
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=rows)
+            return self._pinned(decode.decode_steps(config, weights, answers, hooks, ends, sampling, few, steps))
 
         return run
 
     @cached_property
-    def choose(self) -> Any:
+    def score_choices(self) -> Any:
         """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
 
         @jax.jit
         @partial(meshes.traced, self.mesh)
         def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
-            weights, hooks = self.adapter.bind(params, frozen, rows=rows)
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=rows)
             return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
 
         return run
@@ -95,12 +95,12 @@ class Model:
     @property
     def compilations(self) -> int:
         """How many shapes of answers and choices were compiled so far."""
-        return self.turn._cache_size() + self.choose._cache_size()
+        return self.step._cache_size() + self.score_choices._cache_size()
 
-    def place(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
+    def shard(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
 
-    def _pinned(self, answers: Answers) -> Answers:
+    def _pinned(self, answers: DecodeState) -> DecodeState:
         """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
 
         Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
@@ -130,7 +130,7 @@ def open_model(
     base, config = first.base, first.config
     longest = text_length(base.config, adapter, max_length or config.max_length)
     frozen = load_weights(base, made, config.dtype)
-    return Model(base, adapter, params, frozen, made, longest, config.chat, several=len(runs) > 1), runs
+    return Model(base, adapter, params, frozen, made, longest, config.chat, multi_adapter=len(runs) > 1), runs
 
 
 def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:

@@ -15,7 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from jaxprefix.errors import InputError
 from jaxprefix.inference import engine
-from jaxprefix.inference.batching import Asked
+from jaxprefix.inference.batching import Request
 from jaxprefix.inference.model import Model, open_frozen, open_model
 from jaxprefix.io.terminal import progress
 from jaxprefix.lm_eval.chat import Turn, render, template_of
@@ -178,7 +178,7 @@ class JaxPrefixLM(TemplateLM):
                     bar.advance(shown)
         return found
 
-    def _prompts(self, contexts: Sequence[str], longest: int) -> list[Asked]:
+    def _prompts(self, contexts: Sequence[str], longest: int) -> list[Request]:
         """Their ends, as far as an answer of `longest` tokens leaves room."""
         room = self.max_length - longest
         if room < 1:
@@ -188,7 +188,7 @@ class JaxPrefixLM(TemplateLM):
             )
         whole = [self.tok_encode(context) for context in contexts]
         self._tell_cut(sum(len(ids) > room for ids in whole))
-        return [Asked(ids[-room:]) for ids in whole]
+        return [Request(ids[-room:]) for ids in whole]
 
     def _tell_cut(self, count: int) -> None:
         if count:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxprefix.errors import InputError
-from jaxprefix.inference.batching import Asked
+from jaxprefix.inference.batching import Request
 
 TOGETHER = 8  # continuations at most: what is compiled is for 1, 2, 4 or 8 of them
 
@@ -13,7 +13,7 @@ TOGETHER = 8  # continuations at most: what is compiled is for 1, 2, 4 or 8 of t
 class Shared:
     """A prompt with continuations, and of each of them the places of the requests that it answers."""
 
-    asked: Asked
+    asked: Request
     places: tuple[tuple[int, ...], ...]
 
 
@@ -33,7 +33,7 @@ def share(pairs: Sequence[tuple[list[int], list[int]]]) -> list[Shared]:
         for start in range(0, len(ordered), step):
             together = ordered[start : start + step]
             places = tuple(tuple(continuations[each]) for each in together)
-            found.append(Shared(Asked(list(prompt), tuple(map(list, _rounded(together)))), places))
+            found.append(Shared(Request(list(prompt), tuple(map(list, _rounded(together)))), places))
     return found
 
 

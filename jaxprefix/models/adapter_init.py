@@ -8,19 +8,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models import decoder
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, PrefixTuning, SoftPrompt, Sum, Text
+from jaxprefix.models.adapters import Adapter, EncodedPrompt, LlamaAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.attention import rotate, rotation
 from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks
-from jaxprefix.models.scan import loop
+from jaxprefix.models.scan import scan_layers
 
 # (start, length) -> that many token ids: the meaning of "vocabulary" or "text:..." for a tokenizer
-Tokens = Callable[[str, int], Sequence[int]]
+InitTokens = Callable[[str, int], Sequence[int]]
 
 
-def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: Tokens) -> Any:
+def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Any:
     """The parameters that training starts from, in float32."""
 
     def text(member: Adapter) -> Any:
@@ -29,23 +29,27 @@ def fresh(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, t
         if not isinstance(member, PrefixTuning | LlamaAdapter | SoftPrompt):
             return None
         start = member.chosen_start if isinstance(member, PrefixTuning) else member.start
-        return None if start == "random" else read(config, frozen, jnp.asarray(tokens(start, member.length), jnp.int32))
+        return (
+            None
+            if start == "random"
+            else encode_prompt(config, frozen, jnp.asarray(tokens(start, member.length), jnp.int32))
+        )
 
     return adapter.init(key, config, frozen, text(adapter))
 
 
-def abstract(adapter: Adapter, config: DecoderConfig) -> Any:
+def abstract_params(adapter: Adapter, config: DecoderConfig) -> Any:
     """The shapes of the parameters. InputError if the adapter does not fit the decoder."""
 
     def make(frozen: Frozen) -> Any:
-        params = fresh(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
+        params = init_params(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
         adapter.bind(params, frozen)
         return params
 
     return jax.eval_shape(make, decoder.shapes(config))
 
 
-def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Text:
+def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> EncodedPrompt:
     """Runs the tokens alone through the base, without a window."""
     length = tokens.shape[0]
     batch = decoder.Batch(tokens[None], jnp.arange(length)[None])
@@ -53,13 +57,17 @@ def read(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"]) -> Tex
     turn = rotation(config.rope, config.head_size, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-        return decoder.attend_with(query, key, value, positions, positions, None, layer), (inputs[0], key[0], value[0])
+        return decoder.layer_attention(query, key, value, positions, positions, None, layer), (
+            inputs[0],
+            key[0],
+            value[0],
+        )
 
     def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
-    _, (inputs, keys, values) = loop(config, frozen["layers"], stream, Hooks(), step, "full")
-    return Text(stream[0], inputs, _moved(config, keys, -length), values)
+    _, (inputs, keys, values) = scan_layers(config, frozen["layers"], stream, Hooks(), step, "full")
+    return EncodedPrompt(stream[0], inputs, _moved(config, keys, -length), values)
 
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:

@@ -15,7 +15,7 @@ from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
 
-FEW = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
+FEW_ROWS = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
 
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (attention outputs [B, T, N, H], values to stack over
 # layers)
@@ -34,10 +34,10 @@ class Block(nn.Module):
     def __call__(
         self,
         stream: Float[Array, "B T D"],
-        turn: tuple[Array, Array],
+        rope: tuple[Array, Array],
         attend: Attend,
         hooks: Hooks,
-        at: Int[Array, "B M"] | None = None,
+        token_indices: Int[Array, "B M"] | None = None,
     ):
         sizes = self.config
         width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
@@ -60,20 +60,20 @@ class Block(nn.Module):
             return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
 
         inputs = norm("input_layernorm")
-        asking, asking_turn = jax.tree.map(partial(picked, at=at), (inputs, turn))
-        query, key = rotate(apply("q_proj", asking), asking_turn), rotate(apply("k_proj", inputs), turn)
+        asking, asking_turn = jax.tree.map(partial(gather_tokens, token_indices=token_indices), (inputs, rope))
+        query, key = rotate(apply("q_proj", asking), asking_turn), rotate(apply("k_proj", inputs), rope)
         read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
-        stream = picked(stream, at) + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
+        stream = gather_tokens(stream, token_indices) + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
         inputs = norm("post_attention_layernorm")
         inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
         return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept
 
 
-def picked(leaf: Shaped[Array, "B T ..."], at: Int[Array, "B M"] | None) -> Shaped[Array, "B _ ..."]:
+def gather_tokens(leaf: Shaped[Array, "B T ..."], token_indices: Int[Array, "B M"] | None) -> Shaped[Array, "B _ ..."]:
     """The selected positions of each row; all of them if `token_indices` is None."""
-    if at is None:
+    if token_indices is None:
         return leaf
-    return jnp.take_along_axis(leaf, at.reshape(*at.shape, *[1] * (leaf.ndim - 2)), axis=1)
+    return jnp.take_along_axis(leaf, token_indices.reshape(*token_indices.shape, *[1] * (leaf.ndim - 2)), axis=1)
 
 
 def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "... D"]:
@@ -91,23 +91,23 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     # As matrices: with more dimensions XLA transposes the weight before every product.
     rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
     matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
-    outputs = product(inputs.reshape(-1, width), matrix, numbers).reshape(*rows, *weight.shape[:-dims])
+    outputs = matmul(inputs.reshape(-1, width), matrix, numbers).reshape(*rows, *weight.shape[:-dims])
     if scale is not None:
         outputs = (outputs * scale).astype(inputs.dtype)
     if delta is None:
         return outputs
-    if delta.keys is not None:
-        keep = jax.random.bernoulli(delta.keys, 1 - delta.dropout, inputs.shape)
+    if delta.dropout_keys is not None:
+        keep = jax.random.bernoulli(delta.dropout_keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    a, b = sharding.everywhere((delta.a, delta.b))
+    a, b = sharding.replicate((delta.a, delta.b))
     inner = project(inputs, a.astype(inputs.dtype), dims)
     return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
 
 
-def product(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "M O"]:
+def matmul(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "M O"]:
     """`x Wᵀ`. With few rows on CPU it is `(W xᵀ)ᵀ`, because XLA copies the right side of a product there."""
     contracted = (((1,), (1,)), ((), ()))
-    if inputs.shape[0] > FEW or platform() != "cpu":
+    if inputs.shape[0] > FEW_ROWS or platform() != "cpu":
         return jax.lax.dot_general(inputs, matrix, contracted, preferred_element_type=dtype)
     turned = jax.lax.dot_general(matrix, inputs, contracted, preferred_element_type=dtype)
     return jax.lax.optimization_barrier(turned).T  # without it XLA swaps the sides again
@@ -116,6 +116,6 @@ def product(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     if hook is None:
         return stream
-    down, up = sharding.everywhere((hook.down, hook.up))
+    down, up = sharding.replicate((hook.down, hook.up))
     inner = nn.silu(project(stream, down.astype(stream.dtype), 1))
     return stream + project(inner, up.astype(stream.dtype), 1)

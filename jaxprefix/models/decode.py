@@ -13,11 +13,11 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jaxprefix.models import decoder, sharding
-from jaxprefix.models.attention import heads_in_front
+from jaxprefix.models.attention import cache_layout
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
-from jaxprefix.models.sampling import Sampling, choose
+from jaxprefix.models.sampling import Sampling, sample
 
 # For the leaves of a cache: the dimension of the slots, and the content of an empty slot.
 SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
@@ -25,7 +25,7 @@ EMPTY: Any = Cache(keys=0, values=0, positions=NEVER)  # type: ignore[arg-type]
 
 
 @struct.dataclass
-class Answers:
+class DecodeState:
     """The state of B rows that generate at most M tokens each. Rows that are `done` wait for another prompt."""
 
     cache: Cache  # slots: trained prefix, soft prompt, prompt, ring buffer of M - 1 new tokens
@@ -39,7 +39,7 @@ class Answers:
 
 
 @struct.dataclass
-class Prompts:
+class PrefillBatch:
     """R prompts to insert into the batch. `source` is the prompt that a row takes, or -1."""
 
     batch: Batch
@@ -48,7 +48,7 @@ class Prompts:
 
 
 def prefill(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, room: int
+    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, free_slots: int
 ) -> tuple[Float[Array, "B D"], Int[Array, " B"], Cache]:
     """Runs the prompts. Returns the state of the last token of each row, the next position, and the cache.
 
@@ -60,24 +60,24 @@ def prefill(
     stream, memory = decoder.forward_last(config, frozen, batch, hooks, "full", last, return_cache=True)
     assert memory is not None
     state = decoder.final_norm(config, frozen, stream[:, 0])
-    return state, jnp.max(text, axis=1) + 1, _cache(memory, hooks.prefix, room)
+    return state, jnp.max(text, axis=1) + 1, _with_free_slots(memory, hooks.prefix, free_slots)
 
 
-def _cache(memory: Cache, trained: Prefix | None, room: int) -> Cache:
+def _with_free_slots(memory: Cache, trained: Prefix | None, room: int) -> Cache:
     """The trained prefix, the computed keys and values, and `free_slots` empty slots."""
-    before = [] if trained is None else [_of_rows(trained, memory)]
+    before = [] if trained is None else [_prefix_cache(trained, memory)]
 
     def join(dim: int, filling: int, *leaves: Array) -> Array:
         shape, dtype = leaves[-1].shape, leaves[-1].dtype
         end = jnp.full((*shape[:dim], room, *shape[dim + 1 :]), filling, dtype)
         return jnp.concatenate([*leaves, end], axis=dim)
 
-    return _shared(jax.tree.map(join, SLOTS, EMPTY, *before, memory))
+    return _shard(jax.tree.map(join, SLOTS, EMPTY, *before, memory))
 
 
-def _of_rows(trained: Prefix, memory: Cache) -> Cache:
+def _prefix_cache(trained: Prefix, memory: Cache) -> Cache:
     """The trained prefix in the shapes of a cache."""
-    keys, values = heads_in_front(trained.keys, trained.values)
+    keys, values = cache_layout(trained.keys, trained.values)
 
     def spread(dim: int, leaf: Array, like: Array) -> Array:
         leaf = leaf[:, None] if leaf.ndim < like.ndim else leaf
@@ -87,12 +87,16 @@ def _of_rows(trained: Prefix, memory: Cache) -> Cache:
     return jax.tree.map(spread, SLOTS, Cache(keys, values, trained.positions), memory)
 
 
-def _shared(cache: Cache) -> Cache:
+def _shard(cache: Cache) -> Cache:
     """The cache, sharded over the mesh."""
-    return Cache(sharding.cache(cache.keys), sharding.cache(cache.values), sharding.rows(cache.positions, dim=1))
+    return Cache(
+        sharding.shard_cache(cache.keys),
+        sharding.shard_cache(cache.values),
+        sharding.shard_rows(cache.positions, dim=1),
+    )
 
 
-def extend(
+def extend_cache(
     config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Cache, hooks: Hooks
 ) -> tuple[Float[Array, "B T D"], Cache]:
     """The states of tokens that follow the cache, and their keys and values. The cache is not changed."""
@@ -102,17 +106,19 @@ def extend(
     return decoder.final_norm(config, frozen, stream), memory
 
 
-def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks, length: int) -> Answers:
+def init_state(
+    config: DecoderConfig, frozen: Frozen, prefill_batch: PrefillBatch, hooks: Hooks, length: int
+) -> DecodeState:
     """The state of empty rows, for prompts of this shape and answers of at most `length` tokens."""
-    like = jax.eval_shape(lambda: prefill(config, frozen, prompts.batch, hooks, length - 1)[2])
-    rows = prompts.source.shape[0]
+    like = jax.eval_shape(lambda: prefill(config, frozen, prefill_batch.batch, hooks, length - 1)[2])
+    rows = prefill_batch.source.shape[0]
 
     def slots(filling: int, leaf: Any) -> Array:
         return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
 
     zeros = jnp.zeros(rows, jnp.int32)
-    return Answers(
-        cache=_shared(jax.tree.map(slots, EMPTY, like)),
+    return DecodeState(
+        cache=_shard(jax.tree.map(slots, EMPTY, like)),
         slot=jnp.int32(0),
         last=zeros,
         position=zeros,
@@ -123,44 +129,46 @@ def empty(config: DecoderConfig, frozen: Frozen, prompts: Prompts, hooks: Hooks,
     )
 
 
-def enter(
+def insert(
     config: DecoderConfig,
     frozen: Frozen,
-    answers: Answers,
-    prompts: Prompts,
+    state: DecodeState,
+    prefill_batch: PrefillBatch,
     hooks: Hooks,
     ends: tuple[int, ...],
     sampling: Sampling,
-) -> Answers:
+) -> DecodeState:
     """Runs the prompts and inserts them into the rows that `source` names, with their first token."""
-    length = answers.tokens.shape[1]
-    states, position, cache = prefill(config, frozen, prompts.batch, hooks, length - 1)
-    zeros = jnp.zeros_like(prompts.seeds, jnp.int32)
-    token = choose(decoder.logits(frozen, states), sampling, prompts.seeds, zeros)
-    taken = prompts.source >= 0
+    length = state.tokens.shape[1]
+    states, position, cache = prefill(config, frozen, prefill_batch.batch, hooks, length - 1)
+    zeros = jnp.zeros_like(prefill_batch.seeds, jnp.int32)
+    token = sample(decoder.logits(frozen, states), sampling, prefill_batch.seeds, zeros)
+    taken = prefill_batch.source >= 0
 
     def put(new: Array, old: Array, dim: int = 0) -> Array:
-        fresh = jnp.take(new, jnp.maximum(prompts.source, 0), axis=dim)
+        fresh = jnp.take(new, jnp.maximum(prefill_batch.source, 0), axis=dim)
         return jnp.where(taken.reshape(-1, *[1] * (old.ndim - dim - 1)), fresh, old)
 
     def put_layers(new: Array, old: Array) -> Array:
         # On a mesh rows move between devices, which gathers the source: one layer at a time, to save memory.
         return (
-            jax.lax.map(lambda pair: sharding.rows(put(*pair)), (new, old)) if sharding.shared() else put(new, old, 1)
+            jax.lax.map(lambda pair: sharding.shard_rows(put(*pair)), (new, old))
+            if sharding.is_sharded()
+            else put(new, old, 1)
         )
 
-    answers = answers.replace(  # type: ignore[attr-defined]
-        cache=jax.tree.map(put_layers, cache, answers.cache),
-        position=put(position - 1, answers.position),  # `_write` counts on
-        tokens=put(jnp.full((len(zeros), length), ends[0]), answers.tokens),
-        counts=put(zeros, answers.counts),
-        seeds=put(prompts.seeds, answers.seeds),
-        done=answers.done & ~taken,
+    state = state.replace(  # type: ignore[attr-defined]
+        cache=jax.tree.map(put_layers, cache, state.cache),
+        position=put(position - 1, state.position),  # `_write` counts on
+        tokens=put(jnp.full((len(zeros), length), ends[0]), state.tokens),
+        counts=put(zeros, state.counts),
+        seeds=put(prefill_batch.seeds, state.seeds),
+        done=state.done & ~taken,
     )
-    return _write(answers, put(token, answers.last), taken, ends)
+    return _write(state, put(token, state.last), taken, ends)
 
 
-def _write(answers: Answers, token: Array, live: Array, ends: tuple[int, ...]) -> Answers:
+def _write(answers: DecodeState, token: Array, live: Array, ends: tuple[int, ...]) -> DecodeState:
     """Appends a token to the answers of the `live` rows, or ends them."""
     length = answers.tokens.shape[1]
     ended = live & jnp.isin(token, jnp.array(ends))
@@ -176,28 +184,28 @@ def _write(answers: Answers, token: Array, live: Array, ends: tuple[int, ...]) -
     )
 
 
-def advance(
+def decode_steps(
     config: DecoderConfig,
     frozen: Frozen,
-    answers: Answers,
+    state: DecodeState,
     hooks: Hooks,
     ends: tuple[int, ...],
     sampling: Sampling,
-    few: Int[Array, ""] | int,
+    min_active: Int[Array, ""] | int,
     steps: Int[Array, ""] | int,
-) -> Answers:
+) -> DecodeState:
     """Generates `steps` tokens, or fewer if at most `min_active` rows are left."""
-    ring = answers.tokens.shape[1] - 1
-    start = answers.cache.positions.shape[-1] - ring
+    ring = state.tokens.shape[1] - 1
+    start = state.cache.positions.shape[-1] - ring
 
-    def more(carry: tuple[Array, Answers]) -> Array:
-        return (carry[0] < steps) & (jnp.sum(~carry[1].done) > few)
+    def more(carry: tuple[Array, DecodeState]) -> Array:
+        return (carry[0] < steps) & (jnp.sum(~carry[1].done) > min_active)
 
-    def step(carry: tuple[Array, Answers]) -> tuple[Array, Answers]:
+    def step(carry: tuple[Array, DecodeState]) -> tuple[Array, DecodeState]:
         number, answers = carry
         live = ~answers.done
         last = Batch(answers.last[:, None], jnp.where(live, answers.position, NEVER)[:, None])
-        states, new = extend(config, frozen, last, answers.cache, hooks)
+        states, new = extend_cache(config, frozen, last, answers.cache, hooks)
         place = start + answers.slot
         cache = jax.tree.map(
             lambda dim, slots, one: jax.lax.dynamic_update_slice_in_dim(slots, one, place, dim),
@@ -205,10 +213,10 @@ def advance(
             answers.cache,
             new,
         )
-        answers = answers.replace(cache=_shared(cache), slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
-        token = choose(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
+        answers = answers.replace(cache=_shard(cache), slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
+        token = sample(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
         return number + 1, _write(answers, token, live, ends)
 
     if not ring:  # answers of one token are complete after `insert`
-        return answers
-    return jax.lax.while_loop(more, step, (jnp.int32(0), answers))[1]
+        return state
+    return jax.lax.while_loop(more, step, (jnp.int32(0), state))[1]

@@ -18,15 +18,23 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.models import sharding
-from jaxprefix.models.attention import attention, causal, further, heads_in_front, ordinary, per_row, rotation
-from jaxprefix.models.block import Block, picked, product, rms_norm
+from jaxprefix.models.attention import (
+    attend_cached,
+    attend_prefill,
+    attention,
+    broadcast_rows,
+    cache_layout,
+    ordinary,
+    rotation,
+)
+from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Hooks
-from jaxprefix.models.scan import loop
+from jaxprefix.models.scan import scan_layers
 
 Frozen = Any  # the tree of weights above
 
-FEW_PLACES = 128  # the last layer computes this many positions alone, if they are at most half of the row
+MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
 HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
 
 
@@ -42,27 +50,27 @@ class Batch:
     right_padded: bool = struct.field(pytree_node=False, default=False)
 
 
-def attend_with(
+def layer_attention(
     query: Array,
     keys: Array,
     values: Array,
-    asking: Array,
+    query_positions: Array,
     positions: Array,
     window: int | None,
     hooks: Hooks,
-    is_ordinary: bool = False,
+    right_padded: bool = False,
 ) -> Array:
     """Attention of one layer: the prefix or cache and the text share a softmax, and gated keys have their own.
 
     `query_positions` are the positions of the queries, `positions` those of the text.
     """
     if hooks.cache is not None:
-        read = further(query, keys, values, asking, positions, hooks.cache, window)
+        read = attend_cached(query, keys, values, query_positions, positions, hooks.cache, window)
     else:
-        read = causal(query, keys, values, asking, positions, hooks.prefix, window, is_ordinary)
+        read = attend_prefill(query, keys, values, query_positions, positions, hooks.prefix, window, right_padded)
     gated = hooks.gated
     if gated is not None:
-        own = attention(query, per_row(gated.keys, keys), per_row(gated.values, values))
+        own = attention(query, broadcast_rows(gated.keys, keys), broadcast_rows(gated.values, values))
         read = read + (gated.gate[..., None, :, None] * own).astype(read.dtype)
     return read
 
@@ -107,20 +115,20 @@ def all_positions(batch: Batch, hooks: Hooks) -> Int[Array, "B _"]:
 def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> tuple[Array, Array]:
     """The input of layer 0, `[B, P+T, D]`, and its positions."""
     table = frozen["embed_tokens"]
-    stream = sharding.looked_up(table, table[batch.tokens])
+    stream = sharding.shard_embeddings(table, table[batch.tokens])
     if hooks.prompt is not None:
         prompt = jnp.broadcast_to(hooks.prompt, (stream.shape[0], *hooks.prompt.shape[-2:])).astype(stream.dtype)
         stream = jnp.concatenate([prompt, stream], axis=1)
     return stream, all_positions(batch, hooks)
 
 
-def hidden(
+def hidden_states(
     config: DecoderConfig,
     frozen: Frozen,
     batch: Batch,
     hooks: Hooks | None = None,
     remat: str = "dots",
-    at: Int[Array, "B M"] | None = None,
+    token_indices: Int[Array, "B M"] | None = None,
 ) -> Float[Array, "B _ D"]:
     """The input of the language model head: the states after the final norm.
 
@@ -129,12 +137,12 @@ def hidden(
     """
     hooks = Hooks() if hooks is None else hooks
     time = batch.tokens.shape[1]
-    if at is None:
+    if token_indices is None:
         return final_norm(config, frozen, forward(config, frozen, batch, hooks, remat)[0][:, -time:])
-    at = at + (0 if hooks.prompt is None else hooks.prompt.shape[-2])
-    if at.shape[1] <= min(FEW_PLACES, time // 2):
-        return final_norm(config, frozen, forward_last(config, frozen, batch, hooks, remat, at)[0])
-    return final_norm(config, frozen, picked(forward(config, frozen, batch, hooks, remat)[0], at))
+    token_indices = token_indices + (0 if hooks.prompt is None else hooks.prompt.shape[-2])
+    if token_indices.shape[1] <= min(MAX_LAST_POSITIONS, time // 2):
+        return final_norm(config, frozen, forward_last(config, frozen, batch, hooks, remat, token_indices)[0])
+    return final_norm(config, frozen, gather_tokens(forward(config, frozen, batch, hooks, remat)[0], token_indices))
 
 
 def forward(
@@ -143,7 +151,7 @@ def forward(
     """The residual stream after the last layer, `[B, P+T, D]` with P soft prompt vectors, and all keys and values."""
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
-    stream, kept = loop(config, frozen["layers"], _checked(stream, batch, positions, hooks), hooks, step, remat)
+    stream, kept = scan_layers(config, frozen["layers"], _checked(stream, batch, positions, hooks), hooks, step, remat)
     return stream, _as_cache(config, kept, positions)
 
 
@@ -153,7 +161,7 @@ def forward_last(
     batch: Batch,
     hooks: Hooks,
     remat: str,
-    at: Int[Array, "B M"],
+    token_indices: Int[Array, "B M"],
     return_cache: bool = False,
 ) -> tuple[Float[Array, "B M D"], Cache | None]:
     """`forward`, but the last layer computes the outputs of M positions per row only.
@@ -163,7 +171,7 @@ def forward_last(
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
     stream = _checked(stream, batch, positions, hooks)
-    stream, kept = loop(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=at))
+    stream, kept = scan_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
     return stream, _as_cache(config, kept, positions)
 
 
@@ -176,12 +184,12 @@ def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, 
     turn = rotation(config.rope, config.head_size, positions)
 
     def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
-        asking = picked(positions, at)
+        asking = gather_tokens(positions, at)
         is_ordinary = _is_ordinary(batch, hooks) and at is None
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-            read = attend_with(query, key, value, asking, positions, config.window, layer, is_ordinary)
-            return read, heads_in_front(key, value) if return_cache else None
+            read = layer_attention(query, key, value, asking, positions, config.window, layer, is_ordinary)
+            return read, cache_layout(key, value) if return_cache else None
 
         return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
 
@@ -206,10 +214,10 @@ def _checked(stream: Array, batch: Batch, positions: Array, hooks: Hooks) -> Arr
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Logits of the next token in float32. For few positions: `token_logprobs` needs less memory."""
-    head = sharding.head(frozen.get("lm_head", frozen["embed_tokens"]))
-    states = sharding.everywhere(states)
-    scores = product(states.reshape(-1, states.shape[-1]), head, jnp.float32)
-    return sharding.scored(head, scores.reshape(*states.shape[:-1], -1))
+    head = sharding.shard_head(frozen.get("lm_head", frozen["embed_tokens"]))
+    states = sharding.replicate(states)
+    scores = matmul(states.reshape(-1, states.shape[-1]), head, jnp.float32)
+    return sharding.shard_logits(head, scores.reshape(*states.shape[:-1], -1))
 
 
 def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:

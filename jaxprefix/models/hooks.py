@@ -84,7 +84,7 @@ class LowRank:
     b: Float[Array, "L ... R"]
     scale: float = struct.field(pytree_node=False, default=1.0)
     dropout: float = struct.field(pytree_node=False, default=0.0)
-    keys: Array | None = None
+    dropout_keys: Array | None = None
 
 
 @struct.dataclass
@@ -99,7 +99,7 @@ class Bottleneck:
 class Hooks:
     """All that an adapter adds to a call of the decoder. `Hooks()` is the frozen base."""
 
-    first: int = struct.field(pytree_node=False, default=0)  # the lowest layer with a hook
+    first_adapted_layer: int = struct.field(pytree_node=False, default=0)  # the lowest layer with a hook
     prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings, at positions 0..P-1
     prefix: Prefix | None = None
     cache: Cache | None = None  # replaces the prefix, and contains it
@@ -128,7 +128,7 @@ def merge(parts: Sequence[Hooks]) -> Hooks:
                 raise InputError(f"two methods of the sum use the decoder's seam {seam!r}; at most one may")
             if hook is not None:
                 merged[seam] = hook
-    return Hooks(first=min(part.first for part in parts), delta=delta, **merged)
+    return Hooks(first_adapted_layer=min(part.first_adapted_layer for part in parts), delta=delta, **merged)
 
 
 def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: int | None) -> Array:

@@ -46,7 +46,7 @@ def scales(matrix: np.ndarray) -> np.ndarray:
     return np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
 
 
-def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def quantize(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The integers of a projection, or of a part of it, with these scales for its outputs."""
     wide = scale.reshape(*scale.shape, *[1] * (weight.ndim - scale.ndim))
     return np.rint(weight.astype(np.float32) / wide).astype(np.int8)

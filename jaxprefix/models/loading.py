@@ -69,7 +69,7 @@ class _Parts:
         scales = self._scales(name, leaf.shape[1 : 1 + outputs])[box[: 1 + outputs]]
 
         def round_layer(each: str, part: np.ndarray, scale: np.ndarray) -> None:
-            part[...] = int8.rounded(self.tensors[each][index].reshape(part.shape), scale)
+            part[...] = int8.quantize(self.tensors[each][index].reshape(part.shape), scale)
 
         list(self.readers.map(round_layer, chosen, into, scales))
         return into

@@ -46,7 +46,7 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def choose(
+def sample(
     logits: Float[Array, "B V"], sampling: Sampling, seeds: UInt32[Array, " B"], counts: Int[Array, " B"]
 ) -> Int[Array, " B"]:
     """The next token of each row; `counts` is how many it has."""
@@ -54,10 +54,10 @@ def choose(
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     keys = jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
-    return jnp.argmax(kept(logits / sampling.temperature, sampling) + noise, axis=-1).astype(jnp.int32)
+    return jnp.argmax(top_logits(logits / sampling.temperature, sampling) + noise, axis=-1).astype(jnp.int32)
 
 
-def kept(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
+def top_logits(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]:
     """The logits, with -inf for tokens that cannot be sampled."""
     size = logits.shape[-1]
     if 0 < sampling.top_k < size:

@@ -15,10 +15,10 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
 # The operations that slice the weights of one layer from the stack and reshape them for a product.
-PICKING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
+SLICING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
 
 
-def loop(
+def scan_layers(
     config: DecoderConfig,
     stacks: Mapping[str, Any],
     stream: Array,
@@ -36,7 +36,7 @@ def loop(
 
     def weights(index: Array) -> dict[str, Array]:
         return {
-            name: sharding.gathered(name, jax.lax.dynamic_index_in_dim(stack, index, keepdims=False))
+            name: sharding.gather_weight(name, jax.lax.dynamic_index_in_dim(stack, index, keepdims=False))
             for name, stack in stacks.items()
         }
 
@@ -46,7 +46,7 @@ def loop(
     def above(step: Callable) -> Callable:
         return checkpointed(lambda stream, slices: step(stream, weights(slices[0]), slices[1]), remat)
 
-    indices, first = jnp.arange(config.layers), hooks.first
+    indices, first = jnp.arange(config.layers), hooks.first_adapted_layer
     end = config.layers if last is None else config.layers - 1
     slices = indices[first:], jax.tree.map(lambda leaf: leaf[first:], hooks.per_layer)
     kept = []
@@ -70,7 +70,7 @@ def checkpointed(body: Callable, remat: str) -> Callable:
     """
 
     def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
-        return primitive not in PICKING
+        return primitive not in SLICING
 
     saveable = jax.checkpoint_policies
     policies = {

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decode import extend, prefill
+from jaxprefix.models.decode import extend_cache, prefill
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks
 
@@ -24,7 +24,7 @@ def choices(
 
     The first `lengths` of `tokens` are the choice. A choice of one token needs no computation beyond the prompt's.
     """
-    state, position, cache = prefill(config, frozen, batch, hooks, room=0)
+    state, position, cache = prefill(config, frozen, batch, hooks, free_slots=0)
     longest = tokens.shape[-1]
 
     def one(slices: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -33,7 +33,7 @@ def choices(
         if longest > 1:
             places = position[:, None] + jnp.arange(longest - 1)
             places = jnp.where(real[:, 1:], places, NEVER)
-            further, _ = extend(config, frozen, Batch(tokens[:, :-1], places), cache, hooks)
+            further, _ = extend_cache(config, frozen, Batch(tokens[:, :-1], places), cache, hooks)
             states = jnp.concatenate([states, further], axis=1)
         logprobs, best = decoder.token_scores(frozen, states, tokens)
         return jnp.sum(logprobs * real, axis=1), jnp.all((logprobs >= best) | ~real, axis=1)

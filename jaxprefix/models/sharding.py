@@ -49,31 +49,31 @@ CHOICES: Mapping[str, tuple[Axes, ...]] = {
 
 # Leaves of adapters. They are replicated up to SHARD_ABOVE numbers (16 MiB in float32, three times that with the
 # optimizer) and sharded over all devices beyond.
-ADAPTERS = frozenset(
+ADAPTER_LEAVES = frozenset(
     "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
     "values_map values_bias".split()
 )
-LARGE = 2**22
+SHARD_ABOVE = 2**22
 
 
-def shardings(mesh: Mesh, shapes: Any) -> Any:
+def param_shardings(mesh: Mesh, shapes: Any) -> Any:
     """The sharding of each leaf of weights or adapter parameters. InputError if a dimension does not divide."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: NamedSharding(mesh, spec(mesh, path, leaf.shape)), shapes
+        lambda path, leaf: NamedSharding(mesh, partition_spec(mesh, path, leaf.shape)), shapes
     )
 
 
-def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
+def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     """The PartitionSpec of the leaf at `path`."""
     name = path[-1].key
-    if name in ADAPTERS:
-        return _large(mesh, shape)
+    if name in ADAPTER_LEAVES:
+        return _adapter_spec(mesh, shape)
     if name not in DIMS:
         raise InputError(f"no sharding is known for the parameter {jax.tree_util.keystr(path)}")
     layers = [()] * (len(shape) - len(DIMS[name]))  # their stack is whole
-    shared_by = (*layers, *axes(name, shape[len(layers) :], mesh.shape))
+    shared_by = (*layers, *mesh_axes(name, shape[len(layers) :], mesh.shape))
     for shared, size in zip(shared_by, shape, strict=True):
-        if size % (count := parts(shared, mesh.shape)):
+        if size % (count := num_shards(shared, mesh.shape)):
             given = "x".join(str(size) for size in mesh.shape.values())
             raise InputError(
                 f"--mesh {given}: {name} {list(shape)} cannot be divided by {count} ({' and '.join(shared)}) at its "
@@ -82,16 +82,16 @@ def spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     return _partition(shared_by)
 
 
-def _large(mesh: Mesh, shape: tuple[int, ...]) -> P:
+def _adapter_spec(mesh: Mesh, shape: tuple[int, ...]) -> P:
     """Shards a large leaf at its widest dimension that divides, but never over layers, which the loop slices."""
     fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
-    if math.prod(shape) < LARGE or not fitting:
+    if math.prod(shape) < SHARD_ABOVE or not fitting:
         return P()
     widest = max(fitting, key=lambda place: shape[place])
     return P(*[None] * widest, ("data", "model"))
 
 
-def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[Axes, ...]:
+def mesh_axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[Axes, ...]:
     """The mesh axes of each dimension of a weight (of one layer), for a mesh of these `sizes`.
 
     The axes may not divide the feature and input dimensions: the caller checks that.
@@ -100,12 +100,12 @@ def axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[A
     for dim, size in zip(DIMS[name], shape, strict=True):
         if dim in CHOICES:
             choices = CHOICES[dim]
-            taken = next((choice for choice in choices if size % parts(choice, sizes) == 0), choices[-1])
+            taken = next((choice for choice in choices if size % num_shards(choice, sizes) == 0), choices[-1])
     left = tuple(axis for axis in ("data", "model") if axis not in taken)
     return tuple(taken if dim in CHOICES else left if dim == "input" else () for dim in DIMS[name])
 
 
-def parts(axes: Axes, sizes: Mapping[str, int]) -> int:
+def num_shards(axes: Axes, sizes: Mapping[str, int]) -> int:
     """The number of shards of a dimension with these axes."""
     return math.prod(sizes[axis] for axis in axes)
 
@@ -114,18 +114,18 @@ def _partition(axes: tuple[Axes, ...]) -> P:
     return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
 
 
-def shared() -> bool:
+def is_sharded() -> bool:
     """Whether the program is traced for several devices."""
     return math.prod(_sizes().values()) > 1
 
 
-def rows(leaf: Array, dim: int = 0) -> Array:
+def shard_rows(leaf: Array, dim: int = 0) -> Array:
     """Shards dimension `dim` over `data`."""
     sizes = _sizes()
     return leaf if not sizes or leaf.shape[dim] % sizes["data"] else _at(leaf, *[()] * dim, ("data",))
 
 
-def cache(leaf: Array) -> Array:
+def shard_cache(leaf: Array) -> Array:
     """Shards keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if it
     divides.
     """
@@ -135,36 +135,36 @@ def cache(leaf: Array) -> Array:
     return _at(leaf, (), ("data",), () if leaf.shape[2] % sizes["model"] else ("model",))
 
 
-def looked_up(table: Array, stream: Array) -> Array:
+def shard_embeddings(table: Array, stream: Array) -> Array:
     """Shards embeddings `[B, T, D]` by rows. Before that each device has its part of D, as in the table."""
     if not (sizes := _sizes()):
         return stream
-    return rows(_at(stream, (), (), axes("embed_tokens", table.shape, sizes)[1]))
+    return shard_rows(_at(stream, (), (), mesh_axes("embed_tokens", table.shape, sizes)[1]))
 
 
-def gathered(name: str, leaf: Array) -> Array:
+def gather_weight(name: str, leaf: Array) -> Array:
     """Gathers the input dimension of the weight of one layer."""
     if not (sizes := _sizes()):
         return leaf
-    shared = zip(DIMS[name], axes(name, leaf.shape, sizes), strict=True)
+    shared = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
     return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
 
 
-def everywhere(tree: Any) -> Any:
+def replicate(tree: Any) -> Any:
     """Replicates a tree on every device."""
     return jax.lax.with_sharding_constraint(tree, P()) if _sizes() else tree
 
 
-def head(table: Array) -> Array:
+def shard_head(table: Array) -> Array:
     """Shards the head `[V, D]` by tokens; a tied embedding is stored with another sharding."""
-    return _at(table, *axes("lm_head", table.shape, sizes)) if (sizes := _sizes()) else table
+    return _at(table, *mesh_axes("lm_head", table.shape, sizes)) if (sizes := _sizes()) else table
 
 
-def scored(table: Array, scores: Array) -> Array:
+def shard_logits(table: Array, scores: Array) -> Array:
     """Shards logits `[..., V]` as the head is."""
     if not (sizes := _sizes()):
         return scores
-    return _at(scores, *[()] * (scores.ndim - 1), axes("lm_head", table.shape, sizes)[0])
+    return _at(scores, *[()] * (scores.ndim - 1), mesh_axes("lm_head", table.shape, sizes)[0])
 
 
 def _sizes() -> Mapping[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
-from jaxprefix.models.adapters.adapter import LARGEST
+from jaxprefix.models.adapters.adapter import MAX_SIZE
 from jaxprefix.models.values import LARGEST_NUMBER
 
 Settings = dict[str, Any]  # the object in adapter_config.json
@@ -50,8 +50,8 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
 def whole(settings: Settings, name: str) -> int:
     """A whole number of at least 1."""
     value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-        expected = f"at most {LARGEST}" if type(value) is int and value > LARGEST else "a whole number of at least 1"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+        expected = f"at most {MAX_SIZE}" if type(value) is int and value > MAX_SIZE else "a whole number of at least 1"
         raise InputError(f"{name} is {shown(value)}; expected {expected}")
     return value
 

@@ -57,7 +57,7 @@ def abstract_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,
-        sharding.shardings(mesh, shapes),
+        sharding.param_shardings(mesh, shapes),
     )
 
 
@@ -77,7 +77,7 @@ def text_length(config: DecoderConfig, adapter: Adapter, max_length: int) -> int
     return min(max_length, config.max_positions - before)
 
 
-def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.Tokens:
+def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
     """The ids that a method starts from: drawn from the vocabulary, or those of a text (without BOS), repeated."""
 
     def tokens(start: str, length: int) -> list[int]:
@@ -95,7 +95,7 @@ def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.Tokens:
 
 def counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
     """(trainable parameters, all parameters), from the sizes alone."""
-    own, held = _size(adapter_init.abstract(adapter, config)), _size(decoder.shapes(config))
+    own, held = _size(adapter_init.abstract_params(adapter, config)), _size(decoder.shapes(config))
     return own, held if isinstance(adapter, FullFineTuning) else held + own
 
 

@@ -64,11 +64,11 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     if isinstance(config.adapter, NoAdapter):
         return Saved(config, base, {}, 0, described)
     place = meshes.make("1x1") if mesh is None else mesh
-    like = adapter_init.abstract(config.adapter, base.config)
+    like = adapter_init.abstract_params(config.adapter, base.config)
     like = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         like,
-        sharding.shardings(place, like),
+        sharding.param_shardings(place, like),
     )
     checkpoints = Checkpoints(directory)
     try:
@@ -83,7 +83,7 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
 
     `source` is the language that it was trained on. InputError where the directory holds anything already.
     """
-    like = adapter_init.abstract(config.adapter, base.config)
+    like = adapter_init.abstract_params(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
     assert jax.tree.all(jax.tree.map(lambda leaf, own: leaf.shape == own.shape, like, params))
     with new_directory(directory) as place:
@@ -118,7 +118,7 @@ def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
     adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(own for _, own in served))
     # Says at once whether rows of a batch can have adapters of this kind.
     jax.eval_shape(
-        lambda params, frozen: adapter.bind(params, frozen, rows=jnp.zeros(1, jnp.int32)),
+        lambda params, frozen: adapter.bind(params, frozen, adapter_ids=jnp.zeros(1, jnp.int32)),
         params,
         decoder.shapes(first.base.config),
     )

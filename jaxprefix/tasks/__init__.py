@@ -47,15 +47,15 @@ def names() -> tuple[str, ...]:
 
 def training() -> tuple[str, ...]:
     """The names of the benchmarks that can be trained on."""
-    return tuple(task.name for task in TASKS if task.evaluated_on)
+    return tuple(task.name for task in TASKS if task.eval_tasks)
 
 
 def find(name: str) -> Task:
     """The task of that name, a benchmark or one of the embedded world; InputError that names them all."""
     known = _known()
     if name not in known:
-        training = ", ".join(task.name for task in known.values() if task.evaluated_on)
-        measured = (task for task in known.values() if not task.evaluated_on or task.name in task.evaluated_on)
+        training = ", ".join(task.name for task in known.values() if task.eval_tasks)
+        measured = (task for task in known.values() if not task.eval_tasks or task.name in task.eval_tasks)
         evaluation = ", ".join(task.name for task in measured)
         raise InputError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
     return known[name]

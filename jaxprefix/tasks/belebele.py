@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import numbered
-from jaxprefix.tasks.languages import having
+from jaxprefix.tasks.columns import with_ids
+from jaxprefix.tasks.languages import languages_of
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -16,7 +16,7 @@ REVISION = "75b399394a9803252cfec289d103de462763db7c"
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(BELEBELE, (language,))
-    return numbered(dataset_rows("facebook/belebele", language, split, REVISION, data))
+    return with_ids(dataset_rows("facebook/belebele", language, split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
@@ -26,7 +26,7 @@ def example(row: Row, language: str) -> Example:
 
 BELEBELE = Task(
     name="belebele",
-    languages=tuple(language.flores for language in having("belebele")),
+    languages=tuple(language.flores for language in languages_of("belebele")),
     split="test",
     load=load,
     example=example,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.rows import ENDINGS, read_rows, read_tsv
-from jaxprefix.tasks.columns import numbered, text_of, value_of
+from jaxprefix.tasks.columns import with_ids, text_of, value_of
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -32,7 +32,7 @@ def load(language: str, split: str, data: Path | None) -> list[Row]:
             f"task {BELEBELE_MIX.name} is on no hub: {sought}; write DIR/{PLACE}.tsv with assemble_training_set.py of "
             "https://github.com/facebookresearch/belebele"
         )
-    rows = numbered(read_tsv(path) if path.suffix == ".tsv" else read_rows(path))
+    rows = with_ids(read_tsv(path) if path.suffix == ".tsv" else read_rows(path))
     return [row for row in rows if text_of(row, "split") == SPLITS[split]]
 
 
@@ -51,5 +51,5 @@ BELEBELE_MIX = Task(
     example=example,
     metrics=("accuracy",),
     score=score_choice,
-    evaluated_on=("belebele",),
+    eval_tasks=("belebele",),
 )

@@ -11,7 +11,7 @@ from jaxprefix.tasks.task import Row
 Value = TypeVar("Value")
 
 
-def wrong(row: Row, message: str) -> InputError:
+def row_error(row: Row, message: str) -> InputError:
     """The error for a row: its file and line, or data set and number, and the message."""
     where = row.where if isinstance(row, PlacedRow) else f"row {row.get('id')!r}"
     return InputError(f"{where}: {message}")
@@ -21,14 +21,14 @@ def text_of(row: Row, column: str) -> str:
     """The text that a row has in a column, without surrounding space; InputError where there is none."""
     value = value_of(row, column)
     if not isinstance(value, str):
-        raise wrong(row, f"{column!r} is {shown(value)}; expected text")
+        raise row_error(row, f"{column!r} is {shown(value)}; expected text")
     return value.strip()
 
 
 def filled_text_of(row: Row, column: str) -> str:
     """`text_of` that refuses blank text as well: of choices, because nothing is no choice."""
     if not (text := text_of(row, column)):
-        raise wrong(row, f"{column!r} is blank; expected text")
+        raise row_error(row, f"{column!r} is blank; expected text")
     return text
 
 
@@ -40,17 +40,17 @@ def one_of(row: Row, column: str, meanings: Mapping[str, Value]) -> Value:
     value = value_of(row, column)
     key = "" if isinstance(value, bool) else str(value).removesuffix(".0")
     if key not in meanings:
-        raise wrong(row, f"{column!r} is {shown(value)}; expected one of {', '.join(meanings)}")
+        raise row_error(row, f"{column!r} is {shown(value)}; expected one of {', '.join(meanings)}")
     return meanings[key]
 
 
 def value_of(row: Row, column: str) -> object:
     """What a row has in a column; InputError, with the row's columns, where it has no such column."""
     if column not in row:
-        raise wrong(row, f"no {column!r}; its columns: {clipped(', '.join(map(str, row)))}")
+        raise row_error(row, f"no {column!r}; its columns: {clipped(', '.join(map(str, row)))}")
     return row[column]
 
 
-def numbered(rows: Sequence[PlacedRow]) -> list[Row]:
+def with_ids(rows: Sequence[PlacedRow]) -> list[Row]:
     """Gives rows of a set that has no ids their place in the split; parallel sets agree on it across languages."""
     return [PlacedRow({"id": str(place), **row}, row.source, row.number) for place, row in enumerate(rows)]

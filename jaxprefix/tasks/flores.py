@@ -10,7 +10,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.hub import dataset_rows
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.tasks.columns import filled_text_of, text_of
-from jaxprefix.tasks.languages import having
+from jaxprefix.tasks.languages import languages_of
 from jaxprefix.tasks.metrics import first_line
 from jaxprefix.tasks.metrics.texts import corpus_translation, score_translation
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -18,7 +18,7 @@ from jaxprefix.tasks.task import Example, Row, Task, check_languages
 # https://huggingface.co/datasets/openlanguagedata/flores_plus is gated: its licence is to be accepted there.
 DATASET = "openlanguagedata/flores_plus"
 REVISION = None
-NAMES = {language.flores: language.name for language in having("flores")}
+NAMES = {language.flores: language.name for language in languages_of("flores")}
 # FLORES-200's codes, which Belebele keeps, that FLORES+ has replaced (its change log, 2.0-rc.1 and 2.0-rc.2).
 RENAMED = {
     "apc_Arab": "apc_Arab_nort3139",
@@ -70,10 +70,10 @@ FLORES = Task(
     score=score_translation,
     max_new_tokens=256,
     answer=first_line,
-    corpus=corpus_translation,
+    corpus_metrics=corpus_translation,
     train_split="dev",
-    evaluated_on=("flores",),
-    leaks={"devtest": "it is what evaluation asks, and its rows say the same in every language"},
+    eval_tasks=("flores",),
+    forbidden_splits={"devtest": "it is what evaluation asks, and its rows say the same in every language"},
     note="From English. BLEU counts words as this project tells them apart, so it compares with no published figure; "
     "chrF does.",
 )

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import numbered, text_of, wrong
+from jaxprefix.tasks.columns import with_ids, row_error, text_of
 from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -17,14 +17,14 @@ _CALCULATOR = re.compile(r"<<[^>]*>>")  # "48/2 = <<48/2=24>>24": notes for a ca
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of a split; InputError where they cannot be had, or for another language than English."""
     check_languages(GSM8K, (language,))
-    return numbered(dataset_rows("openai/gsm8k", "main", split, REVISION, data))
+    return with_ids(dataset_rows("openai/gsm8k", "main", split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
     """The problem of a row {"question", "answer"}, whose answer ends on a line "#### 72"."""
     solution, mark, number = _CALCULATOR.sub("", text_of(row, "answer")).rpartition("####")
     if not mark or not find_number(number):
-        raise wrong(row, "'answer' has no line \"#### NUMBER\" at its end")
+        raise row_error(row, "'answer' has no line \"#### NUMBER\" at its end")
     return word_problem(row, language, solution.strip(), find_number(number))
 
 
@@ -39,6 +39,6 @@ GSM8K = Task(
     max_new_tokens=400,
     stop=(NEXT_PROBLEM,),
     answer=find_number,
-    evaluated_on=("mgsm",),
-    leaks={"test": "MGSM is its first 250 rows, so the scores would measure memory"},
+    eval_tasks=("mgsm",),
+    forbidden_splits={"test": "MGSM is its first 250 rows, so the scores would measure memory"},
 )

@@ -57,16 +57,16 @@ LANGUAGES = _read()
 _BY_CODE = {code: language for language in LANGUAGES for code in (language.flores, language.bcp47) if code}
 
 
-def find(code: str) -> Language | None:
+def find_language(code: str) -> Language | None:
     """The language of a FLORES code (deu_Latn) or a BCP-47 tag (de); None for any other text."""
     return _BY_CODE.get(code)
 
 
-def same(one: str, other: str) -> bool:
+def same_language(one: str, other: str) -> bool:
     """Whether two codes are equal, or of one language in one script, as en and eng_Latn are."""
-    return one == other or (find(one) is not None and find(one) is find(other))
+    return one == other or (find_language(one) is not None and find_language(one) is find_language(other))
 
 
-def having(task: str) -> tuple[Language, ...]:
+def languages_of(task: str) -> tuple[Language, ...]:
     """The languages that the table names for a task, in its order."""
     return tuple(language for language in LANGUAGES if task in language.benchmarks)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import numbered, value_of, wrong
+from jaxprefix.tasks.columns import with_ids, row_error, value_of
 from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -15,14 +15,14 @@ REVISION = "refs/convert/parquet"
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(MGSM, (language,))
-    return numbered(dataset_rows("juletxara/mgsm", language, split, REVISION, data))
+    return with_ids(dataset_rows("juletxara/mgsm", language, split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
     """The problem of a row {"question", "answer_number"}."""
     number = value_of(row, "answer_number")
     if isinstance(number, bool) or not isinstance(number, int | float | str) or find_number(f"{number}") != f"{number}":
-        raise wrong(row, f"'answer_number' is {number!r}; expected a number")
+        raise row_error(row, f"'answer_number' is {number!r}; expected a number")
     return word_problem(row, language, "", f"{number}")
 
 

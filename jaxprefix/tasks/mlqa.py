@@ -29,8 +29,8 @@ MLQA = Task(
     max_new_tokens=32,
     answer=first_line,
     train_split="validation",
-    evaluated_on=("mlqa",),
-    leaks={"test": "it is what evaluation asks, and many of its rows say the same in several languages"},
+    eval_tasks=("mlqa",),
+    forbidden_splits={"test": "it is what evaluation asks, and many of its rows say the same in several languages"},
     note="F1 and exact match follow MLQA's script, whose rule for Arabic articles takes letters out of the middle of "
     "words; f1_fixed and em_fixed take them from the front alone. In other languages both are equal.",
 )

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import numbered
+from jaxprefix.tasks.columns import with_ids
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import premise_hypothesis
 from jaxprefix.tasks.task import Row, Task, check_languages
@@ -19,7 +19,7 @@ SAMPLE_SEED = 0
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of a split, or 100,000 of them, the same ones always; InputError where they cannot be had."""
     check_languages(MNLI, (language,))
-    rows = numbered(dataset_rows("nyu-mll/multi_nli", "default", split, REVISION, data))
+    rows = with_ids(dataset_rows("nyu-mll/multi_nli", "default", split, REVISION, data))
     if len(rows) <= SAMPLED_ROWS:
         return rows
     return random.Random(SAMPLE_SEED).sample(rows, SAMPLED_ROWS)
@@ -33,5 +33,5 @@ MNLI = Task(
     example=premise_hypothesis,
     metrics=("accuracy",),
     score=score_choice,
-    evaluated_on=("xnli",),
+    eval_tasks=("xnli",),
 )

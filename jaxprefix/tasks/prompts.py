@@ -5,7 +5,7 @@ Training and evaluation sets of one kind share one function here, so what is lea
 
 from collections.abc import Mapping
 
-from jaxprefix.tasks.columns import filled_text_of, one_of, text_of, value_of, wrong
+from jaxprefix.tasks.columns import filled_text_of, one_of, row_error, text_of, value_of
 from jaxprefix.tasks.task import Example, Row
 
 # In the order of the labels 0, 1, 2 of MNLI and XNLI.
@@ -25,7 +25,7 @@ def passage_question(row: Row, language: str) -> Example | None:
     answers = value_of(row, "answers")
     texts = answers.get("text") if isinstance(answers, Mapping) else None
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise wrong(row, f"'answers' is {answers!r:.60}; expected {{\"text\": [...]}}")
+        raise row_error(row, f"'answers' is {answers!r:.60}; expected {{\"text\": [...]}}")
     references = tuple(text.strip() for text in texts if text.strip())
     if not references:
         return None

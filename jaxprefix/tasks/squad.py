@@ -27,6 +27,6 @@ SQUAD = Task(
     score=score_generated,
     max_new_tokens=32,
     answer=first_line,
-    evaluated_on=("xquad",),
-    leaks={"validation": "XQuAD is a part of SQuAD's validation split, so its scores would measure memory"},
+    eval_tasks=("xquad",),
+    forbidden_splits={"validation": "XQuAD is a part of SQuAD's validation split, so its scores would measure memory"},
 )

@@ -64,14 +64,14 @@ class Task:
     """Texts at which a generated answer ends, and which are no part of it; they may straddle tokens."""
     answer: Callable[[str], str] = str
     """What of a generated text is the answer that `score` is given; "" where there is none: a parse failure."""
-    corpus: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
+    corpus_metrics: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
     """(answers, references of each) of one language -> values from 0 to 1 of metrics that are no means of rows (BLEU);
     they stand in the report in the place of the rows' means of the same names."""
     train_split: str = "train"
     """The split that training reads when the user names none."""
-    evaluated_on: tuple[str, ...] = ()
+    eval_tasks: tuple[str, ...] = ()
     """Names of the tasks that measure the transfer of what this one trains."""
-    leaks: Mapping[str, str] = field(default_factory=dict)
+    forbidden_splits: Mapping[str, str] = field(default_factory=dict)
     """Splits that training must refuse, each with the reason."""
     note: str = ""
     """What a reader of the scores must know."""

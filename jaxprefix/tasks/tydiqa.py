@@ -53,6 +53,6 @@ TYDIQA = Task(
     score=score_generated,
     max_new_tokens=32,
     answer=first_line,
-    evaluated_on=("xquad", "tydiqa"),
-    leaks={"validation": "it is what evaluation asks"},
+    eval_tasks=("xquad", "tydiqa"),
+    forbidden_splits={"validation": "it is what evaluation asks"},
 )

@@ -7,7 +7,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.io.rows import read_rows
-from jaxprefix.tasks.columns import wrong
+from jaxprefix.tasks.columns import row_error
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
@@ -26,7 +26,7 @@ def own_rows_task(path: Path) -> Task:
     by_choice = bool(rows[0]["choices"])
     for row in rows:
         if bool(row["choices"]) != by_choice:
-            raise wrong(row, '"choices" must stand in every row or in none; row 1 has it otherwise')
+            raise row_error(row, '"choices" must stand in every row or in none; row 1 has it otherwise')
     longest = max(len(row["response"].encode()) for row in rows)
     cut = not by_choice and any("\n" in row["response"] for row in rows)
 
@@ -63,17 +63,17 @@ def _checked(row: PlacedRow, number: int) -> Row:
     present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
     for column in ("prompt", "response", "language"):
         if column not in present:
-            raise wrong(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
+            raise row_error(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
-            raise wrong(row, f'"{column}" is {shown(present[column])}; expected text')
+            raise row_error(row, f'"{column}" is {shown(present[column])}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
     if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise wrong(row, f'"choices" is {shown(choices)}; expected a list of texts, none of them blank')
+        raise row_error(row, f'"choices" is {shown(choices)}; expected a list of texts, none of them blank')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
         found = f'"choices" is {shown(list(choices))}'
-        raise wrong(row, f"{found}; expected several, all different, the response among them")
+        raise row_error(row, f"{found}; expected several, all different, the response among them")
     columns = {
         "id": str(present.get("id", number)),
         "language": present["language"].strip(),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import filled_text_of, numbered, one_of, text_of
+from jaxprefix.tasks.columns import filled_text_of, with_ids, one_of, text_of
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
@@ -15,7 +15,7 @@ _ASKED = {"cause": "cause", "effect": "effect"}
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(XCOPA, (language,))
-    return numbered(dataset_rows("cambridgeltl/xcopa", language, split, REVISION, data))
+    return with_ids(dataset_rows("cambridgeltl/xcopa", language, split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
@@ -43,6 +43,6 @@ XCOPA = Task(
     metrics=("accuracy",),
     score=score_choice,
     train_split="validation",
-    evaluated_on=("xcopa",),
-    leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
+    eval_tasks=("xcopa",),
+    forbidden_splits={"test": "it is what evaluation asks, and its rows say the same in every language"},
 )

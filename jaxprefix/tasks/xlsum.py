@@ -49,7 +49,7 @@ XLSUM = Task(
     score=score_summary,
     max_new_tokens=128,
     answer=first_line,
-    evaluated_on=("xlsum",),
-    leaks={"test": "it is what evaluation asks"},
+    eval_tasks=("xlsum",),
+    forbidden_splits={"test": "it is what evaluation asks"},
     note="ROUGE counts words as this project tells them apart, the same way in every language and without stemming.",
 )

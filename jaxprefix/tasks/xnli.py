@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import numbered
+from jaxprefix.tasks.columns import with_ids
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import premise_hypothesis
 from jaxprefix.tasks.task import Row, Task, check_languages
@@ -15,7 +15,7 @@ REVISION = "b8dd5d7af51114dbda02c0e3f6133f332186418e"
 def load(language: str, split: str, data: Path | None) -> list[Row]:
     """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
     check_languages(XNLI, (language,))
-    return numbered(dataset_rows("facebook/xnli", language, split, REVISION, data))
+    return with_ids(dataset_rows("facebook/xnli", language, split, REVISION, data))
 
 
 XNLI = Task(
@@ -26,6 +26,6 @@ XNLI = Task(
     example=premise_hypothesis,
     metrics=("accuracy",),
     score=score_choice,
-    evaluated_on=("xnli",),
-    leaks={"test": "it is what evaluation asks, and its rows say the same in every language"},
+    eval_tasks=("xnli",),
+    forbidden_splits={"test": "it is what evaluation asks, and its rows say the same in every language"},
 )

@@ -21,7 +21,7 @@ from jaxprefix.models.hooks import NEVER
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 
-SHARES = (0.5, 0.9, 1.0)  # the buckets end at these quantiles of length: at most three shapes, three compilations
+QUANTILES = (0.5, 0.9, 1.0)  # the buckets end at these quantiles of length: at most three shapes, three compilations
 
 
 @struct.dataclass
@@ -30,9 +30,9 @@ class TrainBatch:
 
     tokens: Int[Array, "A B T"]
     positions: Int[Array, "A B T"]
-    at: Int[Array, "A B M"]  # where the states stand that predict the targets
+    loss_positions: Int[Array, "A B M"]  # where the states stand that predict the targets
     targets: Int[Array, "A B M"]
-    weights: Float[Array, "A B M"]
+    loss_mask: Float[Array, "A B M"]
 
     @property
     def inputs(self) -> Batch:
@@ -43,18 +43,18 @@ class TrainBatch:
 class Bucket:
     """Rows of at most `time` input tokens and `learnt` learnt ones."""
 
-    time: int
-    learnt: int
+    seq_len: int
+    num_targets: int
 
 
 def buckets(rows: Sequence[Encoded]) -> list[Bucket]:
     """The few shapes that these rows are padded to, from short to long; each holds all that the one before holds."""
     lengths = np.array([_input_length(row) for row in rows])
     found: list[Bucket] = []
-    for edge in sorted({_round(np.quantile(lengths, share, method="higher"), 16) for share in SHARES}):
+    for edge in sorted({_round(np.quantile(lengths, share, method="higher"), 16) for share in QUANTILES}):
         inside = [len(row.response) for row, length in zip(rows, lengths, strict=True) if length <= edge]
         learnt = min(_round(max(inside), 8), edge)
-        found.append(Bucket(edge, max([learnt] + [bucket.learnt for bucket in found])))
+        found.append(Bucket(edge, max([learnt] + [bucket.num_targets for bucket in found])))
     return found
 
 
@@ -69,8 +69,8 @@ def epoch(
     steps, waiting = [], list[int]()
     order = random.permutation(len(rows)).tolist()
     for place, bucket in enumerate(shapes):
-        shorter = shapes[place - 1].time if place else -1
-        waiting += [row for row in order if shorter < _input_length(rows[row]) <= bucket.time]
+        shorter = shapes[place - 1].seq_len if place else -1
+        waiting += [row for row in order if shorter < _input_length(rows[row]) <= bucket.seq_len]
         full = len(waiting) if place == len(shapes) - 1 else len(waiting) // size * size
         steps += [(bucket, waiting[start : min(start + size, full)]) for start in range(0, full, size)]
         waiting = waiting[full:]
@@ -91,11 +91,11 @@ def steps_from(
 
 def collate(rows: Sequence[Encoded], bucket: Bucket, size: int, pad: int, accumulate: int = 1) -> TrainBatch:
     """At most `size` rows, padded to the bucket, as `accumulate` micro-batches; missing rows are all padding."""
-    tokens = np.full((size, bucket.time), pad, np.int32)
-    positions = np.full((size, bucket.time), NEVER, np.int32)
-    at = np.zeros((size, bucket.learnt), np.int32)
-    targets = np.zeros((size, bucket.learnt), np.int32)
-    weights = np.zeros((size, bucket.learnt), np.float32)
+    tokens = np.full((size, bucket.seq_len), pad, np.int32)
+    positions = np.full((size, bucket.seq_len), NEVER, np.int32)
+    at = np.zeros((size, bucket.num_targets), np.int32)
+    targets = np.zeros((size, bucket.num_targets), np.int32)
+    weights = np.zeros((size, bucket.num_targets), np.float32)
     for index, row in enumerate(rows):
         ids = row.prompt + row.response
         time, first = _input_length(row), max(len(row.prompt), 1)  # without a prompt nothing predicts the first token

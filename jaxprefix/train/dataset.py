@@ -43,17 +43,17 @@ def training_task(config: RunConfig) -> Task:
     if config.model and not config.task:
         raise InputError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
-    if not task.evaluated_on:
-        trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.evaluated_on)
+    if not task.eval_tasks:
+        trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.eval_tasks)
         raise InputError(f"task {task.name} measures and is never trained on; train on {trained}")
-    for split, reason in task.leaks.items():
+    for split, reason in task.forbidden_splits.items():
         # A slice or a sum names the split within a longer text, and "all" is the hub's word for every split.
         if config.split and (split in config.split or config.split == "all"):
             raise InputError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
     return task
 
 
-def load(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:
+def load_rows(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:
     """Reads, shuffles (seeded), holds out and encodes to at most `longest` tokens a row.
 
     InputError where nothing is left to learn.

@@ -73,7 +73,7 @@ def _train(
     rows = None
     if config.method != "none":
         longest = text_length(base.config, config.adapter, config.max_length)
-        rows = training_rows.load(config, task, base.tokenizer, longest)
+        rows = training_rows.load_rows(config, task, base.tokenizer, longest)
         about["rows"] = rows.fingerprint
         same_rows(directory, rows.fingerprint)
     print(f"run: {directory}")
@@ -105,5 +105,5 @@ def attention_line(config: RunConfig, base: Base, plan: Plan, programs: TrainPro
     """Which kernels compute attention and, where one is not the platform's fastest, why."""
     params, frozen = programs.state.params, programs.frozen
     hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(params, frozen)[1], params, frozen)
-    rows, lengths = config.batch // config.accumulate, [shape.time for shape in plan.shapes]
-    return attention.line(base.config, programs.mesh, rows, lengths, frozen["embed_tokens"].dtype.name, hooks)
+    rows, lengths = config.batch // config.accumulate, [shape.seq_len for shape in plan.shapes]
+    return attention.kernel_line(base.config, programs.mesh, rows, lengths, frozen["embed_tokens"].dtype.name, hooks)

@@ -62,14 +62,14 @@ class TrainPrograms:
         sizes: DecoderConfig,
         mesh: Mesh,
         frozen: Frozen,
-        init_tokens: adapter_init.Tokens,
+        init_tokens: adapter_init.InitTokens,
         steps: int,
     ) -> None:
         """Of `frozen`, only shapes and shardings are used: it may be abstract. `steps` are those of the whole run."""
         optimizer, self.learning_rate = _optimizer(config, steps)
 
         def init(frozen: Frozen) -> State:
-            params = adapter_init.fresh(config.adapter, jax.random.key(config.seed), sizes, frozen, init_tokens)
+            params = adapter_init.init_params(config.adapter, jax.random.key(config.seed), sizes, frozen, init_tokens)
             return State(params, optimizer.init(params), jnp.int32(0), jnp.bool_(False))
 
         key = jax.random.key(config.seed)
@@ -152,7 +152,7 @@ def _optimizer(config: RunConfig, steps: int) -> tuple[optax.GradientTransformat
 
 def _state_shardings(mesh: Mesh, optimizer: optax.GradientTransformation, shapes: State) -> State:
     """Moments are sharded as their parameters; scalars are replicated."""
-    params, replicated = sharding.shardings(mesh, shapes.params), meshes.replicated(mesh)
+    params, replicated = sharding.param_shardings(mesh, shapes.params), meshes.replicated(mesh)
     moments = optax.tree.map_params(
         optimizer, lambda _, own: own, shapes.optimizer, params, transform_non_params=lambda _: replicated
     )

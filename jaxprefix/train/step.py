@@ -31,9 +31,9 @@ def summed_loss(
 ) -> Array:
     """-Σ log p over the learnt tokens of one micro-batch (its leaves without the leading A), float32."""
     weights, hooks = adapter.bind(params, frozen, key)
-    states = decoder.hidden(config, weights, batch.inputs, hooks, remat, batch.at)
+    states = decoder.hidden_states(config, weights, batch.inputs, hooks, remat, batch.loss_positions)
     logprobs = decoder.token_logprobs(weights, states, batch.targets)
-    return -jnp.sum(logprobs * batch.weights)
+    return -jnp.sum(logprobs * batch.loss_mask)
 
 
 def train_step(
@@ -52,7 +52,7 @@ def train_step(
     """
 
     def step(state: State, frozen: Any, batch: TrainBatch) -> tuple[State, dict[str, Array]]:
-        learnt = jnp.maximum(jnp.sum(batch.weights), 1)
+        learnt = jnp.maximum(jnp.sum(batch.loss_mask), 1)
         step_key = jax.random.fold_in(key, state.step)
 
         def add(total: tuple[Array, Any], slices: tuple[TrainBatch, Array]) -> tuple[tuple[Array, Any], None]:
@@ -72,7 +72,7 @@ def train_step(
         finite = jnp.isfinite(mean) & jnp.isfinite(norm)
         good = finite & jnp.logical_not(state.halted)
         params, moments = jax.tree.map(partial(jnp.where, good), changed, (state.params, state.optimizer))
-        metrics = {"loss": mean, "gradient_norm": norm, "tokens": jnp.sum(batch.weights)}
+        metrics = {"loss": mean, "gradient_norm": norm, "tokens": jnp.sum(batch.loss_mask)}
         if on_nan == "skip":
             return State(params, moments, state.step + 1, state.halted), metrics
         return State(params, moments, state.step + good, jnp.logical_not(finite) | state.halted), metrics
@@ -85,6 +85,6 @@ def held_out_loss(config: DecoderConfig, adapter: Adapter) -> Callable[[Any, Any
 
     def score(params: Any, frozen: Any, batch: TrainBatch) -> tuple[Array, Array]:
         micro = jax.tree.map(lambda leaf: leaf[0], batch)
-        return summed_loss(config, adapter, "full", params, frozen, micro, None), jnp.sum(batch.weights)
+        return summed_loss(config, adapter, "full", params, frozen, micro, None), jnp.sum(batch.loss_mask)
 
     return score

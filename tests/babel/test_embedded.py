@@ -50,7 +50,7 @@ def test_transformers_reads_it_as_it_is():
         expected = theirs(torch.tensor([ids])).logits.numpy()
     frozen = loading.load(EMBEDDED, base.config)
     batch = decoder.Batch(jnp.array([ids]), jnp.arange(len(ids))[None])
-    found = decoder.logits(frozen, decoder.hidden(base.config, frozen, batch))
+    found = decoder.logits(frozen, decoder.hidden_states(base.config, frozen, batch))
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
 

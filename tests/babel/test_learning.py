@@ -37,14 +37,14 @@ def fresh() -> dict:
     base = open_base(None)
     frozen = loading.load(base.directory, base.config)
     tokens = start_tokens(base.tokenizer, CONFIG.seed)
-    return adapter_init.fresh(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
+    return adapter_init.init_params(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
 
 
 def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
     """In float64, row by row without padding: no mask, position, target or weight of the batch is wrong."""
     base = open_base(None)
     frozen = loading.load(base.directory, base.config)
-    learn = training_rows.load(ONE_STEP, tasks.find("babel-qa"), base.tokenizer, CONFIG.max_length).learn
+    learn = training_rows.load_rows(ONE_STEP, tasks.find("babel-qa"), base.tokenizer, CONFIG.max_length).learn
     _, chosen = next(steps_from(learn, buckets(learn), ONE_STEP.batch, CONFIG.seed, 0))
     slots = fresh()["hidden"]
     first = base.config.layers - len(slots)

@@ -31,7 +31,7 @@ SHAPES = decoder.shapes(CONFIG)
 
 
 def specs(mesh: str, shapes: Any = SHAPES) -> Any:
-    return jax.tree.map(lambda sharding: sharding.spec, sharding.shardings(meshes.make(mesh), shapes))
+    return jax.tree.map(lambda sharding: sharding.spec, sharding.param_shardings(meshes.make(mesh), shapes))
 
 
 def leaf(name: str, *shape: int) -> Any:
@@ -127,7 +127,7 @@ def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
     ids=str,
 )
 def test_small_adapters_are_whole_everywhere(adapter: Any):
-    assert set(jax.tree.leaves(specs("4x2", adapter_init.abstract(adapter, CONFIG)))) == {P()}
+    assert set(jax.tree.leaves(specs("4x2", adapter_init.abstract_params(adapter, CONFIG)))) == {P()}
 
 
 def test_a_large_adapter_is_shared_by_all_devices():

@@ -116,7 +116,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     config, base = RunConfig.from_json(read_run(run)["config"]), open_base(str(folder / "model"))
     frozen = load_weights(base, make("1x1"), "float32")
     checkpoints = Checkpoints(run)
-    like = adapter_init.abstract(config.adapter, base.config)
+    like = adapter_init.abstract_params(config.adapter, base.config)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = checkpoints.restore_adapter(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)
@@ -127,7 +127,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     def logits(tokens: jax.Array) -> jax.Array:
         weights, hooks = config.adapter.bind(params, frozen)
         batch = decoder.Batch(tokens[None], jnp.arange(len(tokens))[None])
-        return decoder.logits(weights, decoder.hidden(base.config, weights, batch, hooks))[0]
+        return decoder.logits(weights, decoder.hidden_states(base.config, weights, batch, hooks))[0]
 
     task = own_rows_task(folder / "colours.jsonl")
     for row, source in zip(rows[:3], task.load("en", "file", None), strict=False):

@@ -14,7 +14,7 @@ from jaxprefix.evaluation.plots.by_group import by_group
 from jaxprefix.evaluation.plots.by_language import by_language
 from jaxprefix.evaluation.plots.by_resource import apart, by_resource, lanes
 from jaxprefix.evaluation.report import build, build_statistics, measure, summarise
-from jaxprefix.tasks.languages import find, having
+from jaxprefix.tasks.languages import find_language, languages_of
 
 
 def task(values, source="en"):
@@ -125,8 +125,8 @@ def test_names_are_no_mathematics(tmp_path):
     assert pixels[..., :3].min() < 0.2
 
 
-BELEBELE = [language.flores for language in having("belebele")]
-XQUAD = [language.bcp47 for language in having("xquad")]
+BELEBELE = [language.flores for language in languages_of("belebele")]
+XQUAD = [language.bcp47 for language in languages_of("xquad")]
 
 
 def evaluated(count=20, method="prefix", **tasks):
@@ -218,7 +218,7 @@ def test_groups_are_the_means_and_counts_of_their_languages():
     for axes, key in zip(figure.axes, ("family", "script"), strict=True):
         own = {}
         for code in set(BELEBELE) - {"eng_Latn"}:
-            own.setdefault(getattr(find(code), key), []).append(100 * scores[code]["accuracy"])
+            own.setdefault(getattr(find_language(code), key), []).append(100 * scores[code]["accuracy"])
         shown = {
             label.get_text(): bar.get_width() for label, bar in zip(axes.get_yticklabels(), axes.patches, strict=True)
         }
@@ -237,8 +237,8 @@ def test_resource_levels_show_each_language_and_the_classes_means():
     assert sorted(dots) == pytest.approx(sorted(gaps.values()))
     assert sorted(text.get_text() for text in axes.texts) == sorted(gaps)
     means = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"]
-    classes = sorted({find(code).resource for code in gaps})
-    own = [[gap for code, gap in gaps.items() if find(code).resource == level] for level in classes]
+    classes = sorted({find_language(code).resource for code in gaps})
+    own = [[gap for code, gap in gaps.items() if find_language(code).resource == level] for level in classes]
     assert means == pytest.approx([np.mean(part) for part in own])
     for line, level in zip((each for each in axes.lines if each.get_marker() == "o"), classes, strict=True):
         assert np.all(np.abs(line.get_xdata() - level) < 0.5)

@@ -24,7 +24,7 @@ from jaxprefix.evaluation.report import (
     table,
     write,
 )
-from jaxprefix.tasks.languages import find, having
+from jaxprefix.tasks.languages import find_language, languages_of
 
 
 def prediction(language, f1, em, parse_failure=False, id="1"):
@@ -215,7 +215,7 @@ def test_a_baseline_of_fewer_languages_has_dashes_and_no_mean_to_compare():
     assert {len(row) for row in rows} == {5}
 
 
-BELEBELE = [language.flores for language in having("belebele")]
+BELEBELE = [language.flores for language in languages_of("belebele")]
 
 
 def parallel(codes, count=30, metrics=("accuracy", "accuracy_norm")):
@@ -337,11 +337,19 @@ def test_the_tables_show_intervals_names_and_groups():
         low, high = (100 * about["languages"][code]["accuracy"][end] for end in ("low", "high"))
         scores = [f"{100 * task['languages'][code][name]:.1f}" for name in ("accuracy", "accuracy_norm")]
         unparsed = f"{100 * task['languages'][code]['parse_failure_rate']:.1f}"
-        assert line == [line[0], scores[0], f"{low:.1f}..{high:.1f}", scores[1], "30", unparsed, find(code).name]
+        assert line == [
+            line[0],
+            scores[0],
+            f"{low:.1f}..{high:.1f}",
+            scores[1],
+            "30",
+            unparsed,
+            find_language(code).name,
+        ]
     assert cells[124][0] == "gap" and cells[124][2].startswith(("+", "-")) and ".." in cells[124][2]
     groups = {line[0]: int(line[4]) for line in cells[125:] if line[0] != "mean by"}
     assert groups["Indo-European"] > 40 and groups["Latn"] > 60 and groups["Hang"] == 1
-    classes = [find(code).resource for code in BELEBELE if code != "eng_Latn"]
+    classes = [find_language(code).resource for code in BELEBELE if code != "eng_Latn"]
     assert about["resources"].keys() == {str(level) for level in classes if level is not None} and None in classes
     assert sum(groups[key] for key in about["families"]) == sum(groups[key] for key in about["scripts"]) == 121
     assert [key for key in groups if key.startswith("class")] == [f"class {level}" for level in about["resources"]]
@@ -361,7 +369,7 @@ def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
         low, high = (100 * about[code]["accuracy"][end] for end in ("low", "high"))
         (line,) = (line for line in lines if line.startswith(f"│ {code} "))
         assert f"{low:.1f}..{high:.1f} │" in line
-        assert (f"│ {find(code).name} " in line) == (width == 160)
+        assert (f"│ {find_language(code).name} " in line) == (width == 160)
     assert "…" not in console.file.getvalue()
     assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line a language, and the groups
 

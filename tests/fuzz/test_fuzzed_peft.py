@@ -48,7 +48,7 @@ def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.Base:
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_an_adapter(kind: str, place: Path, tiny: base_model.Base):
     (directory := place / "adapter").mkdir()
-    shapes = adapter_init.abstract(ADAPTERS[kind], tiny.config)
+    shapes = adapter_init.abstract_params(ADAPTERS[kind], tiny.config)
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
     settings, tensors = to_peft(ADAPTERS[kind], params, tiny.config, lambda _: [])
     settings |= MORE | (OF_LORA if kind == "LORA" else {})

@@ -16,12 +16,12 @@ from jaxprefix.distributed.mesh import make
 from jaxprefix.errors import InputError
 from jaxprefix.inference import batching as planning
 from jaxprefix.inference.answer import stream
-from jaxprefix.inference.batching import Asked, plan
+from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.engine import generate, score
 from jaxprefix.inference.model import Model
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.models.sampling import Sampling, choose, kept
+from jaxprefix.models.sampling import Sampling, sample, top_logits
 from jaxprefix.runs.base_model import load_weights, open_base
 
 ADAPTER = PrefixTuning(length=3)
@@ -32,7 +32,7 @@ DRAWN = Sampling(1.0, top_k=20, top_p=0.9, seed=7)
 def open_(folder: Path, mesh: str) -> Model:
     base, made = open_base(str(folder)), make(mesh)
     frozen = load_weights(base, made, "float32")
-    shapes = adapter_init.abstract(ADAPTER, base.config)
+    shapes = adapter_init.abstract_params(ADAPTER, base.config)
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.array(random.normal(size=leaf.shape), jnp.float32), shapes)
     return Model(base, ADAPTER, params, frozen, made, 96, chat=False)
@@ -53,12 +53,12 @@ def model(folder: Path) -> Model:
     return replace(model, base=replace(model.base, tokenizer=replace(model.base.tokenizer, eos=tuple(common))))
 
 
-def prompts(count: int = 23) -> list[Asked]:
+def prompts(count: int = 23) -> list[Request]:
     random = np.random.default_rng(3)
-    return [Asked(random.integers(3, 60, length).tolist()) for length in random.integers(2, 60, count)]
+    return [Request(random.integers(3, 60, length).tolist()) for length in random.integers(2, 60, count)]
 
 
-def answers(model: Model, asked: list[Asked], size: int, sampling: Sampling, stop: tuple[str, ...] = ()) -> list[str]:
+def answers(model: Model, asked: list[Request], size: int, sampling: Sampling, stop: tuple[str, ...] = ()) -> list[str]:
     found = dict(pair for part in generate(model, asked, size, LONGEST, sampling, stop) for pair in part)
     return [found[place] for place in range(len(asked))]
 
@@ -84,7 +84,7 @@ def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.
     lengths = [len(model.base.tokenizer.encode(text)) + 1 for text in answers(model, asked, 1, Sampling())]
     in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
     turns = 0
-    whole = type(model).turn.func(model)
+    whole = type(model).step.func(model)
 
     def counted(*arguments: Any) -> Any:
         nonlocal turns
@@ -118,7 +118,7 @@ def test_a_stream_is_the_answer_in_pieces(model: Model):
     """Also where a text ends it: nothing of that text is shown before."""
     endless = replace(model, base=replace(model.base, tokenizer=replace(model.base.tokenizer, eos=(2**30,))))
     texts = [row["prompt"] for row in small.rows(6)]
-    asks = [[Asked(model.base.tokenizer.prompt_ids(text + "\n"))] for text in texts]
+    asks = [[Request(model.base.tokenizer.prompt_ids(text + "\n"))] for text in texts]
     whole, text, asked = max(
         ((answers(endless, ask, 1, Sampling())[0], text, ask) for text, ask in zip(texts, asks, strict=True)),
         key=lambda each: len(each[0]),
@@ -135,16 +135,16 @@ def test_one_compilation_a_shape(model: Model):
     """Answers: one a bucket of prompt lengths. Choices: one a bucket of prompt and choice lengths."""
     fresh = replace(model)
     answers(fresh, prompts(), SIZE, Sampling())
-    buckets = {part.time for part in plan(prompts(), SIZE)}
-    assert fresh.turn._cache_size() == len(buckets) == 2
+    buckets = {part.prompt_len for part in plan_buckets(prompts(), SIZE)}
+    assert fresh.step._cache_size() == len(buckets) == 2
     random = np.random.default_rng(4)
     asked = [
         replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 5, 4)))
         for each in prompts(40)
     ]
     list(score(fresh, asked, SIZE))
-    shapes = {(part.time, part.width) for part in plan(asked, SIZE)}
-    assert fresh.choose._cache_size() == len(shapes) <= 9
+    shapes = {(part.prompt_len, part.choice_len) for part in plan_buckets(asked, SIZE)}
+    assert fresh.score_choices._cache_size() == len(shapes) <= 9
 
 
 def test_a_mesh_says_the_same_and_compiles_as_often(model: Model, folder: Path):
@@ -152,7 +152,7 @@ def test_a_mesh_says_the_same_and_compiles_as_often(model: Model, folder: Path):
     sharded = replace(sharded, base=model.base)
     asked = prompts(12)
     assert answers(sharded, asked, SIZE, Sampling()) == answers(model, asked, SIZE, Sampling())
-    assert sharded.turn._cache_size() == len({part.time for part in plan(asked, SIZE)})
+    assert sharded.step._cache_size() == len({part.prompt_len for part in plan_buckets(asked, SIZE)})
 
 
 def test_the_tokens_that_may_be_drawn_are_those_of_transformers():
@@ -161,7 +161,7 @@ def test_the_tokens_that_may_be_drawn_are_those_of_transformers():
         scores = TemperatureLogitsWarper(temperature)(None, torch.tensor(logits))
         scores = TopKLogitsWarper(top_k)(None, scores) if top_k else scores
         scores = TopPLogitsWarper(top_p)(None, scores) if top_p < 1 else scores
-        found = np.asarray(kept(jnp.array(logits) / temperature, Sampling(temperature, top_k, top_p)))
+        found = np.asarray(top_logits(jnp.array(logits) / temperature, Sampling(temperature, top_k, top_p)))
         assert np.array_equal(np.isinf(found), np.isinf(scores.numpy()))
         np.testing.assert_allclose(found, scores.numpy(), rtol=1e-6)
 
@@ -170,7 +170,7 @@ def test_draws_follow_the_probabilities():
     """40,000 seeds: each token as often as softmax says, within five standard errors."""
     logits, count = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0]), 40_000
     rows = jnp.broadcast_to(logits, (count, 5))
-    drawn = choose(rows, Sampling(1.5), jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32))
+    drawn = sample(rows, Sampling(1.5), jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32))
     expected = np.asarray(jax.nn.softmax(logits / 1.5))
     shares = np.bincount(np.asarray(drawn), minlength=5) / count
     assert np.all(np.abs(shares - expected) < 5 * np.sqrt(expected * (1 - expected) / count))

@@ -78,7 +78,7 @@ def batch() -> Batch:
 @partial(jax.jit, static_argnums=0)
 def _whole(config: DecoderConfig, frozen: Any, hooks: Hooks, tokens: jax.Array) -> jax.Array:
     rows = Batch(tokens[None], jnp.arange(SPACE)[None])
-    return decoder.logits(frozen, decoder.hidden(config, frozen, rows, hooks))[0]
+    return decoder.logits(frozen, decoder.hidden_states(config, frozen, rows, hooks))[0]
 
 
 def whole_logits(config: DecoderConfig, frozen: Any, hooks: Hooks) -> Callable[[Any], np.ndarray]:
@@ -179,7 +179,7 @@ def test_one_batch_of_several_adapters(name: str):
     """Each row continues, and scores its choices, as with its own adapter alone: the cache holds one prefix a row."""
     adapter, frozen, rows = MIXED[name], weights(LLAMA), (2, 0, 1)
     several = tiny.several(adapter, 3, LLAMA, frozen)
-    mixed = adapter.bind(tiny.together(several), frozen, rows=jnp.array(rows))[1]
+    mixed = adapter.bind(tiny.together(several), frozen, adapter_ids=jnp.array(rows))[1]
     alone = [adapter.bind(params, frozen)[1] for params in several]
     tokens, _ = jax.device_get(GENERATE(LLAMA, frozen, batch(), mixed, NEW, (END,)))
     texts = [jax.device_get(GENERATE(LLAMA, frozen, batch(), hooks, NEW, (END,)))[0] for hooks in alone]

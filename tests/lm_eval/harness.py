@@ -70,7 +70,7 @@ def write_run(directory: Path, model: Path, adapter: Adapter, scale: float = 2.0
     scale = 0.05 * scale if isinstance(adapter, LoRA) else scale
     params = jax.tree.map(
         lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32),
-        adapter_init.abstract(adapter, base.config),
+        adapter_init.abstract_params(adapter, base.config),
     )
     write_saved(directory, RunConfig(model=str(model)).with_adapter(adapter), base, params, "en")
     return directory

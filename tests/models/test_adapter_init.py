@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from jaxprefix.models import adapter_init
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum, Text
+from jaxprefix.models.adapters import Adapter, EncodedPrompt, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 
 CONFIG, FROZEN, KEY = tiny.CONFIG, tiny.FROZEN, jax.random.key(0)
@@ -22,7 +22,7 @@ TEXT = np.array([17, 3, 52, 8, 8])
 WORDS = "text:five tokens of an invented text"
 KV = PrefixTuning(len(TEXT), "all", "kv", start=WORDS)
 SOFT = SoftPrompt(len(TEXT), start=WORDS)
-READ = jax.jit(adapter_init.read, static_argnums=0)
+READ = jax.jit(adapter_init.encode_prompt, static_argnums=0)
 
 
 def tokens(words: str, length: int) -> Sequence[int]:
@@ -32,7 +32,7 @@ def tokens(words: str, length: int) -> Sequence[int]:
 
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG) -> Any:
-    return jax.jit(lambda key: adapter_init.fresh(adapter, key, config, FROZEN, tokens))(KEY)
+    return jax.jit(lambda key: adapter_init.init_params(adapter, key, config, FROZEN, tokens))(KEY)
 
 
 def recorded(text: np.ndarray = TEXT) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,19 +114,19 @@ def test_a_random_start_asks_for_no_tokens():
 
     split = PrefixTuning(softmax="split")  # whose default is a random start
     for adapter in (split, PrefixTuning(start="random"), LlamaAdapter(start="random"), SoftPrompt(start="random")):
-        jax.eval_shape(lambda adapter=adapter: adapter_init.fresh(adapter, KEY, CONFIG, FROZEN, never))
+        jax.eval_shape(lambda adapter=adapter: adapter_init.init_params(adapter, KEY, CONFIG, FROZEN, never))
 
 
 @pytest.mark.parametrize("adapter", [*every.METHODS.values(), KV, SOFT], ids=str)
 def test_abstract_parameters_have_the_shapes_of_fresh_ones(adapter: Adapter):
-    made = jax.eval_shape(lambda: adapter_init.fresh(adapter, KEY, CONFIG, FROZEN, tokens))
-    assert adapter_init.abstract(adapter, CONFIG) == made
+    made = jax.eval_shape(lambda: adapter_init.init_params(adapter, KEY, CONFIG, FROZEN, tokens))
+    assert adapter_init.abstract_params(adapter, CONFIG) == made
     assert {leaf.dtype for leaf in jax.tree.leaves(made)} <= {jnp.dtype("float32")}
 
 
 def test_a_text_in_bfloat16_starts_float32_parameters():
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
-    text: Text = READ(CONFIG, rounded, jnp.array(TEXT))
+    text: EncodedPrompt = READ(CONFIG, rounded, jnp.array(TEXT))
     assert text.embeddings.dtype == text.values.dtype == jnp.bfloat16
     for adapter in (KV, SOFT, PrefixTuning(len(TEXT), start=WORDS)):
         params = adapter.init(KEY, CONFIG, rounded, text)

@@ -67,7 +67,7 @@ def test_prefix(adapted: tuple[int, ...], window: int | None):
     config = replace(CONFIG, window=window)
     keys, values = slots(1)
     positions = np.array([[ALWAYS if layer in adapted else NEVER] * SLOTS for layer in range(LAYERS)])
-    hooks = Hooks(first=adapted[0], prefix=Prefix(keys, values, jnp.array(positions)))
+    hooks = Hooks(first_adapted_layer=adapted[0], prefix=Prefix(keys, values, jnp.array(positions)))
     extras = {layer: naive.Extras(prefix=(naive.wide(keys[layer]), naive.wide(values[layer]))) for layer in adapted}
     assert_rows(hooks, lambda tokens: naive.logits(config, tiny.FROZEN, tokens, extras), config)
 
@@ -168,8 +168,10 @@ def test_visible():
 def test_merge_takes_every_seam_and_the_lowest_layer():
     prefix = Prefix(*slots(1), jnp.full((LAYERS, SLOTS), ALWAYS))
     low_rank = LowRank(tiny.normal(1, LAYERS, 2, 16), tiny.normal(2, LAYERS, 24, 2))
-    merged = merge([Hooks(first=3, prefix=prefix), Hooks(first=2, delta={"up_proj": low_rank})])
-    assert merged.first == 2 and merged.prefix is prefix and merged.delta == {"up_proj": low_rank}
+    merged = merge(
+        [Hooks(first_adapted_layer=3, prefix=prefix), Hooks(first_adapted_layer=2, delta={"up_proj": low_rank})]
+    )
+    assert merged.first_adapted_layer == 2 and merged.prefix is prefix and merged.delta == {"up_proj": low_rank}
     assert merged.prompt is merged.gated is merged.after_attention is merged.after_feed_forward is None
 
 

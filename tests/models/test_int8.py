@@ -70,7 +70,7 @@ def test_each_weight_is_rounded_to_its_nearest(base: Any, frozen: Any):
 )
 def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adapter):
     """Log-probabilities and the adapter's gradients, in float32: 1e-5 of what the wide weights give."""
-    params = adapter_init.fresh(
+    params = adapter_init.init_params(
         adapter, jax.random.key(0), base.config, frozen, lambda _, length: list(range(2, 2 + length))
     )
     params = jax.tree.map(lambda leaf: leaf + 0.05, params)  # gates and B matrices start at zero
@@ -78,7 +78,7 @@ def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adap
     @jax.jit
     def loss(params: Any, frozen: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
-        states = decoder.hidden(base.config, weights, batch(), hooks)
+        states = decoder.hidden_states(base.config, weights, batch(), hooks)
         return -jnp.mean(decoder.token_logprobs(weights, states[:, :-1], batch().tokens[:, 1:]))
 
     one, gradients = jax.value_and_grad(loss)(params, frozen)
@@ -113,7 +113,7 @@ def test_outputs_of_zeros():
     weight[1, 2] = -2.54
     scale = int8.scales(weight)
     np.testing.assert_allclose(scale, [1, 0.02, 1])
-    assert int8.rounded(weight, scale).tolist() == [[0] * 4, [0, 0, -127, 0], [0] * 4]
+    assert int8.quantize(weight, scale).tolist() == [[0] * 4, [0, 0, -127, 0], [0] * 4]
 
 
 @pytest.mark.parametrize(

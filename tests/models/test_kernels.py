@@ -24,7 +24,7 @@ from jaxprefix.models import attention, decoder
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention import call as calls
-from jaxprefix.models.attention.call import Call
+from jaxprefix.models.attention.call import AttentionShape
 from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix
 
 TIME = 150  # two blocks of queries and of keys
@@ -74,7 +74,7 @@ class Case:
         query, keys, values, *slots = arguments
         positions = jnp.full(self.slots, ALWAYS if self.present else NEVER)
         prefix = Prefix(*slots, positions) if self.slots else None
-        return attention.causal(query, keys, values, POSITIONS, POSITIONS, prefix, self.window, is_ordinary)
+        return attention.attend_prefill(query, keys, values, POSITIONS, POSITIONS, prefix, self.window, is_ordinary)
 
 
 COMMON = {
@@ -190,7 +190,7 @@ WINDOWED = replace(tiny.CONFIG, window=40)
 def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any = WINDOWED) -> jax.Array:
     """States `[B, T, D]` under METHOD."""
     weights, hooks = METHOD.bind(params, tiny.FROZEN)
-    return decoder.hidden(config, weights, batch, hooks, remat)
+    return decoder.hidden_states(config, weights, batch, hooks, remat)
 
 
 @pytest.mark.parametrize(("remat", "shape"), [("dots", (2, 2)), pytest.param("none", None, marks=pytest.mark.slow)])
@@ -238,7 +238,7 @@ def test_slots_that_are_text_or_differ_in_a_layer_are_nan():
     prefix = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1].prefix
     for places in (jnp.full(4, 7), jnp.arange(4), jnp.array([ALWAYS, ALWAYS, NEVER, NEVER])):
         hooks = Hooks(prefix=prefix.replace(positions=jnp.broadcast_to(places, prefix.positions.shape)))
-        states = jax.jit(partial(decoder.hidden, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
+        states = jax.jit(partial(decoder.hidden_states, tiny.CONFIG))(tiny.FROZEN, ROWS, hooks)
         assert np.isnan(states).all()
 
 
@@ -246,7 +246,7 @@ def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.Monk
     """Further tokens meet a cache, whose slots are at any positions."""
     asked = []
 
-    def kernel(call: Call) -> tuple[str, str]:
+    def kernel(call: AttentionShape) -> tuple[str, str]:
         asked.append((call.time, call.slots))
         return "xla", ""
 
@@ -256,7 +256,7 @@ def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.Monk
     assert set(asked) == {(TIME, 0), (TIME, METHOD.length)}
 
 
-CALL = Call(rows=8, time=512, heads=32, kv_heads=8, size=128, dtype=jnp.bfloat16, slots=10, window=None)
+CALL = AttentionShape(rows=8, time=512, heads=32, kv_heads=8, size=128, dtype=jnp.bfloat16, slots=10, window=None)
 """Every case of the choice: platform, changes to CALL, mesh, and the kernel with the reason against another."""
 CHOICES: list[tuple[str, dict[str, Any], tuple[int, int], str, str]] = [
     ("tpu", {}, (2, 2), "splash", ""),
@@ -294,9 +294,9 @@ def test_the_choice(
 def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
     hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1]
-    found = attention.line(tiny.CONFIG, mesh(2, 2), 4, [64, 96, 512], "bfloat16", hooks)
+    found = attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [64, 96, 512], "bfloat16", hooks)
     assert found == "attention: xla at 64, 96 (fewer tokens than a block of 128); splash at 512"
-    assert attention.line(tiny.CONFIG, mesh(2, 2), 4, [512], "bfloat16", hooks) == "attention: splash"
+    assert attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [512], "bfloat16", hooks) == "attention: splash"
 
 
 @pytest.mark.skipif(
@@ -318,7 +318,7 @@ def test_splash_is_compiled_for_a_tpu(remat: str, monkeypatch: pytest.MonkeyPatc
     def loss(params: Any, frozen: Any, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         weights, hooks = METHOD.bind(params, frozen)
         rows = decoder.Batch(tokens, positions, right_padded=True)
-        return jnp.sum(decoder.hidden(WINDOWED, weights, rows, hooks, remat).astype(jnp.float32))
+        return jnp.sum(decoder.hidden_states(WINDOWED, weights, rows, hooks, remat).astype(jnp.float32))
 
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tiny.FROZEN)
     with jax.sharding.use_abstract_mesh(where.abstract_mesh):
@@ -335,6 +335,6 @@ def test_splash_is_compiled_for_a_tpu(remat: str, monkeypatch: pytest.MonkeyPatc
 def test_cudnn(name: str):
     """In bfloat16, to its accuracy: 8 bits of what is read, and of the largest gradient."""
     case = replace(COMMON[name], dtype=jnp.bfloat16)
-    call = Call(len(LENGTHS), TIME, case.heads, case.kv_heads, SIZE, case.dtype, case.slots, case.window)
+    call = AttentionShape(len(LENGTHS), TIME, case.heads, case.kv_heads, SIZE, case.dtype, case.slots, case.window)
     assert attention.kernel(call) == ("cudnn", "")
     assert_equal_to_xla(case, atol=0.02, relative=0.02)

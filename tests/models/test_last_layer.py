@@ -37,7 +37,7 @@ def loss(
     """Of states that the decoder picks, or that are picked from all that it gives."""
     weights, hooks = adapter.bind(params, frozen)
     batch = tiny.batch().replace(right_padded=right_padded)
-    states = decoder.hidden(config, weights, batch, hooks, at=jnp.array(FEW) if at else None)
+    states = decoder.hidden_states(config, weights, batch, hooks, token_indices=jnp.array(FEW) if at else None)
     found = states if at else jnp.take_along_axis(states, jnp.array(FEW)[..., None], axis=1)
     return jnp.sum(READ * found), found
 
@@ -62,7 +62,9 @@ def test_few_places_have_the_states_and_gradients_of_all(name: str):
 def test_the_last_feed_forward_has_the_rows_of_few_places(count: int, rows: int | None):
     """Outside the loop over layers; where half of all places are read the loop runs over all layers."""
     at = jnp.zeros((ROWS, count), int)
-    jaxpr = jax.make_jaxpr(lambda frozen: decoder.hidden(tiny.CONFIG, frozen, tiny.batch(), at=at))(tiny.FROZEN).jaxpr
+    jaxpr = jax.make_jaxpr(lambda frozen: decoder.hidden_states(tiny.CONFIG, frozen, tiny.batch(), token_indices=at))(
+        tiny.FROZEN
+    ).jaxpr
     loops = [equation for equation in jaxpr.eqns if equation.primitive.name == "scan"]
     assert [loop.params["length"] for loop in loops] == [tiny.CONFIG.layers - (rows is not None)]
     inner = [

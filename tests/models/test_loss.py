@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxprefix.errors import InputError
 from jaxprefix.models import decoder, scan
 from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning
-from jaxprefix.models.block import picked
+from jaxprefix.models.block import gather_tokens
 
 CONFIG, FROZEN = tiny.CONFIG, tiny.FROZEN
 ROWS, TIME = tiny.TOKENS.shape
@@ -61,7 +61,7 @@ def test_token_logprobs_are_the_log_softmax(monkeypatch: pytest.MonkeyPatch, pos
     frozen = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head" or not tied}
     found, expected = (
         jax.jit(jax.value_and_grad(loss, (0, 1)))(states, frozen)
-        for loss in (lambda states, frozen: chunked(picked(states, jnp.array(AT)), frozen), whole)
+        for loss in (lambda states, frozen: chunked(gather_tokens(states, jnp.array(AT)), frozen), whole)
     )
     assert float(jnp.abs(expected[0])) > 1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), found, expected)
@@ -82,7 +82,7 @@ def test_token_logprobs_are_float32_from_bfloat16():
 
 def loss(params: Any, frozen: Any, adapter: Adapter, remat: str = "dots") -> jax.Array:
     weights, hooks = adapter.bind(params, frozen)
-    return chunked(decoder.hidden(CONFIG, weights, tiny.batch(), hooks, remat, jnp.array(AT)), weights)
+    return chunked(decoder.hidden_states(CONFIG, weights, tiny.batch(), hooks, remat, jnp.array(AT)), weights)
 
 
 def vocabulary_sizes(jaxpr: Jaxpr) -> list[int]:
@@ -129,7 +129,7 @@ def test_what_remat_keeps_does_not_change_the_gradients(name: str):
 
 def test_unknown_remat_is_refused():
     with pytest.raises(InputError, match="remat 'some' is unknown; expected full, dots, none"):
-        decoder.hidden(CONFIG, FROZEN, tiny.batch(), remat="some")
+        decoder.hidden_states(CONFIG, FROZEN, tiny.batch(), remat="some")
 
 
 def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
@@ -138,7 +138,7 @@ def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
 
     def total(params: Any, frozen: Any) -> jax.Array:
         weights, hooks = adapter.bind(params, frozen)
-        return jnp.sum(decoder.hidden(CONFIG, weights, tiny.batch(), hooks, remat))
+        return jnp.sum(decoder.hidden_states(CONFIG, weights, tiny.batch(), hooks, remat))
 
     jaxpr = program(jax.grad(total), params, FROZEN)
     return [equation for equation in equations(jaxpr) if equation.primitive.name == "scan"]

@@ -65,7 +65,7 @@ def test_a_sum_applies_both_and_projects_through_the_unadapted_weights():
 def test_a_sum_hands_its_key_on():
     adapter = Sum((("prefix", PrefixTuning()), ("lora", LoRA(dropout=0.4))))
     without, hooks = (adapter.bind(tiny.noisy(adapter), FROZEN, key)[1].delta for key in (None, KEY))
-    assert [delta["q_proj"].keys is None for delta in (without, hooks)] == [True, False]
+    assert [delta["q_proj"].dropout_keys is None for delta in (without, hooks)] == [True, False]
 
 
 def test_full_gives_the_decoder_its_own_weights_in_the_type_of_the_base():
@@ -85,7 +85,7 @@ def test_full_starts_from_a_copy_that_a_step_may_donate():
 
 
 def shapes(adapter: Adapter) -> Any:
-    return jax.tree.map(lambda leaf: leaf.shape, adapter_init.abstract(adapter, CONFIG))
+    return jax.tree.map(lambda leaf: leaf.shape, adapter_init.abstract_params(adapter, CONFIG))
 
 
 def test_shapes_of_parameters():

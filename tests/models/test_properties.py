@@ -74,7 +74,7 @@ def batch(config: DecoderConfig, seed: int) -> tuple[Batch, np.ndarray]:
 def run(
     config: DecoderConfig, frozen: Any, inputs: Batch, adapter: Adapter, params: Any, rows: Any = None
 ) -> np.ndarray:
-    weights, hooks = adapter.bind(params, frozen, rows=rows)
+    weights, hooks = adapter.bind(params, frozen, adapter_ids=rows)
     return tiny.logits(hooks, inputs, config, weights)
 
 
@@ -123,7 +123,7 @@ def test_a_text_as_prompt_or_as_keys_and_values_is_the_text_in_front(data: st.Da
     text = np.array(data.draw(st.lists(st.integers(0, config.vocabulary_size - 1), min_size=1, max_size=4)))
     tokens = np.random.default_rng(3).integers(0, config.vocabulary_size, FEW_TOKENS)
     made = SoftPrompt(len(text)) if soft else PrefixTuning(len(text), "all", "kv", start="vocabulary")
-    fresh = partial(adapter_init.fresh, made, jax.random.key(0), config, tokens=lambda _, __: text.tolist())
+    fresh = partial(adapter_init.init_params, made, jax.random.key(0), config, tokens=lambda _, __: text.tolist())
     params = jax.jit(lambda frozen: fresh(frozen=frozen))(frozen)
     found = run(config, frozen, tiny.row(tokens), made, params)[0]
     whole = tiny.logits(None, tiny.row([*text, *tokens]), config, frozen)[0]

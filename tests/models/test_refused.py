@@ -29,12 +29,12 @@ odd: Any = "odd"
 
 def from_text(adapter: Adapter, length: int) -> Any:
     """Starts the adapter from a text of another length."""
-    return adapter.init(KEY, CONFIG, FROZEN, adapter_init.read(CONFIG, FROZEN, jnp.zeros(length, jnp.int32)))
+    return adapter.init(KEY, CONFIG, FROZEN, adapter_init.encode_prompt(CONFIG, FROZEN, jnp.zeros(length, jnp.int32)))
 
 
 def together(*members: Any) -> Any:
     """Binds the sum of these methods."""
-    return adapter_init.abstract(Sum(tuple((member.method, member) for member in members)), CONFIG)
+    return adapter_init.abstract_params(Sum(tuple((member.method, member) for member in members)), CONFIG)
 
 
 SPLIT = PrefixTuning(layers="all", softmax="split")
@@ -85,9 +85,9 @@ REFUSED = [
     (lambda: together(FullFineTuning(), LoRA()), "full cannot be part of a sum"),
     (lambda: together(LoRA(), LoRA(rank=2)), "'lora+lora': a method can be in a sum only once"),
     (lambda: together(LlamaAdapter(), SPLIT), "use the decoder's seam 'gated'; at most one may"),
-    (lambda: LoRA().bind({}, FROZEN, rows=ROWS), "LoRA cannot differ between the rows of a batch"),
-    (lambda: BottleneckAdapter().bind({}, FROZEN, rows=ROWS), "bottlenecks cannot differ between the rows"),
-    (lambda: FullFineTuning().bind({}, FROZEN, rows=ROWS), "weights cannot differ between the rows"),
+    (lambda: LoRA().bind({}, FROZEN, adapter_ids=ROWS), "LoRA cannot differ between the rows of a batch"),
+    (lambda: BottleneckAdapter().bind({}, FROZEN, adapter_ids=ROWS), "bottlenecks cannot differ between the rows"),
+    (lambda: FullFineTuning().bind({}, FROZEN, adapter_ids=ROWS), "weights cannot differ between the rows"),
 ]
 
 

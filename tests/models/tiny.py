@@ -53,7 +53,7 @@ FROZEN = weights()
 
 def fresh(adapter: Adapter, config: DecoderConfig = CONFIG, frozen: Any = FROZEN) -> Any:
     """Its parameters as training starts with them; the vocabulary's first tokens stand for sampled ones."""
-    return jax.jit(lambda key: adapter_init.fresh(adapter, key, config, frozen, lambda _, length: range(length)))(
+    return jax.jit(lambda key: adapter_init.init_params(adapter, key, config, frozen, lambda _, length: range(length)))(
         jax.random.key(0)
     )
 
@@ -62,7 +62,7 @@ def noisy(
     adapter: Adapter, std: float = 0.5, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, seed: int = 20
 ) -> Any:
     """Random values in every parameter: what starts at zero would hide errors."""
-    shapes = adapter_init.abstract(adapter, config)
+    shapes = adapter_init.abstract_params(adapter, config)
     leaves, tree = jax.tree.flatten(shapes)
     return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, seed)])
 
@@ -88,7 +88,7 @@ def row(tokens: Any) -> decoder.Batch:
 
 @partial(jax.jit, static_argnums=0)
 def _logits(config: DecoderConfig, frozen: Any, rows: decoder.Batch, hooks: Hooks) -> jax.Array:
-    return decoder.logits(frozen, decoder.hidden(config, frozen, rows, hooks))
+    return decoder.logits(frozen, decoder.hidden_states(config, frozen, rows, hooks))
 
 
 def logits(

@@ -31,14 +31,15 @@ def drawn(adapter: Adapter, config: DecoderConfig, scale: float = 1.0, seed: int
     scale = 0.1 * scale if isinstance(adapter, LoRA) else scale
     random = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32), adapter_init.abstract(adapter, config)
+        lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32),
+        adapter_init.abstract_params(adapter, config),
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _logits(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: decoder.Batch) -> jax.Array:
     weights, hooks = adapter.bind(params, frozen)
-    return decoder.logits(weights, decoder.hidden(config, weights, batch, hooks))
+    return decoder.logits(weights, decoder.hidden_states(config, weights, batch, hooks))
 
 
 def our_logits(config: DecoderConfig, frozen: Any, adapter: Adapter, params: Any, rows: hf.Rows = ROWS) -> np.ndarray:

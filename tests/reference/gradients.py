@@ -40,10 +40,10 @@ def ours(pair: hf.Pair, adapter: Adapter, params: Any) -> tuple[np.ndarray, floa
     def run(params: Any, frozen: Any) -> tuple[jax.Array, Any]:
         def loss(params: Any) -> jax.Array:
             total = summed_loss(pair.config, adapter, "dots", params, frozen, rows, None)
-            return total / jnp.sum(rows.weights)
+            return total / jnp.sum(rows.loss_mask)
 
         weights, hooks = adapter.bind(params, frozen)
-        states = decoder.hidden(pair.config, weights, rows.inputs, hooks)
+        states = decoder.hidden_states(pair.config, weights, rows.inputs, hooks)
         return decoder.logits(weights, states), jax.value_and_grad(loss)(params)
 
     logits, (loss, gradients) = jax.jit(run)(jax.tree.map(jnp.asarray, params), pair.frozen)

@@ -17,7 +17,7 @@ from jaxprefix.models.config import DecoderConfig
 
 @partial(jax.jit, static_argnums=0)
 def our_logits(config: DecoderConfig, frozen: Any, batch: decoder.Batch) -> jax.Array:
-    return decoder.logits(frozen, decoder.hidden(config, frozen, batch))
+    return decoder.logits(frozen, decoder.hidden_states(config, frozen, batch))
 
 
 def logits(config: DecoderConfig, frozen: Any, rows: hf.Rows) -> np.ndarray:

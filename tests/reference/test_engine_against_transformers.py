@@ -28,7 +28,7 @@ from torch_answers import NEAR, NEW, Answer, Theirs
 from benchmarks import decoding
 from jaxprefix.distributed.mesh import make
 from jaxprefix.inference import engine
-from jaxprefix.inference.batching import Asked, plan
+from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.model import Model
 from jaxprefix.models import scoring
 from jaxprefix.models.adapters import (
@@ -179,8 +179,8 @@ def assert_padded(seen: Seen, model: Model, theirs: Theirs, side: str) -> None:
 def assert_engine(seen: Seen, model: Model, theirs: Sequence[Theirs], size: int, buckets: int) -> None:
     """engine.generate, `size` rows in a batch that is kept full, and engine.score; adapters take turns."""
     expected = [theirs[place % len(theirs)].own[place] for place in range(len(theirs[0].own))]
-    asked = [Asked(answer.prompt, adapter=place % len(theirs)) for place, answer in enumerate(expected)]
-    assert len({part.time for part in plan(asked, size)}) == buckets
+    asked = [Request(answer.prompt, adapter=place % len(theirs)) for place, answer in enumerate(expected)]
+    assert len({part.prompt_len for part in plan_buckets(asked, size)}) == buckets
     found = dict(pair for ended in engine.generate(model, asked, size, NEW) for pair in ended)
     for place, answer in enumerate(expected):
         seen.answer(theirs[place % len(theirs)], answer, [int(number) for number in found[place].split()])
@@ -223,7 +223,7 @@ def opened(pair: hf.Pair, adapter: Adapter, params: Any, ends: tuple[int, ...], 
     backend = Spelled(base.tokenizer.backend.tokenizer)  # type: ignore[attr-defined]
     base = replace(base, tokenizer=replace(base.tokenizer, backend=backend, eos=ends))
     params, frozen = jax.tree.map(jnp.asarray, params), load_weights(base, mesh, "float32")
-    return Model(base, adapter, params, frozen, mesh, 96, chat=False, several=several)
+    return Model(base, adapter, params, frozen, mesh, 96, chat=False, multi_adapter=several)
 
 
 def few(names: Iterable[str], *quick: str) -> list[Any]:

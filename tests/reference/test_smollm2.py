@@ -90,7 +90,7 @@ def test_ids_are_those_of_the_tokenizers_library():
 
 @partial(jax.jit, static_argnums=0)
 def _logits(config: DecoderConfig, frozen: Any, batch: decoder.Batch) -> jax.Array:
-    return decoder.logits(frozen, decoder.hidden(config, frozen, batch, decoder.Hooks()))
+    return decoder.logits(frozen, decoder.hidden_states(config, frozen, batch, decoder.Hooks()))
 
 
 def test_logits(pair: hf.Pair):
@@ -117,7 +117,7 @@ def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any,
 def _params(adapter: Adapter, pair: hf.Pair) -> Any:
     """Fresh ones, moved enough to change what is said."""
     tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
-    fresh = jax.jit(lambda: adapter_init.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
+    fresh = jax.jit(lambda: adapter_init.init_params(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     random = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.01 * random.normal(size=leaf.shape).astype("f"), fresh)
 
@@ -164,7 +164,7 @@ STEPS = 20
 
 def _batches() -> list[TrainBatch]:
     config = replace(starts.configuration(small.MIRROR, NoAdapter()), batch=4, steps=STEPS)
-    rows = training_rows.load(config, TYDIQA, load_tokenizer(DIRECTORY), config.max_length)
+    rows = training_rows.load_rows(config, TYDIQA, load_tokenizer(DIRECTORY), config.max_length)
     return list(Plan(config, rows.learn).batches(0, pad=2))
 
 
@@ -174,7 +174,9 @@ def _their_curve(model: Any, batches: list[TrainBatch], optimizer: torch.optim.O
     for batch in batches:
         tokens, mask = torch.tensor(batch.tokens[0]).long(), torch.tensor(batch.positions[0] != NEVER).long()
         logits = model(input_ids=torch.where(mask > 0, tokens, 0), attention_mask=mask).logits
-        at, targets, weights = (torch.tensor(leaf[0]) for leaf in (batch.at, batch.targets, batch.weights))
+        at, targets, weights = (
+            torch.tensor(leaf[0]) for leaf in (batch.loss_positions, batch.targets, batch.loss_mask)
+        )
         logprobs = logits[torch.arange(len(at))[:, None], at.long()].log_softmax(-1)
         loss = -(logprobs.gather(-1, targets.long()[..., None])[..., 0] * weights).sum() / weights.sum()
         optimizer.zero_grad()
@@ -193,7 +195,7 @@ def test_twenty_steps_lose_what_pefts_do(pair: hf.Pair, tmp_path: Path, name: st
     else:
         adapter, ours, rate = PrefixTuning(10, "all", "kv"), optax.sgd(0.5), 0.5
     tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
-    params = jax.jit(lambda: adapter_init.fresh(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
+    params = jax.jit(lambda: adapter_init.init_params(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
     write_adapter(tmp_path, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")
     model = PeftModel.from_pretrained(hf.read(LlamaForCausalLM, DIRECTORY), str(tmp_path))

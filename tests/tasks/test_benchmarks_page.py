@@ -9,7 +9,7 @@ import pytest
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.tasks.languages import find
+from jaxprefix.tasks.languages import find_language
 from jaxprefix.tasks.task import Task
 from jaxprefix.train.dataset import training_task
 
@@ -54,7 +54,7 @@ def test_once_listed_it_trains_and_refuses_its_leak(task: Task, monkeypatch: pyt
 
 
 def test_its_languages_are_in_the_table(task: Task):
-    assert None not in [find(code) for code in task.languages]
+    assert None not in [find_language(code) for code in task.languages]
 
 
 def test_what_the_page_names_is_there():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxprefix.tasks import TASKS
-from jaxprefix.tasks.languages import LANGUAGES, find, having, same
+from jaxprefix.tasks.languages import LANGUAGES, find_language, languages_of, same_language
 
 # The codes of the 122 variants, from the table of github.com/facebookresearch/belebele (whose ary_arab is ary_Arab).
 BELEBELE = """
@@ -35,7 +35,7 @@ UNLISTED = "acm apc ars ary kac kea luo"
 
 def test_belebele_has_its_122_variants():
     assert len(BELEBELE) == 122
-    assert [language.flores for language in having("belebele")] == BELEBELE
+    assert [language.flores for language in languages_of("belebele")] == BELEBELE
 
 
 def test_codes_are_unique_and_whole():
@@ -66,7 +66,7 @@ def test_codes_are_unique_and_whole():
     ],
 )
 def test_branches_that_belebeles_table_has_wrong_or_that_surprise(code: str, branch: str, family: str):
-    language = find(code)
+    language = find_language(code)
     assert language and (language.branch, language.family) == (branch, family)
 
 
@@ -84,28 +84,32 @@ def test_resources_are_the_classes_of_joshi_et_al():
 
 def test_every_language_of_a_task_is_in_the_table_and_named_there():
     for task in TASKS:
-        languages = [find(code) for code in task.languages]
+        languages = [find_language(code) for code in task.languages]
         assert None not in languages
         assert len(set(languages)) == len(task.languages)
-        if not task.evaluated_on or task.name in task.evaluated_on:  # those that measure
-            assert set(languages) == set(having(task.name)), task.name
+        if not task.eval_tasks or task.name in task.eval_tasks:  # those that measure
+            assert set(languages) == set(languages_of(task.name)), task.name
     assert {name for language in LANGUAGES for name in language.benchmarks} <= {task.name for task in TASKS}
 
 
 def test_a_language_is_found_by_either_code():
-    german = find("de")
-    assert german and german is find("deu_Latn")
+    german = find_language("de")
+    assert german and german is find_language("deu_Latn")
     assert (german.name, german.script, german.branch, german.resource) == ("German", "Latn", "Germanic", 5)
-    assert find("zh") is find("zho_Hans") and find("zh-Hant") is find("zho_Hant")
+    assert find_language("zh") is find_language("zho_Hans") and find_language("zh-Hant") is find_language("zho_Hant")
     for unknown in ("", "xx", "deu", "DE", "de-AT", "tlh_Latn"):
-        assert find(unknown) is None
+        assert find_language(unknown) is None
 
 
 def test_codes_of_one_language_are_the_same():
-    assert same("en", "eng_Latn") and same("eng_Latn", "en") and same("en", "en")
-    assert same("klingon", "klingon")  # a user's own code
-    assert not same("en", "de") and not same("klingon", "en") and not same("xx", "yy")
-    assert not same("hi", "hin_Latn") and not same("zh", "zho_Hant") and not same("ar", "arz_Arab")
+    assert same_language("en", "eng_Latn") and same_language("eng_Latn", "en") and same_language("en", "en")
+    assert same_language("klingon", "klingon")  # a user's own code
+    assert not same_language("en", "de") and not same_language("klingon", "en") and not same_language("xx", "yy")
+    assert (
+        not same_language("hi", "hin_Latn")
+        and not same_language("zh", "zho_Hant")
+        and not same_language("ar", "arz_Arab")
+    )
 
 
 def test_the_wheel_ships_the_table(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks import TASKS, find
-from jaxprefix.train.dataset import languages, load, training_task
+from jaxprefix.train.dataset import languages, load_rows, training_task
 
 LEAKS = [
     ("gsm8k", "test", "MGSM is its first 250 rows"),
@@ -33,7 +33,9 @@ def test_it_is_refused_with_the_reason(task: str, split: str, reason: str, form:
 
 
 def test_every_leak_of_a_benchmark_is_above():
-    assert {(task.name, split) for task in TASKS for split in task.leaks} < {(task, split) for task, split, _ in LEAKS}
+    assert {(task.name, split) for task in TASKS for split in task.forbidden_splits} < {
+        (task, split) for task, split, _ in LEAKS
+    }
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
     found = find(task)
     monkeypatch.setitem(vars(found), "load", no_rows)
     with pytest.raises(InputError, match="no row of the training split has an answer"):
-        load(config, found, None, 96)  # type: ignore[arg-type]
+        load_rows(config, found, None, 96)  # type: ignore[arg-type]
     assert asked == [(language or "en", split, Path("mirror"))]
 
 

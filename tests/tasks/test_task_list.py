@@ -61,12 +61,12 @@ def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
 
 def test_what_is_trained_is_measured_by_a_task_of_the_same_metrics():
     for task in TASKS:
-        for measured in map(find, task.evaluated_on):
+        for measured in map(find, task.eval_tasks):
             assert measured.metrics == task.metrics
             assert measured.max_new_tokens == task.max_new_tokens and measured.stop == task.stop
     expected = {"squad": ("xquad",), "mnli": ("xnli",), "belebele-mix": ("belebele",), "gsm8k": ("mgsm",)}
-    assert {name: find(name).evaluated_on for name in expected} == expected
-    assert training() == tuple(task.name for task in TASKS if task.evaluated_on)
+    assert {name: find(name).eval_tasks for name in expected} == expected
+    assert training() == tuple(task.name for task in TASKS if task.eval_tasks)
 
 
 def test_a_task_scores_the_metrics_that_it_names():
@@ -75,8 +75,8 @@ def test_a_task_scores_the_metrics_that_it_names():
         scores = task.score("18", example)
         assert tuple(scores) == task.metrics
         assert all(value == pytest.approx(1) or name == "rouge2" for name, value in scores.items())
-        if task.corpus:
-            assert set(task.corpus(["a b c d"], [["a b c d"]])) == set(task.metrics)
+        if task.corpus_metrics:
+            assert set(task.corpus_metrics(["a b c d"], [["a b c d"]])) == set(task.metrics)
 
 
 def test_languages_are_those_of_the_published_sets():
@@ -107,10 +107,10 @@ def test_loading_refuses_an_unknown_language_before_it_looks_for_rows(task, tmp_
 
 def test_what_evaluation_reads_is_never_trained_on():
     for task in TASKS:
-        assert task.train_split not in task.leaks
-        if task.evaluated_on and task.name in task.evaluated_on:
-            assert set(task.leaks) == {task.split}
-    assert "XQuAD" in SQUAD.leaks["validation"] and "MGSM" in GSM8K.leaks["test"]
+        assert task.train_split not in task.forbidden_splits
+        if task.eval_tasks and task.name in task.eval_tasks:
+            assert set(task.forbidden_splits) == {task.split}
+    assert "XQuAD" in SQUAD.forbidden_splits["validation"] and "MGSM" in GSM8K.forbidden_splits["test"]
 
 
 @small.needs_rows

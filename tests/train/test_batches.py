@@ -39,14 +39,18 @@ def test_every_row_once_an_epoch_and_every_token_learnt_once(lengths, size: int,
     assert sum(len(chosen) < size for _, chosen in steps) <= 1
     for bucket, chosen in steps:
         batch = collate([rows[index] for index in chosen], bucket, size, pad=0)
-        assert batch.tokens.shape == (1, size, bucket.time) and batch.at.shape == (1, size, bucket.learnt)
+        assert batch.tokens.shape == (1, size, bucket.seq_len) and batch.loss_positions.shape == (
+            1,
+            size,
+            bucket.num_targets,
+        )
         for place in range(size):
-            learnt = batch.weights[0, place] > 0
+            learnt = batch.loss_mask[0, place] > 0
             if place >= len(chosen):  # a missing row: padding alone
                 assert not learnt.any() and (batch.positions[0, place] == NEVER).all()
                 continue
             own = rows[chosen[place]]
-            ids, before = own.prompt + own.response, batch.tokens[0, place, batch.at[0, place, learnt]]
+            ids, before = own.prompt + own.response, batch.tokens[0, place, batch.loss_positions[0, place, learnt]]
             # ids count up, so that each target is the successor of the token that it is read from
             assert batch.targets[0, place, learnt].tolist() == ids[max(len(own.prompt), 1) :]
             assert (batch.targets[0, place, learnt] == before + 1).all()
@@ -61,7 +65,7 @@ def test_the_order_is_the_seeds_and_the_epochs():
     assert one == epoch(ROWS, shapes, 4, seed=1, number=0)
     assert one != epoch(ROWS, shapes, 4, seed=2, number=0)
     assert one != epoch(ROWS, shapes, 4, seed=1, number=1)
-    times = [bucket.time for bucket, _ in epoch(ROWS * 4, buckets(ROWS * 4), 4, seed=1, number=0)]
+    times = [bucket.seq_len for bucket, _ in epoch(ROWS * 4, buckets(ROWS * 4), 4, seed=1, number=0)]
     assert times != sorted(times)  # lengths are mixed: the run does not end on the longest
 
 
@@ -78,20 +82,20 @@ def test_a_position_is_enough_to_go_on(position: int):
 def test_a_batch_as_a_literal():
     """Two rows in two micro-batches; the last token is no input, and a prompt's tokens are no targets."""
     rows = [Encoded([1, 5, 6], [7, 2], cut=False), Encoded([1], [8, 9, 2], cut=False)]
-    batch = collate(rows, Bucket(time=5, learnt=4), size=2, pad=0, accumulate=2)
+    batch = collate(rows, Bucket(seq_len=5, num_targets=4), size=2, pad=0, accumulate=2)
     assert batch.tokens.tolist() == [[[1, 5, 6, 7, 0]], [[1, 8, 9, 0, 0]]]
     assert batch.positions.tolist() == [[[0, 1, 2, 3, NEVER]], [[0, 1, 2, NEVER, NEVER]]]
-    assert batch.at.tolist() == [[[2, 3, 0, 0]], [[0, 1, 2, 0]]]
+    assert batch.loss_positions.tolist() == [[[2, 3, 0, 0]], [[0, 1, 2, 0]]]
     assert batch.targets.tolist() == [[[7, 2, 0, 0]], [[8, 9, 2, 0]]]
-    assert batch.weights.tolist() == [[[1, 1, 0, 0]], [[1, 1, 1, 0]]]
-    assert batch.tokens.dtype == np.int32 and batch.weights.dtype == np.float32
+    assert batch.loss_mask.tolist() == [[[1, 1, 0, 0]], [[1, 1, 1, 0]]]
+    assert batch.tokens.dtype == np.int32 and batch.loss_mask.dtype == np.float32
 
 
 def test_a_row_without_a_prompt_learns_all_but_its_first_token():
-    batch = collate([Encoded([], [4, 5, 6], cut=False)], Bucket(time=3, learnt=3), size=1, pad=0)
+    batch = collate([Encoded([], [4, 5, 6], cut=False)], Bucket(seq_len=3, num_targets=3), size=1, pad=0)
     assert batch.tokens.tolist() == [[[4, 5, 0]]]
-    assert batch.at.tolist() == [[[0, 1, 0]]] and batch.targets.tolist() == [[[5, 6, 0]]]
-    assert batch.weights.tolist() == [[[1, 1, 0]]]
+    assert batch.loss_positions.tolist() == [[[0, 1, 0]]] and batch.targets.tolist() == [[[5, 6, 0]]]
+    assert batch.loss_mask.tolist() == [[[1, 1, 0]]]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import NOT_ON_CPU, dry_run, partitioned
 from jaxprefix.train.dry_run.chips import CHIPS
 from jaxprefix.train.dry_run.estimate import Growth
-from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.dry_run.hlo import HloProgram
 
 SETTINGS: dict[str, Any] = {"batch": 8, "max_length": 32, "dtype": "float32"}
 
@@ -35,7 +35,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def program(mesh: str, function: Any, *arguments: tuple[tuple[int, ...], P]) -> Program:
+def program(mesh: str, function: Any, *arguments: tuple[tuple[int, ...], P]) -> HloProgram:
     made = meshes.make(mesh)
     placed = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))

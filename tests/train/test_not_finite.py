@@ -51,7 +51,9 @@ def batches(config: RunConfig) -> list[TrainBatch]:
 def plan(config: RunConfig) -> Plan:
     base = open_base(config.model)
     longest = text_length(base.config, config.adapter, config.max_length)
-    return Plan(config, training_rows.load(config, training_rows.training_task(config), base.tokenizer, longest).learn)
+    return Plan(
+        config, training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, longest).learn
+    )
 
 
 def poisoned(config: RunConfig, batches: list[TrainBatch]) -> list[int]:

@@ -153,8 +153,8 @@ def test_decay_spares_slots_gates_and_norms():
         LoRA(targets="q"),
         BottleneckAdapter(),
     )
-    params = {method.method: adapter_init.abstract(method, config) for method in methods}
-    params["kv"] = adapter_init.abstract(PrefixTuning(source="kv"), config)
+    params = {method.method: adapter_init.abstract_params(method, config) for method in methods}
+    params["kv"] = adapter_init.abstract_params(PrefixTuning(source="kv"), config)
     assert optimizer.weight_decay_mask(params) == {
         "prefix": {
             "slots": False,
@@ -167,7 +167,7 @@ def test_decay_spares_slots_gates_and_norms():
         "lora": {"q_proj": {"a": True, "b": True}},
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
     }
-    mlp = adapter_init.abstract(PrefixTuning(mlp=12), config)
+    mlp = adapter_init.abstract_params(PrefixTuning(mlp=12), config)
     assert optimizer.weight_decay_mask({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {
         "hidden_map": True,
         "hidden_bias": False,

@@ -42,7 +42,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def planned(config: RunConfig, base: Base) -> Plan:
     task = training_rows.training_task(config)
     longest = text_length(base.config, config.adapter, config.max_length)
-    return Plan(config, training_rows.load(config, task, base.tokenizer, longest).learn)
+    return Plan(config, training_rows.load_rows(config, task, base.tokenizer, longest).learn)
 
 
 def shapes(config: RunConfig, start: int) -> list[tuple[int, ...]]:

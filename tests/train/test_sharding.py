@@ -16,7 +16,7 @@ from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import programs
 from jaxprefix.train.dry_run import full_batch
-from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.dry_run.hlo import HloProgram
 
 # Twelve layers, so that a stack's own eighth is larger than one layer gathered; no two sizes are alike.
 SIZES = DecoderConfig(
@@ -44,7 +44,7 @@ METHODS: list[Adapter] = [
 
 def abstract(mesh: Any, sizes: DecoderConfig = SIZES) -> Any:
     shapes = decoder.shapes(sizes)
-    return programs.abstract(shapes, sharding.shardings(mesh, shapes))
+    return programs.abstract(shapes, sharding.param_shardings(mesh, shapes))
 
 
 def tokens(mesh: Any, *shape: int, dim: int = 0) -> Any:
@@ -63,8 +63,8 @@ def training(mesh: Any, adapter: Adapter, sizes: DecoderConfig = SIZES) -> Any:
 
 
 def scores(mesh: Any, adapter: Adapter) -> Any:
-    params = adapter_init.abstract(adapter, SIZES)
-    params = programs.abstract(params, sharding.shardings(mesh, params))
+    params = adapter_init.abstract_params(adapter, SIZES)
+    params = programs.abstract(params, sharding.param_shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any, choices: Any, lengths: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
@@ -75,8 +75,8 @@ def scores(mesh: Any, adapter: Adapter) -> Any:
 
 
 def generation(mesh: Any, adapter: Adapter) -> Any:
-    params = adapter_init.abstract(adapter, SIZES)
-    params = programs.abstract(params, sharding.shardings(mesh, params))
+    params = adapter_init.abstract_params(adapter, SIZES)
+    params = programs.abstract(params, sharding.param_shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:
         weights, hooks = adapter.bind(params, frozen)
@@ -91,12 +91,14 @@ def assert_shared(compiled: Any, mesh: Any) -> None:
     wholes = [leaf.size for leaf in jax.tree.leaves(shapes) if leaf.size > SIZES.layers * SIZES.hidden_size]
     shares = [
         int(np.prod(place.shard_shape(leaf.shape)))
-        for leaf, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(sharding.shardings(mesh, shapes)), strict=True)
+        for leaf, place in zip(
+            jax.tree.leaves(shapes), jax.tree.leaves(sharding.param_shardings(mesh, shapes)), strict=True
+        )
     ]
     layer = SIZES.intermediate_size * SIZES.hidden_size // mesh.shape["model"]
     limit = max(*shares, layer)
     assert limit < min(wholes) / 3
-    program = Program.parse(compiled.as_text())
+    program = HloProgram.parse(compiled.as_text())
     instructions = [each for computation in program.computations.values() for each in computation]
     found = [(array.size, each) for each in instructions for array in each.arrays]
     assert len(found) > 1000

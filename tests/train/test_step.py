@@ -99,7 +99,7 @@ def test_the_loss_is_the_mean_over_learnt_tokens(
     def logits(tokens: jax.Array) -> jax.Array:
         weights, hooks = adapter.bind(params, setting.frozen)
         rows = decoder.Batch(tokens[None], jnp.arange(len(tokens))[None])
-        return decoder.logits(weights, decoder.hidden(setting.base.config, weights, rows, hooks))[0]
+        return decoder.logits(weights, decoder.hidden_states(setting.base.config, weights, rows, hooks))[0]
 
     total = 0.0
     for row in setting.rows:

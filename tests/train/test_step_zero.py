@@ -35,7 +35,7 @@ def test_the_base_is_scored_as_a_decoder_written_again_does(folder: Path, tmp_pa
     config = small.configuration(folder / "model", folder / "rows.jsonl")
     base = open_base(config.model)
     frozen = loading.load(base.directory, base.config)
-    rows = training_rows.load(config, training_rows.training_task(config), base.tokenizer, 96).held_out
+    rows = training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, 96).held_out
     losses = []
     for each in rows:
         scores = naive.logits(base.config, frozen, each.prompt + each.response[:-1])[len(each.prompt) - 1 :]

@@ -88,7 +88,7 @@ def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collecti
     return TaskStatistics(
         metrics=metrics,
         languages={code: estimates(figures, mean_draws([code])) for code, figures in task["languages"].items()},
-        names={code: known.name for code in task["languages"] if (known := languages.find(code))},
+        names={code: known.name for code in task["languages"] if (known := languages.find_language(code))},
         mean_others=estimates(mean_others, mean_draws(others)) if mean_others else None,
         gap=gap_to(mean_others, others) if mean_others else None,
         families=groups(family),
@@ -131,6 +131,6 @@ def grouped(codes: Sequence[str], key: Callable[[Language], str | None]) -> dict
     """The codes of known languages by what they share, in its order."""
     found: dict[str, list[str]] = defaultdict(list)
     for code in codes:
-        if (known := languages.find(code)) and (name := key(known)):
+        if (known := languages.find_language(code)) and (name := key(known)):
             found[name].append(code)
     return dict(sorted(found.items()))

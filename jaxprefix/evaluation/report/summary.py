@@ -92,7 +92,7 @@ def summarise(rows: Rows, metrics: Sequence[str], source: str, corpus: Corpus | 
 
 def language_of(source: str, codes: Iterable[str]) -> str | None:
     """The one of the codes that means the source language, the very same one before another; None where none does."""
-    same = [code for code in codes if languages.same(code, source)]
+    same = [code for code in codes if languages.same_language(code, source)]
     return source if source in same else min(same, default=None)
 
 

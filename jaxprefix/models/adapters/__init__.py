@@ -1,6 +1,6 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, Text
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
@@ -14,6 +14,7 @@ __all__ = [
     "METHODS",
     "Adapter",
     "BottleneckAdapter",
+    "EncodedPrompt",
     "FullFineTuning",
     "LlamaAdapter",
     "LoRA",
@@ -21,7 +22,6 @@ __all__ = [
     "PrefixTuning",
     "SoftPrompt",
     "Sum",
-    "Text",
 ]
 
 METHODS = (NoAdapter, PrefixTuning, LlamaAdapter, SoftPrompt, LoRA, BottleneckAdapter, FullFineTuning)

@@ -14,7 +14,7 @@ Frozen = Any  # the weights of the base (decoder.py)
 
 
 @struct.dataclass
-class Text:
+class EncodedPrompt:
     """A prompt of P tokens that ran through the base (adapter_init.py), from which virtual tokens can start."""
 
     embeddings: Float[Array, "P D"]
@@ -40,19 +40,19 @@ class Adapter(Protocol):
         ...
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, rows: Int[Array, " B"] | None = None
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Int[Array, " B"] | None = None
     ) -> tuple[Frozen, Hooks]:
         """The weights and hooks of a call. `key` enables dropout; `adapter_ids` selects an adapter for each row."""
         ...
 
 
-LARGEST = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks
+MAX_SIZE = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks
 
 
 def check_size(method: str, name: str, size: int) -> None:
     """InputError unless the size is from 1 to MAX_SIZE: a larger one would fill the memory."""
-    if not 1 <= size <= LARGEST:
-        raise InputError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {LARGEST}'}")
+    if not 1 <= size <= MAX_SIZE:
+        raise InputError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {MAX_SIZE}'}")
 
 
 def check_start(method: str, start: str) -> None:
@@ -61,7 +61,7 @@ def check_start(method: str, start: str) -> None:
         raise InputError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
-def check_text(method: str, start: str, length: int, text: Text | None) -> Text:
+def check_text(method: str, start: str, length: int, text: EncodedPrompt | None) -> EncodedPrompt:
     """The prompt for `start`. InputError if it is missing or has another length."""
     found = None if text is None else text.embeddings.shape[0]
     if text is None or found != length:

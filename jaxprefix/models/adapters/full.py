@@ -28,8 +28,10 @@ class FullFineTuning:
         # Always a copy, because the step donates these buffers and the base must survive.
         return jax.tree.map(lambda weight: jnp.array(weight, jnp.float32, copy=True), frozen)
 
-    def bind(self, params: Any, frozen: Any, key: Array | None = None, rows: Array | None = None) -> tuple[Any, Hooks]:
-        if rows is not None:
+    def bind(
+        self, params: Any, frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Any, Hooks]:
+        if adapter_ids is not None:
             raise InputError(
                 "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
             )

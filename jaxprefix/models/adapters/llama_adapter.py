@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Gated, Hooks
 
@@ -50,8 +50,10 @@ class LlamaAdapter:
             raise InputError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
-        layers = slots.Range.of(self.layers, config.layers)
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+    ) -> dict[str, Array]:
+        layers = slots.LayerRange.of(self.layers, config.layers)
         if self.start == "random":
             params = slots.random(key, config, layers, self.length, "hidden", self.std)
         else:
@@ -60,13 +62,13 @@ class LlamaAdapter:
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
+        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Any, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         count, heads = frozen["layers"]["q_proj"].shape[:2]
-        layers = slots.Range.of(self.layers, count)
-        keys, values = slots.keys_and_values(params, frozen, layers, rows)
+        layers = slots.LayerRange.of(self.layers, count)
+        keys, values = slots.keys_and_values(params, frozen, layers, adapter_ids)
         gate = params["gate"] if self.gate == "head" else jnp.repeat(params["gate"][..., None], heads, axis=-1)
-        gate = layers.stacked(jnp.tanh(gate) if self.activation == "tanh" else gate, rows is not None)
-        gate = gate if rows is None else gate[:, rows]
-        return frozen, Hooks(first=layers.first, gated=Gated(keys, values, gate))
+        gate = layers.stacked(jnp.tanh(gate) if self.activation == "tanh" else gate, adapter_ids is not None)
+        gate = gate if adapter_ids is None else gate[:, adapter_ids]
+        return frozen, Hooks(first_adapted_layer=layers.first, gated=Gated(keys, values, gate))

@@ -59,9 +59,13 @@ class LoRA:
         return params
 
     def bind(
-        self, params: dict[str, dict[str, Array]], frozen: Any, key: Array | None = None, rows: Array | None = None
+        self,
+        params: dict[str, dict[str, Array]],
+        frozen: Any,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Any, Hooks]:
-        if rows is not None:
+        if adapter_ids is not None:
             raise InputError(
                 "LoRA cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
             )

@@ -20,5 +20,7 @@ class NoAdapter:
     def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict:
         return {}
 
-    def bind(self, params: dict, frozen: Any, key: Array | None = None, rows: Array | None = None) -> tuple[Any, Hooks]:
+    def bind(
+        self, params: dict, frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Any, Hooks]:
         return frozen, Hooks()

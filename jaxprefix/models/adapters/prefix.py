@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Gated, Hooks, Prefix
 
@@ -79,8 +79,10 @@ class PrefixTuning:
             return "random" if self.softmax == "split" else "vocabulary"
         return self.start
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
-        layers = slots.Range.of(self.layers, config.layers)
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+    ) -> dict[str, Array]:
+        layers = slots.LayerRange.of(self.layers, config.layers)
         start, wanted = self.chosen_start, None
         if start != "random":
             wanted = slots.of_text(check_text(self.method, start, self.length, text), layers, self.source)
@@ -89,7 +91,7 @@ class PrefixTuning:
         return wanted or slots.random(key, config, layers, self.length, self.source, self.std)
 
     def _init_mlp(
-        self, key: Array, config: DecoderConfig, layers: slots.Range, wanted: dict[str, Array] | None
+        self, key: Array, config: DecoderConfig, layers: slots.LayerRange, wanted: dict[str, Array] | None
     ) -> dict[str, Array]:
         """An MLP that computes the wanted prefix, or without one a random prefix of the same std."""
         first, second, third = jax.random.split(key, 3)
@@ -126,17 +128,17 @@ class PrefixTuning:
         return {name: leaf + params[f"{name}_bias"][:, None] for name, leaf in made.items()}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
+        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Any, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
-        plain = self._folded(params) if rows is None else jax.vmap(self._folded)(params)
+        plain = self._folded(params) if adapter_ids is None else jax.vmap(self._folded)(params)
         count, heads = frozen["layers"]["q_proj"].shape[:2]
-        layers = slots.Range.of(self.layers, count)
-        keys, values = slots.keys_and_values(plain, frozen, layers, rows)
+        layers = slots.LayerRange.of(self.layers, count)
+        keys, values = slots.keys_and_values(plain, frozen, layers, adapter_ids)
         if self.softmax == "split":
             gate = jnp.broadcast_to(layers.adapted[:, None].astype(jnp.float32), (layers.layers, heads))
-            return frozen, Hooks(first=layers.first, gated=Gated(keys, values, gate))
+            return frozen, Hooks(first_adapted_layer=layers.first, gated=Gated(keys, values, gate))
         # A layer without a prefix masks it: zeros would take a share of the softmax.
         positions = jnp.where(layers.adapted, ALWAYS, NEVER)[:, None]
         positions = jnp.broadcast_to(positions, (layers.layers, self.length))
-        return frozen, Hooks(first=layers.first, prefix=Prefix(keys, values, positions))
+        return frozen, Hooks(first_adapted_layer=layers.first, prefix=Prefix(keys, values, positions))

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models import int8
-from jaxprefix.models.adapters.adapter import Frozen, Text
+from jaxprefix.models.adapters.adapter import EncodedPrompt, Frozen
 from jaxprefix.models.config import DecoderConfig, layer_range
 
 
 @dataclass(frozen=True)
-class Range:
+class LayerRange:
     """The layers `first` to `last - 1` of `layers`."""
 
     first: int
@@ -24,7 +24,7 @@ class Range:
     layers: int
 
     @classmethod
-    def of(cls, text: str, layers: int) -> "Range":
+    def of(cls, text: str, layers: int) -> "LayerRange":
         return cls(*layer_range(text, layers), layers)
 
     @property
@@ -38,7 +38,9 @@ class Range:
         return jnp.pad(leaf, [(self.first, self.layers - self.last)] + [(0, 0)] * (leaf.ndim - 1))
 
 
-def random(key: Array, config: DecoderConfig, layers: Range, length: int, source: str, std: float) -> dict[str, Array]:
+def random(
+    key: Array, config: DecoderConfig, layers: LayerRange, length: int, source: str, std: float
+) -> dict[str, Array]:
     """Normal with standard deviation `std`."""
     shape = (layers.last - layers.first, length)
     if source == "hidden":
@@ -47,24 +49,24 @@ def random(key: Array, config: DecoderConfig, layers: Range, length: int, source
     return {"keys": keys, "values": values}
 
 
-def of_text(text: Text, layers: Range, source: str) -> dict[str, Array]:
+def of_text(text: EncodedPrompt, layers: LayerRange, source: str) -> dict[str, Array]:
     """The normed attention inputs of the prompt at these layers, or its keys and values."""
     leaves = {"hidden": text.inputs} if source == "hidden" else {"keys": text.keys, "values": text.values}
     return {name: leaf[layers.first : layers.last].astype(jnp.float32) for name, leaf in leaves.items()}
 
 
 def keys_and_values(
-    params: dict[str, Array], frozen: Frozen, layers: Range, rows: Int[Array, " B"] | None
+    params: dict[str, Array], frozen: Frozen, layers: LayerRange, adapter_ids: Int[Array, " B"] | None
 ) -> tuple[Float[Array, "L *B P K H"], Float[Array, "L *B P K H"]]:
     """Keys and values of all L layers. With `adapter_ids`, row b of the batch gets adapter `adapter_ids[b]`."""
-    several = rows is not None
+    several = adapter_ids is not None
     if "hidden" in params:
         vectors = layers.stacked(params["hidden"], several)
         vectors = vectors.astype(frozen["embed_tokens"].dtype)
         keys, values = (_project(vectors, frozen["layers"], name) for name in ("k_proj", "v_proj"))
     else:
         keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
-    return (keys[:, rows], values[:, rows]) if several else (keys, values)
+    return (keys[:, adapter_ids], values[:, adapter_ids]) if several else (keys, values)
 
 
 def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import Text, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
 
@@ -37,14 +37,16 @@ class SoftPrompt:
             raise InputError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Text | None = None) -> dict[str, Array]:
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+    ) -> dict[str, Array]:
         if self.start == "random":
             return {"prompt": self.std * jax.random.normal(key, (self.length, config.hidden_size))}
         found = check_text(self.method, self.start, self.length, text)
         return {"prompt": found.embeddings.astype(jnp.float32)}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, rows: Array | None = None
+        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Any, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
-        return frozen, Hooks(prompt=params["prompt"] if rows is None else params["prompt"][rows])
+        return frozen, Hooks(prompt=params["prompt"] if adapter_ids is None else params["prompt"][adapter_ids])

@@ -38,10 +38,10 @@ class Sum:
         }
 
     def bind(
-        self, params: dict[str, Any], frozen: Any, key: Array | None = None, rows: Array | None = None
+        self, params: dict[str, Any], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Any, Hooks]:
         parts = []
         for index, (name, member) in enumerate(self.members):
             own = None if key is None else jax.random.fold_in(key, index)
-            parts.append(member.bind(params[name], frozen, own, rows)[1])
+            parts.append(member.bind(params[name], frozen, own, adapter_ids)[1])
         return frozen, merge(parts)

@@ -12,23 +12,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models.attention import blocks, cudnn, splash
-from jaxprefix.models.attention.cached import further
-from jaxprefix.models.attention.call import RESIDUALS, Call, platform
+from jaxprefix.models.attention.cached import attend_cached
+from jaxprefix.models.attention.call import RESIDUALS, AttentionShape, platform
 from jaxprefix.models.attention.rope import rotate, rotation
-from jaxprefix.models.attention.xla import attention, heads_in_front
+from jaxprefix.models.attention.xla import attention, cache_layout
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
 
 __all__ = [
     "RESIDUALS",
+    "attend_cached",
+    "attend_prefill",
     "attention",
-    "causal",
-    "further",
-    "heads_in_front",
+    "broadcast_rows",
+    "cache_layout",
     "kernel",
-    "line",
+    "kernel_line",
     "ordinary",
-    "per_row",
     "platform",
     "rotate",
     "rotation",
@@ -37,7 +37,7 @@ __all__ = [
 KERNELS = {"tpu": ("splash", splash), "gpu": ("cudnn", cudnn)}
 
 
-def kernel(call: Call) -> tuple[str, str]:
+def kernel(call: AttentionShape) -> tuple[str, str]:
     """The kernel for right-padded rows on the current mesh, and for "xla" the reason against a faster one."""
     if platform() not in KERNELS:
         return "xla", f"{platform()} has no other kernel"
@@ -46,31 +46,31 @@ def kernel(call: Call) -> tuple[str, str]:
     return (name, "") if why is None else ("xla", why)
 
 
-def causal(
+def attend_prefill(
     query: Float[Array, "B M N H"],
     keys: Float[Array, "B T K H"],
     values: Float[Array, "B T K H"],
-    asking: Int[Array, "B M"],
+    query_positions: Int[Array, "B M"],
     positions: Int[Array, "B T"],
     prefix: Prefix | None,
     window: int | None,
-    is_ordinary: bool,
+    right_padded: bool,
 ) -> Float[Array, "B M N H"]:
     """Attention with one softmax over the prefix of this layer and the text."""
     slots, key_positions = 0, positions
     if prefix is not None:
         slots = prefix.positions.shape[-1]
-        keys = jnp.concatenate([per_row(prefix.keys, keys), keys], axis=1)
-        values = jnp.concatenate([per_row(prefix.values, values), values], axis=1)
+        keys = jnp.concatenate([broadcast_rows(prefix.keys, keys), keys], axis=1)
+        values = jnp.concatenate([broadcast_rows(prefix.values, values), values], axis=1)
         before = jnp.broadcast_to(prefix.positions, (positions.shape[0], slots))
         key_positions = jnp.concatenate([before, positions], axis=1)
-    if is_ordinary:
+    if right_padded:
         rows, time, heads, size = query.shape
-        name, _ = kernel(Call(rows, time, heads, keys.shape[2], size, query.dtype, slots, window))
+        name, _ = kernel(AttentionShape(rows, time, heads, keys.shape[2], size, query.dtype, slots, window))
         present = None if prefix is None else prefix.positions[0] == ALWAYS
         module = blocks if name == "xla" else KERNELS[platform()][1]
         return module.attend(query, keys, values, present, window)
-    return attention(query, keys, values, visible(asking, key_positions, window))
+    return attention(query, keys, values, visible(query_positions, key_positions, window))
 
 
 def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array, " B"]:
@@ -84,12 +84,12 @@ def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array,
     return fits & jnp.all((prefix.positions == first) & ((first == ALWAYS) | (first == NEVER)))
 
 
-def per_row(slots: Array, like: Array) -> Array:
+def broadcast_rows(slots: Array, like: Array) -> Array:
     """Broadcasts `[P, K, H]` or `[B, P, K, H]` to the rows of `like`, in its dtype."""
     return jnp.broadcast_to(slots, (like.shape[0], *slots.shape[-3:])).astype(like.dtype)
 
 
-def line(
+def kernel_line(
     config: DecoderConfig, mesh: jax.sharding.Mesh, rows: int, times: Sequence[int], dtype: str, hooks: Hooks
 ) -> str:
     """The line that a run prints, such as `attention: xla at 64, 96 (fewer than 128 tokens); splash at 512`."""
@@ -99,7 +99,7 @@ def line(
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         for time in times:
             sizes = (config.heads, config.kv_heads, config.head_size)
-            name, why = kernel(Call(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
+            name, why = kernel(AttentionShape(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
             found.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", []).append(time)
     if len(found) == 1:
         return f"attention: {next(iter(found)).format('')}"

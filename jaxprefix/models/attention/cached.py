@@ -3,29 +3,29 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxprefix.models.attention.xla import heads_in_front, laid_out, product, read_back, scores
+from jaxprefix.models.attention.xla import batched_dot, cache_layout, group_queries, scores, ungroup_queries
 from jaxprefix.models.hooks import Cache, visible
 
 
-def further(
+def attend_cached(
     query: Float[Array, "B M N H"],
     keys: Float[Array, "B T K H"],
     values: Float[Array, "B T K H"],
-    asking: Int[Array, "B M"],
+    query_positions: Int[Array, "B M"],
     positions: Int[Array, "B T"],
     cache: Cache,
     window: int | None,
 ) -> Float[Array, "B M N H"]:
     """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer."""
-    queries = laid_out(query, keys.shape[2])
-    own = heads_in_front(keys, values)
+    queries = group_queries(query, keys.shape[2])
+    own = cache_layout(keys, values)
     found = [
-        scores(queries, cache.keys, visible(asking, cache.positions, window)),
-        scores(queries, own[0], visible(asking, positions, window)),
+        scores(queries, cache.keys, visible(query_positions, cache.positions, window)),
+        scores(queries, own[0], visible(query_positions, positions, window)),
     ]
     most = jnp.maximum(*(jnp.max(each, axis=-1, keepdims=True) for each in found))
     weights = [jnp.exp(each - most) for each in found]
     total = jnp.add(*(jnp.sum(each, axis=-1, keepdims=True) for each in weights))
     read = zip(weights, (cache.values, own[1]), strict=True)
-    parts = (product(each.astype(values.dtype), values, 3, 2) for each, values in read)
-    return read_back((jnp.add(*parts) / total).astype(values.dtype), query)
+    parts = (batched_dot(each.astype(values.dtype), values, 3, 2) for each, values in read)
+    return ungroup_queries((jnp.add(*parts) / total).astype(values.dtype), query)

@@ -12,7 +12,7 @@ AXES = ("data", "model")  # mesh axes: rows are sharded over the first, heads ov
 
 
 @dataclass(frozen=True)
-class Call:
+class AttentionShape:
     """The shape of a call of attention on right-padded rows after a prefix, over all devices."""
 
     rows: int
@@ -47,7 +47,7 @@ def platform() -> str:
     return "tpu" if device.device_kind.startswith("TPU") else "cpu" if device.device_kind == "cpu" else "gpu"
 
 
-def cannot_be_divided(call: Call) -> str | None:
+def why_not_divisible(call: AttentionShape) -> str | None:
     """Why the rows and heads cannot be divided among the devices, or None."""
     where = mesh()
     if where.empty:

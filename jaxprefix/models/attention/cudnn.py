@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax.extend.backend import get_backend
 from jaxtyping import Array, Bool, Float
 
-from jaxprefix.models.attention.call import BLOCK, Call, cannot_be_divided
+from jaxprefix.models.attention.call import BLOCK, AttentionShape, why_not_divisible
 
 
-def refusal(call: Call) -> str | None:
+def why_unsupported(call: AttentionShape) -> str | None:
     """Why cuDNN cannot compute this call, or None."""
     if call.dtype not in (jnp.bfloat16, jnp.float16):
         return f"cuDNN needs half precision, not {jnp.dtype(call.dtype).name}"
@@ -33,7 +33,7 @@ def refusal(call: Call) -> str | None:
         return f"cuDNN needs an NVIDIA GPU of compute capability 8.0, found {found}"
     if call.size % 8 or call.size > largest:
         return f"head size {call.size} is not a multiple of 8 up to {largest}"
-    return cannot_be_divided(call)  # JAX partitions this kernel, but only into equal parts
+    return why_not_divisible(call)  # JAX partitions this kernel, but only into equal parts
 
 
 def capability() -> float:

@@ -17,16 +17,16 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from jaxprefix.models.attention.call import AXES, BLOCK, RESIDUALS, Call, cannot_be_divided, mesh
+from jaxprefix.models.attention.call import AXES, BLOCK, RESIDUALS, AttentionShape, mesh, why_not_divisible
 
 LARGEST_BLOCK = 512  # queries or keys; larger blocks and their scores exceed the memory of a core in the backward pass
 
 
-def refusal(call: Call) -> str | None:
+def why_unsupported(call: AttentionShape) -> str | None:
     """Why splash attention cannot compute this call, or None."""
     if call.time < BLOCK:
         return f"fewer tokens than a block of {BLOCK}"
-    return cannot_be_divided(call)
+    return why_not_divisible(call)
 
 
 def attend(

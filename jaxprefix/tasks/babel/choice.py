@@ -51,7 +51,7 @@ BABEL_CHOICE = Task(
     example=example,
     metrics=("accuracy",),
     score=score_choice,
-    evaluated_on=("babel-choice",),
-    leaks=LEAKS,
+    eval_tasks=("babel-choice",),
+    forbidden_splits=LEAKS,
     note=NOTE,
 )

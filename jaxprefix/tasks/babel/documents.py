@@ -93,7 +93,7 @@ def shares(skew: float = SKEW) -> dict[str, float]:
 
 
 def _resource(code: str) -> int:
-    found = real.find(code)
+    found = real.find_language(code)
     assert found is not None and found.resource is not None, code
     return found.resource
 

@@ -50,7 +50,7 @@ BABEL_MATH = Task(
     max_new_tokens=24,
     stop=(NEXT_PROBLEM,),
     answer=find_number,
-    evaluated_on=("babel-math",),
-    leaks=LEAKS,
+    eval_tasks=("babel-math",),
+    forbidden_splits=LEAKS,
     note=NOTE,
 )

@@ -53,7 +53,7 @@ BABEL_NLI = Task(
     example=example,
     metrics=("accuracy",),
     score=score_choice,
-    evaluated_on=("babel-nli",),
-    leaks=LEAKS,
+    eval_tasks=("babel-nli",),
+    forbidden_splits=LEAKS,
     note=NOTE,
 )

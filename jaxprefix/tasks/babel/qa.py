@@ -49,7 +49,7 @@ BABEL_QA = Task(
     score=score_generated,
     max_new_tokens=24,
     answer=first_line,
-    evaluated_on=("babel-qa",),
-    leaks=LEAKS,
+    eval_tasks=("babel-qa",),
+    forbidden_splits=LEAKS,
     note=f"{NOTE} F1 counts words between spaces, so in zh, ja and th it is close to exact match.",
 )

@@ -43,6 +43,6 @@ BABEL_TEXT = Task(
     example=example,
     metrics=("f1", "em"),
     score=score_generated,
-    evaluated_on=("babel-qa", "babel-nli", "babel-choice", "babel-math"),
+    eval_tasks=("babel-qa", "babel-nli", "babel-choice", "babel-math"),
     note="What the embedded model is pretrained on: all languages together.",
 )

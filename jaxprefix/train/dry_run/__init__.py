@@ -31,15 +31,15 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import PLAN_FILE
 from jaxprefix.train.batches import TrainBatch, check_batch, check_length
 from jaxprefix.train.dry_run.chips import CHIPS, topology_mesh, why_estimated
-from jaxprefix.train.dry_run.estimate import MORE, Bytes, Growth, Needs
-from jaxprefix.train.dry_run.hlo import Program
+from jaxprefix.train.dry_run.estimate import MORE, Bytes, Estimate, Growth
+from jaxprefix.train.dry_run.hlo import HloProgram
 from jaxprefix.train.programs import TrainPrograms, abstract
 
 # XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
 NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
 
-def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
+def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimate:
     """Compiles and prints; writes plan.json into `output`, if given. Loads no weight and needs no accelerator.
 
     Raises:
@@ -65,7 +65,7 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Needs:
     return needs
 
 
-def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Needs:
+def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Estimate:
     step, program, held = _compiled(config, sizes, mesh)
     more_rows, _, _ = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh)
     longer, _, _ = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh)
@@ -77,7 +77,7 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
         topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
         real = _temporary(_programs(config, sizes, topology).lower(full_batch(config)).compile())
         growth, step = growth.times(real / step), real
-    return Needs(
+    return Estimate(
         config=config,
         sizes=sizes,
         bytes=Bytes(*held, step),
@@ -93,7 +93,7 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
 def _programs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> TrainPrograms:
     """The run's own, of abstract weights in the types that an accelerator has."""
     shapes = frozen_shapes(sizes, config.dtype, on_cpu=False)
-    frozen = abstract(shapes, sharding.shardings(mesh, shapes))
+    frozen = abstract(shapes, sharding.param_shardings(mesh, shapes))
     return TrainPrograms(config, sizes, mesh, frozen, lambda _, length: [0] * length, steps=1000)
 
 
@@ -103,7 +103,7 @@ def full_batch(config: RunConfig) -> TrainBatch:
 
     def make() -> TrainBatch:
         ids = jnp.zeros(shape, jnp.int32)
-        return TrainBatch(ids, ids, ids, ids, weights=jnp.zeros(shape))
+        return TrainBatch(ids, ids, ids, ids, loss_mask=jnp.zeros(shape))
 
     return jax.eval_shape(make)
 
@@ -113,7 +113,7 @@ def _held(tree: Any) -> int:
     return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
-def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, Program, tuple[int, int, int]]:
+def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, HloProgram, tuple[int, int, int]]:
     """Temporary bytes of a device, the partitioned program, and the bytes of weights, adapter and optimizer state."""
     programs = _programs(config, sizes, mesh)
     compiled, program = partitioned(programs.lower(full_batch(config)), mesh)
@@ -121,14 +121,14 @@ def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int,
     return _temporary(compiled), program, (_held(programs.frozen), _held(state.params), _held(state.optimizer))
 
 
-def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, Program]:
+def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, HloProgram]:
     """The program compiled for CPUs, and as it is behind the partitioner."""
     if mesh.size == 1:
-        return lowered.compile(NOT_ON_CPU), Program.parse(lowered.as_text("hlo"))
+        return lowered.compile(NOT_ON_CPU), HloProgram.parse(lowered.as_text("hlo"))
     with _uncached(), tempfile.TemporaryDirectory() as place:
         compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": place, "xla_dump_hlo_pass_re": "spmd-partitioning"})
         text = next(Path(place).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
-    return compiled, Program.parse(text)
+    return compiled, HloProgram.parse(text)
 
 
 def _temporary(compiled: Any) -> int:

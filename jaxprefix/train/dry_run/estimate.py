@@ -59,7 +59,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Estimate:
     """Of a run's step on its mesh."""
 
     config: RunConfig

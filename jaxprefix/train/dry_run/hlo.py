@@ -50,14 +50,14 @@ class Instruction:
 
 
 @dataclass
-class Program:
+class HloProgram:
     """The computations of a module by name, and which one is the entry."""
 
     entry: str
     computations: dict[str, list[Instruction]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> "Program":
+    def parse(cls, text: str) -> "HloProgram":
         program, name = cls(""), ""
         for line in text.splitlines():
             if found := _COMPUTATION.match(line):

@@ -12,7 +12,7 @@ from jaxprefix.tasks.babel import BABEL_CHOICE, BABEL_MATH, BABEL_NLI, BABEL_QA,
 from jaxprefix.tasks.babel.language import COLOURS, KINDS, PEOPLE, VALUES
 from jaxprefix.tasks.babel.languages import ALL
 from jaxprefix.tasks.babel.world import Fact, Instance
-from jaxprefix.tasks.languages import find
+from jaxprefix.tasks.languages import find_language
 
 
 def texts(count, weights=None, seed=0):
@@ -142,7 +142,7 @@ def test_shares_double_with_the_resource_class():
     shares = documents.shares()
     assert set(shares) == set(world.LANGUAGES) and world.LANGUAGES[0] == "en"
     assert sum(shares.values()) == pytest.approx(1)
-    classes = {code: find(code).resource for code in shares}
+    classes = {code: find_language(code).resource for code in shares}
     for one in shares:
         for other in shares:
             expected = documents.SKEW ** (classes[one] - classes[other])

@@ -11,7 +11,7 @@ from jaxprefix.tasks.babel import world
 from jaxprefix.tasks.babel.language import ANIMALS, COLOURS, FOODS, KINDS, NUMBERS, OBJECTS, PEOPLE, PLACES, VALUES
 from jaxprefix.tasks.babel.languages import ALL
 from jaxprefix.tasks.babel.world import Fact
-from jaxprefix.tasks.languages import find
+from jaxprefix.tasks.languages import find_language
 
 # Written out by hand, so that a form in the wrong case, gender or class is seen: code, concepts, what is said of them.
 LINES = (Path(__file__).parent / "sentences.tsv").read_text(encoding="utf-8").splitlines()[1:]
@@ -132,7 +132,7 @@ def test_every_script_is_its_own():
     known |= {"Grek": "GREEK", "Arab": "ARABIC", "Deva": "DEVANAGARI", "Beng": "BENGALI", "Telu": "TELUGU"}
     known |= {"Thai": "THAI"}
     for language in ALL:
-        own = known[find(language.code).script]
+        own = known[find_language(language.code).script]
         said = (say(language, fact) for fact in all_facts() for say in (world.statement, world.question))
         letters = {letter for letter in set("".join(said)) if unicodedata.category(letter).startswith("L")}
         assert [letter for letter in letters if not re.match(own, unicodedata.name(letter))] == [], language.code
