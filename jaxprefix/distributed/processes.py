@@ -1,10 +1,9 @@
 """Runs of several processes, one a host: how they find each other, which of them writes, and what they agree on.
 
 Every process runs the same program on the same settings and holds its own part of the weights and of each batch. The
-first one alone writes and prints; where they might differ they agree, or one would wait for ever.
+first one alone writes, and in a command prints; where they might differ they agree, or one would wait for ever.
 """
 
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ DAY = 24 * 60 * 60  # seconds
 
 
 def join(text: str, seconds: int = 300) -> int | None:
-    """Meets the other processes, before JAX wakes; all but the first fall silent.
+    """Meets the other processes, before JAX wakes.
 
     Returns how many they are; None for "auto", where that cannot be known before JAX wakes.
 
@@ -53,8 +52,6 @@ def join(text: str, seconds: int = 300) -> int | None:
             f"--hosts {text}: the processes did not meet ({why}); start all of them with one address, "
             "whose port is free, and a number each"
         ) from error
-    if not (int(match[2]) == 0 if match else first()):
-        sys.stdout = open(os.devnull, "w")  # to the end of the process
     return int(match[3]) if match else None
 
 
