@@ -8,8 +8,8 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import UNFINISHED, check_writable, entries, write_whole
 from jaxprefix.io.messages import shown
 from jaxprefix.io.strict_json import read_object
+from jaxprefix.io.values import is_of, words
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.from_json import is_of, words
 
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"  # of a dry run
