@@ -23,7 +23,7 @@ from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import Evaluation, names
-from jaxprefix.io.atomic import alone, write_whole
+from jaxprefix.io.atomic import alone, entries, write_whole
 from jaxprefix.runs.base_model import open_base
 from jaxprefix.runs.config import RunConfig, parse_method
 from jaxprefix.runs.directory import RUN_FILE, open_directory, read_run
@@ -98,8 +98,7 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
 
 def _check_output(output: Path) -> None:
     """InputError where the study's files would stand among, or in the place of, somebody's."""
-    beside = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if not (output / BASE / RUN_FILE).is_file() and beside - {BASE, LOG}:
+    if not (output / BASE / RUN_FILE).is_file() and entries(output) - {BASE, LOG}:
         raise InputError(f"--output {output} holds other files and no study; give a new directory")
 
 

@@ -6,10 +6,7 @@ import platform
 from pathlib import Path
 
 import jax
-from jaxlib import utils  # type: ignore[attr-defined]
 
-JAX_LEVEL = "1"  # of TF_CPP_MIN_LOG_LEVEL: what JAX sets where the user has set nothing
-FATAL = 3  # the level of Abseil's log
 # Bytes. JAX's own limit is not used: a process that is killed while it writes breaks its list.
 LIMIT = 4 * 2**30
 SHORTEST = 0.1  # seconds: what takes less to compile is not kept
@@ -18,11 +15,8 @@ SHORTEST = 0.1  # seconds: what takes less to compile is not kept
 def keep() -> None:
     """Before anything is compiled. Leaves JAX_COMPILATION_CACHE_DIR, and what else the user has set, as it is.
 
-    Where no directory can be made nothing is kept. XLA's errors are no longer logged, unless TF_CPP_MIN_LOG_LEVEL says
-    so: they are raised as well, but for one, a banner about a program that takes two minutes to compile.
+    Where no directory can be made nothing is kept.
     """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", JAX_LEVEL) == JAX_LEVEL:
-        utils.absl_set_min_log_level(FATAL)
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -53,7 +53,7 @@ def _accelerated() -> bool:
 
 def make(text: str | None = None) -> Mesh:
     """The mesh over the first devices; left out, all devices × 1."""
-    _wake()
+    wake()
     data, model = (jax.device_count(), 1) if text is None else parse(text)
     if data * model > jax.device_count():
         found = f"{jax.device_count()} {jax.devices()[0].platform}"
@@ -67,7 +67,8 @@ def make(text: str | None = None) -> Mesh:
     return jax.make_mesh((data, model), ("data", "model"), (AxisType.Auto, AxisType.Auto), devices=devices)
 
 
-def _wake() -> None:
+def wake() -> None:
+    """Starts JAX; InputError where it cannot use the platform."""
     compilation_cache.keep()
     try:
         jax.devices()

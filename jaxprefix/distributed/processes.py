@@ -1,28 +1,29 @@
 """Runs of several processes, one a host: how they find each other, which of them writes, and what they agree on.
 
 Every process runs the same program on the same settings and holds its own part of the weights and of each batch. The
-first one alone writes and prints; where they might differ they agree, or one would wait for ever.
+first one alone writes, and in a command prints; where they might differ they agree, or one would wait for ever.
 """
 
-import os
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Thread
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxprefix.distributed import meeting
 from jaxprefix.errors import InputError
 
 T = TypeVar("T")
+DAY = 24 * 60 * 60  # seconds
 
 
 def join(text: str, seconds: int = 300) -> int | None:
-    """Meets the other processes, before JAX wakes; all but the first fall silent.
+    """Meets the other processes, before JAX wakes.
 
     Returns how many they are; None for "auto", where that cannot be known before JAX wakes.
 
@@ -32,7 +33,7 @@ def join(text: str, seconds: int = 300) -> int | None:
         seconds: to wait for them.
 
     Raises:
-        InputError: another text, or nobody there.
+        InputError: another text, or the processes did not meet.
     """
     match = re.fullmatch(r"(\S+:\d+),(\d+)/([1-9]\d*)", text)
     if text != "auto" and (not match or int(match[2]) >= int(match[3])):
@@ -41,25 +42,36 @@ def join(text: str, seconds: int = 300) -> int | None:
         )
     settings: dict[str, Any] = {}
     if match:
-        address, process, processes = match[1], int(match[2]), int(match[3])
-        settings = {"coordinator_address": address, "process_id": process, "num_processes": processes}
-        try:
-            if process:
-                meeting.wait_for_first(address, process, processes, seconds)
-            else:
-                meeting.wait_for_others(int(address.rpartition(":")[2]), processes, seconds)
-        except InputError as error:
-            raise InputError(f"--hosts {text}: {error}") from None
+        settings = {"coordinator_address": match[1], "process_id": int(match[2]), "num_processes": int(match[3])}
+    print(f"waiting for the other processes, {seconds} s at most", file=sys.stderr)
     try:
-        jax.distributed.initialize(**settings, initialization_timeout=seconds)
-    except (RuntimeError, ValueError) as error:  # JAX's own are of both kinds
-        why = " ".join(str(error).split())[:200]
+        _initialize(seconds, **settings)
+    except (RuntimeError, ValueError, TimeoutError) as error:  # JAX's own are of the first two kinds
+        why = " ".join(str(error).split())[:200] or f"not all of them came within {seconds} s"
         raise InputError(
-            f"--hosts {text}: the processes did not meet ({why}); start all of them, with one address and a number each"
+            f"--hosts {text}: the processes did not meet ({why}); start all of them with one address, "
+            "whose port is free, and a number each"
         ) from error
-    if not (int(match[2]) == 0 if match else first()):
-        sys.stdout = open(os.devnull, "w")  # to the end of the process
     return int(match[3]) if match else None
+
+
+def _initialize(seconds: int, **settings: Any) -> None:
+    """jax.distributed.initialize; TimeoutError where the processes have not met within `seconds`.
+
+    JAX does not raise at its own timeout: it aborts the process with a stack trace. So it gets a day, and a thread that
+    this one stops waiting for.
+    """
+    met: Future[None] = Future()
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(**settings, initialization_timeout=DAY)
+            met.set_result(None)
+        except Exception as error:
+            met.set_exception(error)
+
+    Thread(target=initialize, daemon=True).start()
+    met.result(timeout=seconds)
 
 
 def count() -> int:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.predictions import PREDICTIONS
-from jaxprefix.io.atomic import check_writable
+from jaxprefix.io.atomic import check_writable, entries
 from jaxprefix.models.sampling import Sampling
 
 
@@ -83,6 +83,6 @@ def names(text: str) -> list[str]:
 def _check_output(directory: Path) -> None:
     """Refuses a place where something of the user's would be written over, or where nothing can be."""
     check_writable(directory)
-    if directory.is_dir() and any(directory.iterdir()):
+    if entries(directory):
         if not (directory / PREDICTIONS).is_file():
             raise InputError(f"--output {directory} holds other files and no {PREDICTIONS}; give a new directory")

@@ -1,18 +1,20 @@
 """Files and directories that are written whole or not at all, and locks on directories."""
 
-import fcntl
 import os
 import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 
 UNFINISHED = ".new"  # ends the name of a file that is being written
+LOCK = ".jaxprefix-lock"  # begins the name of a lock file
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
 def check_new(directory: Path) -> None:
     """InputError where something is there already, or nothing can be written."""
     check_writable(directory)
-    if directory.exists() and any(directory.iterdir()):
+    if entries(directory):
         raise InputError(f"{directory} holds files already; give a new directory")
 
 
@@ -66,35 +68,37 @@ class Busy(InputError):
 def alone(directory: Path) -> Iterator[None]:
     """Makes the directory; a InputError where another process that asked so still runs."""
     check_writable(directory)
-    with locked(directory, f"another process writes to {directory}; wait for its end, or give --output"):
+    with locked(directory / LOCK, f"another process writes to {directory}; wait for its end, or give --output"):
         yield
 
 
 @contextmanager
-def locked(directory: Path, refusal: str) -> Iterator[None]:
-    """Makes the directory and holds its lock; raises Busy with these words where another process has it.
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Holds a lock file and removes it at the end; raises Busy with these words where another process holds it.
 
-    The lock is the operating system's on the directory itself: it leaves no file, and ends with its process. On a file
-    system that has no locks it says so in a line and goes on.
+    Makes its directory. The operating system ends the lock with its process: a file that a killed process left does not
+    matter. On a file system that has no locks it says so in a line and holds none.
     """
+    lock = FileLock(path, timeout=0, mode=0o666, fallback_to_soft=False)  # whoever shares the directory can lock it
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY)
-    except FileNotFoundError:  # who had it has just removed it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (Timeout, FileNotFoundError, FileExistsError):  # the latter two where its last holder removes the directory
         raise Busy(refusal) from None
+    except OSError as error:  # some file systems of clusters have none
+        print(f"{path.parent} cannot be locked ({error.strerror}): see that no other command writes", file=sys.stderr)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(refusal) from None
-        except OSError as error:  # some file systems of clusters have none
-            print(f"{directory} cannot be locked ({error.strerror}): see that no other command writes", file=sys.stderr)
-        # Who had it may have removed it before it was locked here: the lock would be on nothing.
-        if not directory.is_dir() or not os.path.samestat(os.fstat(handle), directory.stat()):
-            raise Busy(refusal)
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):
+            path.unlink()  # while it is held: it is nobody else's
+        lock.release()
+
+
+def entries(directory: Path) -> set[str]:
+    """The names in a directory, without lock files; none where there is no directory."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    return {name for name in names if not name.startswith(LOCK)}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import shown
 from jaxprefix.io.strict_json import read_object
-from jaxprefix.models.values import LARGEST_SIZE, flag, number, positive
+from jaxprefix.io.values import LARGEST_SIZE, flag, number, positive, value_of
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 
@@ -185,7 +185,7 @@ def _window(values: Mapping[str, Any], architecture: str) -> int | None:
 
 def _rope(values: Mapping[str, Any]) -> Rope:
     """From `rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5), which must agree."""
-    new, old = (dict(_object(values, key)) for key in ("rope_parameters", "rope_scaling"))
+    new, old = (dict(value_of(values, key, dict | None) or {}) for key in ("rope_parameters", "rope_scaling"))
     theta = _theta([place["rope_theta"] for place in (values, new, old) if place.get("rope_theta") is not None])
     for place in (new, old):
         place.pop("rope_theta", None)
@@ -218,13 +218,6 @@ def _rope(values: Mapping[str, Any]) -> Rope:
         high_frequency_factor=high,
         original_positions=positive(scaling, "original_max_position_embeddings", most=MOST_POSITIONS),
     )
-
-
-def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    if found is not None and not isinstance(found, Mapping):
-        raise InputError(f"{key} is {shown(found)}; expected an object")
-    return found or {}
 
 
 def _theta(given: list[Any]) -> float:

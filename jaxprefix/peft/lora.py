@@ -9,12 +9,13 @@ import regex
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, shown
+from jaxprefix.io.values import LARGEST_NUMBER, number
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, input_dims
 from jaxprefix.models.weights import MODULES
-from jaxprefix.peft.settings import Settings, Tensors, check, common, number, take, whole
+from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
 READ = "r lora_alpha lora_dropout use_rslora target_modules exclude_modules init_lora_weights bias".split()
@@ -73,13 +74,14 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
             f"init_lora_weights is {shown(start)}: it changed the base's weights; convert the adapter to plain LoRA "
             "(PEFT's path_initial_model_for_weight_conversion) first"
         )
-    rank, alpha = whole(settings, "r"), number(settings, "lora_alpha", 8)
+    given = {"lora_alpha": 8, "lora_dropout": 0} | settings
+    rank, alpha = whole(settings, "r"), number(given, "lora_alpha", least=-LARGEST_NUMBER)
     targets = _targets(settings, tensors)
     adapter = LoRA(
         rank,
         alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha,
         ",".join(name.removesuffix("_proj") for name in targets),
-        number(settings, "lora_dropout", 0),
+        number(given, "lora_dropout"),
     )
     sizes, shapes = decoder.shapes(config)["layers"], {}
     for name in targets:

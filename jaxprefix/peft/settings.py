@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
+from jaxprefix.io.values import positive
 from jaxprefix.models.adapters.adapter import MAX_SIZE
-from jaxprefix.models.values import LARGEST_NUMBER
 
 Settings = dict[str, Any]  # the object in adapter_config.json
 Tensors = dict[str, np.ndarray]  # what adapter_model.safetensors holds, by name, in float32
@@ -49,18 +49,7 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
 
 def whole(settings: Settings, name: str) -> int:
     """A whole number of at least 1."""
-    value = settings.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
-        expected = f"at most {MAX_SIZE}" if type(value) is int and value > MAX_SIZE else "a whole number of at least 1"
-        raise InputError(f"{name} is {shown(value)}; expected {expected}")
-    return value
-
-
-def number(settings: Settings, name: str, default: float) -> float:
-    value = settings.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
-        raise InputError(f"{name} is {shown(value)}; expected a number")
-    return float(value)
+    return positive(settings, name, most=MAX_SIZE)
 
 
 def agree(settings: Settings, name: str, expected: int) -> None:

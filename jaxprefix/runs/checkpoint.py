@@ -5,16 +5,14 @@ read. Reading changes nothing in the directory, but that training sets damaged c
 """
 
 import errno
-import logging
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -56,7 +54,6 @@ class Checkpoints:
     @cached_property
     def manager(self) -> ocp.CheckpointManager:
         """What saves; it also removes what a process that was killed left unfinished."""
-        _quiet_tracebacks()
         options = ocp.CheckpointManagerOptions(
             temporary_path_class=_Hashed,
             cleanup_tmp_directories=True,
@@ -172,7 +169,6 @@ class Checkpoints:
 
     def _read(self, step: int, adapter: Any, **items: Any) -> Any:
         place = self.place / str(step)
-        _quiet_tracebacks()
         try:
             # Compared first: of arrays that differ in shape Orbax's threads complain in many lines of their own.
             shapes, wanted = _shapes(_described(place / "adapter")), _shapes(adapter)
@@ -216,34 +212,6 @@ class _Hashed(atomicity.AtomicRenameTemporaryPath):
         if self.get_final().name.isdecimal():  # a step; its items are such directories too
             checksums.write(Path(self.get()), besides=NOTES)
         await super().finalize()
-
-
-class _Tracebacks(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        # asyncio names the task whose exception nobody asked for, with its file.
-        return not (record.exc_info and "orbax" in record.pathname + record.getMessage())
-
-
-TRACEBACKS = _Tracebacks()
-
-
-class _Hook:
-    """sys.excepthook without what the second of two failing writes says when the first has ended Orbax's event loop."""
-
-    def __init__(self, before: Callable[..., Any]) -> None:
-        self.before = before
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            self.before(kind, error, trace)
-
-
-def _quiet_tracebacks() -> None:
-    """Orbax's threads print tracebacks of errors that it also raises, and that are then said in a line."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(TRACEBACKS)  # a filter that is there already is not added again
-    if not isinstance(sys.excepthook, _Hook):
-        sys.excepthook = _Hook(sys.excepthook)
 
 
 def _short(error: Exception) -> str:

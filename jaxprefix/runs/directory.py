@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import UNFINISHED, check_writable, write_whole
+from jaxprefix.io.atomic import UNFINISHED, check_writable, entries, write_whole
 from jaxprefix.io.messages import shown
 from jaxprefix.io.strict_json import read_object
+from jaxprefix.io.values import is_of, words
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.from_json import is_of, words
 
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"  # of a dry run
@@ -92,7 +92,7 @@ def suits(directory: Path, config: RunConfig, base: str) -> bool:
 
 def _is_new(directory: Path) -> bool:
     """Whether nothing is there, or only a dry run's plan, or what a run leaves that ended before its run.json."""
-    names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    names = entries(directory)
     if FOLDER in names and any((directory / FOLDER).iterdir()):
         return False
     return names <= {FOLDER, PLAN_FILE, f"{RUN_FILE}{UNFINISHED}"}

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from jaxprefix.io.atomic import Busy, check_writable, locked
+from jaxprefix.io.atomic import LOCK, Busy, check_writable, locked
 from jaxprefix.runs import directory as directories
 from jaxprefix.runs.config import RunConfig
 
@@ -43,16 +43,15 @@ def claim(output: Path | None, config: RunConfig, name: str, base: str) -> Itera
 
 @contextmanager
 def _held(directory: Path, made: Sequence[Path]) -> Iterator[None]:
-    """Locks the folder of the checkpoints: the run directory's own lock is evaluation's, which may go on meanwhile."""
+    """Training's own lock on the run directory: evaluation has another, and may go on meanwhile."""
     check_writable(directory)
-    folder = directory / directories.FOLDER
     refusal = f"another command trains in {directory}; wait for its end, or choose a new --output"
     try:
-        with locked(folder, refusal):
+        with locked(directory / f"{LOCK}-training", refusal):
             try:
                 yield
             finally:
-                _remove_empty([folder])  # while it is still held: nobody else counts on it
+                _remove_empty([directory / directories.FOLDER])  # while it is still held: nobody else counts on it
     finally:
         _remove_empty(made)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.rows import ENDINGS, read_rows, read_tsv
-from jaxprefix.tasks.columns import with_ids, text_of, value_of
+from jaxprefix.tasks.columns import text_of, value_of, with_ids
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
 from jaxprefix.tasks.task import Example, Row, Task, check_languages

@@ -2,9 +2,9 @@
 
 `languages.tsv` joins public sources, each corrected where it errs:
 
-- codes, names, scripts and branches: the table of Belebele (arXiv:2308.16884, github.com/facebookresearch/belebele).
-  Corrected: nya and tso are Atlantic-Congo, not Afro-Asiatic; hat is a French creole, not Atlantic-Congo; pbt is
-  Iranian, not Indo-Aryan; luo is Nilotic, a branch and no larger group; its ary_arab is ary_Arab.
+- codes, names, scripts and families: the table of Belebele (arXiv:2308.16884, github.com/facebookresearch/belebele).
+  Corrected: nya and tso are Atlantic-Congo, not Afro-Asiatic; hat is a French creole, not Atlantic-Congo; luo is
+  Nilotic; its ary_arab is ary_Arab.
   Families are Glottolog's (a creole has that of its words; Tai-Kadai is its name of Kra-Dai).
 - what Belebele lacks: XCOPA's Quechua (its variety is Eastern Apurímac, FLORES has Ayacucho: the row is both), and
   XL-Sum's Welsh, Scottish Gaelic, Rundi, Nigerian Pidgin, Serbian in Latin and Uzbek in Cyrillic letters.
@@ -32,8 +32,6 @@ class Language:
     name: str
     script: str
     """ISO 15924."""
-    branch: str
-    """The group within a large family, such as Germanic; the family where it is small."""
     family: str
     resource: int | None
     """The class of Joshi et al. 2020, 0 to 5; None where they do not list the language."""
@@ -46,11 +44,9 @@ def _read() -> tuple[Language, ...]:
     return tuple(_language(*line.split("\t")) for line in lines[1:])
 
 
-def _language(
-    flores: str, bcp47: str, name: str, script: str, branch: str, family: str, resource: str, benchmarks: str
-) -> Language:
+def _language(flores: str, bcp47: str, name: str, script: str, family: str, resource: str, benchmarks: str) -> Language:
     level = int(resource) if resource else None
-    return Language(flores, bcp47, name, script, branch, family, level, tuple(benchmarks.split()))
+    return Language(flores, bcp47, name, script, family, level, tuple(benchmarks.split()))
 
 
 LANGUAGES = _read()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import with_ids, row_error, value_of
+from jaxprefix.tasks.columns import row_error, value_of, with_ids
 from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
-from jaxprefix.tasks.columns import filled_text_of, with_ids, one_of, text_of
+from jaxprefix.tasks.columns import filled_text_of, one_of, text_of, with_ids
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 

@@ -7,6 +7,7 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import clipped, shown
 from jaxprefix.io.strict_json import read_object
+from jaxprefix.io.values import value_of
 from jaxprefix.text.backends import Backend, FastBackend
 from jaxprefix.text.chat_template import LONGEST_TEMPLATE
 
@@ -31,9 +32,7 @@ def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str |
 
 def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str, Any]) -> None:
     """Refuse tokens that stand beside the vocabulary: encoded as plain text they would be silently wrong."""
-    decoder = {} if (given := settings.get("added_tokens_decoder")) is None else given
-    if not isinstance(decoder, dict):
-        raise InputError(f"{directory}: added_tokens_decoder is {shown(given)} ({FILES}); expected an object")
+    decoder = value_of(settings, "added_tokens_decoder", dict | None, f"{directory} ({FILES}): ") or {}
     beside: list[str] = []
     for token in decoder.values():
         content = token.get("content") if isinstance(token, dict) else None
@@ -52,13 +51,10 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
 
 def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared: int | None) -> int | None:
     """The BOS that prompts start with, as settings, post-processor and class have it; else simply the one declared."""
-    index, adding = declared, settings.get("add_bos_token")
-    if not isinstance(adding, bool | None):
-        raise InputError(f"{directory}: add_bos_token is {shown(adding)} ({FILES}); expected true or false")
+    index, adding = declared, value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ")
     if "bos_token" not in settings and index is None:  # a written null means that there is none
-        index = _object(directory / "config.json").get("bos_token_id")
-        if index is not None and type(index) is not int:
-            raise InputError(f"{directory / 'config.json'}: bos_token_id is {shown(index)}; expected a whole number")
+        path = directory / "config.json"
+        index = value_of(_object(path), "bos_token_id", int | None, f"{path}: ")
     if index is None or backend.token_of(index) is None or adding is False:
         return None
     adds = isinstance(backend, FastBackend) and backend.encode_start() == [index]

@@ -54,18 +54,17 @@ class Tokenizer:
         """The text, without BOS, and the end token. Encoded apart from its prompt, in training and evaluation alike."""
         return [*self.encode(text), self.eos[0]]
 
-    def chat(self, prompt: str, system: str | None = None) -> list[int]:
+    def chat(self, prompt: str) -> list[int]:
         """The ids of one user turn in the model's chat template, ready for the answer, BOS as in `prompt_ids`.
 
         Special tokens are read as such in the whole rendered text, as every chat tokenizer does.
 
         Raises:
-            InputError: the model has no chat template, or its template refuses the turns (no system prompt, say).
+            InputError: the model has no chat template, or its template refuses the turn.
         """
         if self.chat_template is None:
             raise InputError("--chat: the model has no chat template (tokenizer_config.json, chat_template.jinja)")
-        turns = [] if system is None else [{"role": "system", "content": system}]
-        turns.append({"role": "user", "content": prompt})
+        turns = [{"role": "user", "content": prompt}]
         try:
             rendered = chat_template.render(
                 self.chat_template, turns, dict(self.special_tokens), add_generation_prompt=True

@@ -1,5 +1,6 @@
 """python -m jaxprefix.train: adapts a frozen model to a task in one language."""
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxprefix.distributed import mesh
+from jaxprefix.distributed import mesh, processes
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
@@ -56,6 +57,10 @@ def main() -> None:
     if command.chip:
         raise InputError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
     emulated = mesh.prepare(command.config.mesh, command.config.platform, command.hosts)
+    if command.hosts:
+        mesh.wake()
+        if not processes.first():
+            sys.stdout = open(os.devnull, "w")  # to the end of the process
     if emulated:
         print(emulated)
     with stoppable() as stop:

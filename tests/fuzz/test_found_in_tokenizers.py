@@ -1,8 +1,6 @@
 """What fuzzing found in the readers of tokenizers, chat templates and PEFT's adapters, each by its name."""
 
 import json
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +151,9 @@ TEMPLATES = {
     "{{ 'x' * 10 ** 11 }}": "MemoryError",
     "{{ 'x' * 2000000 }}": "it makes 2000000 characters of these turns",
     "{% for": "unexpected",
+    "{{ ''.__class__.__base__.__subclasses__() }}": "access to attribute '__class__'",
+    "{{ messages.append(messages[0]) }}": "access to attribute 'append'",  # a loop over it would have no end
+    "{{ range(100001) | length }}": "Range too big",
     r"{{ '\ud800' }}": "not valid Unicode, half a surrogate pair",
 }
 
@@ -162,38 +163,6 @@ def test_a_template_that_fails(template: str):
     refused(
         lambda: chat_template.render(template, TURNS, {}), Path("the model's chat template fails"), TEMPLATES[template]
     )
-
-
-ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% if a * b < 0 %}x{% endif %}{% endfor %}{% endfor %}"
-
-
-def test_a_template_that_does_not_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
-    expected = "it does not end within 0.3 seconds"
-    refused(lambda: chat_template.render(ENDLESS, TURNS, {}), Path("the model's chat template fails"), expected)
-
-
-def test_a_template_that_does_not_end_in_another_thread(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat_template, "SECONDS", 0.3)
-    said: list[str] = []
-
-    def ask() -> None:
-        try:
-            chat_template.render(ENDLESS, TURNS, {})
-        except InputError as error:
-            said.append(str(error))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join(120)
-    assert said == ["the model's chat template fails: it does not end within 0.3 seconds"]
-
-
-def test_a_template_that_ends_is_not_stopped_later(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(chat_template, "SECONDS", 0.5)
-    for _ in range(50):
-        assert chat_template.render("{{ messages[0].content }}", TURNS, {}) == "hello"
-    time.sleep(0.6)
 
 
 CONFIG_OF_BASE = DecoderConfig.parse(small.SIZES)

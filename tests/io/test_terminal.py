@@ -1,10 +1,15 @@
-"""Progress where no terminal is there to draw on: a line each minute, also while the main thread is held."""
+"""Progress where no terminal is there to draw on: a line each minute, also while the main thread is held; errors in a
+line; and what the process is like is the command's to say.
+"""
 
+import ast
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import jaxprefix
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 
@@ -52,3 +57,23 @@ def test_a_mistake_of_the_user_is_one_line(capsys: Any):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ValueError, match="invalid literal"):
         terminal.run(lambda: print(int("x")))
+
+
+LOGGING = {"absl_set_min_log_level", "addFilter", "addHandler", "setLevel", "basicConfig", "disable"}
+
+
+def changes(path: Path) -> list[str]:
+    """What a file assigns in `sys`, and its calls that change loggers."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    calls = [node.func.attr for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    return [each for each in map(ast.unparse, targets) if each.startswith("sys.")] + sorted(LOGGING & set(calls))
+
+
+def test_only_commands_change_the_process():
+    """Streams, hooks and loggers are the program's that calls the library."""
+    root = Path(jaxprefix.__file__).parent
+    found = {path.relative_to(root).as_posix(): changes(path) for path in root.rglob("*.py")}
+    assert found.pop("io/terminal.py") == ["sys.excepthook", "absl_set_min_log_level", "addFilter"]
+    assert found.pop("train/__main__.py") == ["sys.stdout"]
+    assert {name: each for name, each in found.items() if each and not name.endswith("__main__.py")} == {}

@@ -1,15 +1,21 @@
 """One training at a time in a directory, no directory for two, and none that a sudden end makes useless."""
 
+import errno
+import fcntl
 import json
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import alone
+from jaxprefix.io.atomic import alone, entries
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
 from jaxprefix.runs.lock import claim
@@ -31,6 +37,7 @@ def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Path):
     """The lock is on open files, so that this process can hold it against itself."""
+    before = sorted(run.iterdir())
     base = read_run(run)["base"]
     with claim(run, config, "", base):
         with pytest.raises(InputError, match=r"another command trains in .*; wait for its end, or choose a new"):
@@ -38,6 +45,42 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
         with alone(run):  # evaluation's
             assert read_saved(run).step == 1
     train(config, run, quiet=True)
+    assert sorted(run.iterdir()) == before
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from jaxprefix.io.atomic import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process writes to"), alone(tmp_path):
+            pass
+        assert list(tmp_path.iterdir())
+        process.kill()
+    assert list(tmp_path.iterdir()) and not entries(tmp_path)  # what was killed leaves its file
+    with alone(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with alone(tmp_path), alone(tmp_path):
+        pass
+    line = f"{tmp_path} cannot be locked ({os.strerror(number)}): see that no other command writes\n"
+    assert capsys.readouterr().err == 2 * line and not list(tmp_path.iterdir())
 
 
 def test_what_is_refused_leaves_nothing(config: RunConfig, tmp_path: Path):
@@ -91,6 +134,7 @@ def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monke
     "left",
     [
         ("checkpoints", "run.json.new"),
+        (".jaxprefix-lock-training",),
         pytest.param(("checkpoints",), marks=pytest.mark.slow),
         pytest.param(("run.json.new",), marks=pytest.mark.slow),
     ],
@@ -115,7 +159,7 @@ def test_other_files_are_still_refused(config: RunConfig, tmp_path: Path, left: 
 
 def test_run_json_is_there_before_any_checkpoint(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def save(*_: object) -> None:
-        assert not read_run(tmp_path / "run")["finished"] and not any((tmp_path / "run" / "checkpoints").iterdir())
+        assert not read_run(tmp_path / "run")["finished"] and not list((tmp_path / "run").glob("checkpoints/*"))
         raise small.Stopped
 
     monkeypatch.setattr("jaxprefix.runs.checkpoint.Checkpoints.save", save)
