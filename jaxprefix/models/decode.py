@@ -100,7 +100,7 @@ def extend_cache(
     config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Cache, hooks: Hooks
 ) -> tuple[Float[Array, "B T D"], Cache]:
     """The states of tokens that follow the cache, and their keys and values. The cache is not changed."""
-    after = hooks.replace(cache=cache, prefix=None, prompt=None, first=0)  # type: ignore[attr-defined]
+    after = hooks.replace(cache=cache, prefix=None, prompt=None, first_adapted_layer=0)  # type: ignore[attr-defined]
     stream, memory = decoder.forward(config, frozen, batch, after, "full", return_cache=True)
     assert memory is not None
     return decoder.final_norm(config, frozen, stream), memory

@@ -81,7 +81,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
     found = []
 
     def predict(model: Any, task: Any, rows: Any, size: int, sampling: Any, parts: Any) -> Any:
-        found.append([(tuple(rows[at].key for at in part.places), replace(part, places=())) for part in parts])
+        found.append([(tuple(rows[at].key for at in part.indices), replace(part, indices=())) for part in parts])
         return whole(model, task, rows, size, sampling, parts)
 
     whole = answering.predict

@@ -39,7 +39,7 @@ def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
 def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
     """Puts one task in the place of the embedded world, which other tests cover."""
     module = types.ModuleType("jaxprefix.tasks.babel")
-    vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", evaluated_on=("babel",)),)
+    vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", eval_tasks=("babel",)),)
     monkeypatch.setitem(sys.modules, "jaxprefix.tasks.babel", module)
     return "babel"
 
