@@ -31,7 +31,7 @@ NO_ENDS = (2**30,)
 
 
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
-    sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make("1x1")
+    sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make_mesh("1x1")
     shapes = frozen_shapes(sizes, dtype, on_cpu=False)
     frozen = load_like(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
     rows = read_rows(folder).steps[0]
@@ -46,7 +46,7 @@ def decoding(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, new: in
     """Seconds of all tokens but the first, which comes of the prompt."""
 
     @partial(jax.jit, static_argnums=2)
-    @partial(meshes.traced, mesh)
+    @partial(meshes.with_mesh, mesh)
     def run(frozen: Any, batch: Batch, length: int) -> tuple[jax.Array, jax.Array]:
         return batch_decoding.generate(sizes, frozen, batch, Hooks(), length, NO_ENDS)
 
@@ -65,7 +65,7 @@ def choosing(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, count: 
     lengths = jnp.ones((count, rows), jnp.int32)
 
     @jax.jit
-    @partial(meshes.traced, mesh)
+    @partial(meshes.with_mesh, mesh)
     def choose(frozen: Any, batch: Batch) -> jax.Array:
         return scoring.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0].T
 

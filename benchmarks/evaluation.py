@@ -22,7 +22,7 @@ from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.runs.base_model import open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import write_saved
+from jaxprefix.runs.saved import save_run
 
 METHODS = {"prefix": PrefixTuning(10, "all"), "soft-prompt": SoftPrompt(10), "lora": LoRA(4, 8.0, "q,v")}
 TARGETS = {SCORING: 3.0, GENERATION: 2.0, EQUAL: 2.0}
@@ -53,7 +53,7 @@ def write_adapters(place: Path, base: Path, name: str, adapter: Any) -> tuple[Pa
         adapter_init.abstract_params(adapter, opened.config),
     )
     run, exported = place / name, place / f"{name}-peft"
-    write_saved(run, config, opened, params, "en")
+    save_run(run, config, opened, params, "en")
     command = [sys.executable, "-m", "jaxprefix.peft", "export", str(run), str(exported)]
     subprocess.run(command, check=True, capture_output=True)
     return run, exported

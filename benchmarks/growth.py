@@ -51,7 +51,7 @@ class Step:
 
     def __init__(self, values: dict[str, Any], batch: int, length: int) -> None:
         sizes = replace(DecoderConfig.parse(values), max_positions=max(LENGTHS))
-        mesh, adapter = meshes.make("1x1"), PrefixTuning(10, "all", source="kv")
+        mesh, adapter = meshes.make_mesh("1x1"), PrefixTuning(10, "all", source="kv")
         self.frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), sizes)
         config = RunConfig(method="none", batch=batch, max_length=length).with_adapter(adapter)
         programs = TrainPrograms(config, sizes, mesh, self.frozen, lambda _, length: [0] * length, 100)

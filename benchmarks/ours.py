@@ -13,11 +13,11 @@ from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.engine import generate, score
 from jaxprefix.inference.model import Model
 from jaxprefix.runs.base_model import load_weights
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 
 
 def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str, Any]:
-    saved, made = read_saved(run, mesh.make("1x1")), mesh.make("1x1")
+    saved, made = load_run(run, mesh.make_mesh("1x1")), mesh.make_mesh("1x1")
     base = saved.base
     tokenizer = replace(base.tokenizer, eos=ENDS if work == GENERATION else NO_ENDS)
     frozen = load_weights(base, made, "float32")

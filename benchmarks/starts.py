@@ -26,7 +26,7 @@ from jaxprefix.models.adapters import (
     PrefixTuning,
     SoftPrompt,
 )
-from jaxprefix.runs.base_model import load_weights, open_base, start_tokens
+from jaxprefix.runs.base_model import init_token_ids, load_weights, open_base
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.held_out import HeldOutLoss
@@ -91,13 +91,13 @@ def configuration(data: Path, adapter: Adapter, seed: int = 0) -> RunConfig:
 def fresh(data: Path) -> dict[str, float]:
     """The held-out loss of each adapter before the first step, on rows of up to 256 tokens."""
     config = replace(configuration(data, NoAdapter()), max_length=256)
-    base, mesh = open_base(config.model), meshes.make("1x1")
+    base, mesh = open_base(config.model), meshes.make_mesh("1x1")
     frozen = load_weights(base, mesh, "float32")
     rows = training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, config.max_length)
     found = {}
     for name, adapter in FRESH.items():
         own = config.with_adapter(adapter)
-        tokens = start_tokens(base.tokenizer, own.seed)
+        tokens = init_token_ids(base.tokenizer, own.seed)
         state = TrainPrograms(own, base.config, mesh, frozen, tokens, STEPS).init(frozen)
         found[name] = HeldOutLoss(rows.held_out, own, base, mesh)(state.params, frozen)
         print(f"{name:28} {found[name]:.3f}  {found[name] / found['base']:.3f} of the base's", flush=True)

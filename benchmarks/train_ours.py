@@ -16,7 +16,7 @@ import jax
 from benchmarks.steps import RATE, read_adapter, read_rows
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.runs.base_model import Base, load_weights
+from jaxprefix.runs.base_model import BaseModel, load_weights
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import Plan, buckets, collate
 from jaxprefix.train.programs import TrainPrograms, load_and_compile
@@ -27,15 +27,15 @@ NO_TOKENIZER: Any = SimpleNamespace(pad=0, vocabulary_size=2)  # rows are tokens
 def main(folder: Path, method: str, dtype: str, remat: str, order: str = "in turn") -> dict[str, Any]:
     """`order` "together" compiles while the weights load, as a run does; then neither has a time of its own."""
     began = time.perf_counter()
-    sizes, rows, mesh = DecoderConfig.read(folder / "model"), read_rows(folder), meshes.make("1x1")
+    sizes, rows, mesh = DecoderConfig.read(folder / "model"), read_rows(folder), meshes.make_mesh("1x1")
     adapter, params = read_adapter(folder, sizes, method)
     settings: dict[str, Any] = {"batch": rows.batch, "max_length": rows.time, "dtype": dtype, "remat": remat}
     settings |= {"lr": RATE, "steps": len(rows.steps), "warmup": 0.0, "weight_decay": 0.0, "clip": 0.0}
     config = RunConfig(method="none", **settings).with_adapter(adapter)
-    base = Base("", folder / "model", sizes, NO_TOKENIZER, "")
+    base = BaseModel("", folder / "model", sizes, NO_TOKENIZER, "")
     together = [row for step in rows.steps for row in step]
     [bucket] = buckets(together)
-    batches = [meshes.put(mesh, collate(step, bucket, rows.batch, pad=0), dim=1) for step in rows.steps]
+    batches = [meshes.shard_batch(mesh, collate(step, bucket, rows.batch, pad=0), dim=1) for step in rows.steps]
     if order == "together":
         frozen, programs = load_and_compile(config, base, mesh, Plan(config, together), 0)
         loaded = time.perf_counter()

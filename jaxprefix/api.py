@@ -21,13 +21,13 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers
 from jaxprefix.inference.model import Model
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.sampling import GREEDY, Sampling
-from jaxprefix.runs.base_model import load_weights, open_base, start_tokens, text_length, trainable_line
+from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig
-from jaxprefix.runs.saved import read_saved, together, write_saved
+from jaxprefix.runs.saved import load_run, save_run, stack_adapters
 from jaxprefix.tasks.encoding import encode
 from jaxprefix.tasks.user_rows import pair
 from jaxprefix.train.batches import Plan, check_batch
@@ -56,9 +56,9 @@ class LanguageModel:
 
     def __init__(self, model: str | None, mesh: str | None, dtype: Dtype) -> None:
         if dtype not in get_args(Dtype):
-            raise InputError(f"dtype is {shown(dtype)}; expected auto, float32, bfloat16 or int8")
+            raise InputError(f"dtype is {short_repr(dtype)}; expected auto, float32, bfloat16 or int8")
         self.base = open_base(model)
-        self.mesh = meshes.make(mesh)
+        self.mesh = meshes.make_mesh(mesh)
         self.frozen = load_weights(self.base, self.mesh, dtype)
         self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
         self.names: list[str] = []  # of several adapters that were loaded together
@@ -77,7 +77,7 @@ class LanguageModel:
         members = tuple((type(member).method, member) for member in adapters)  # type: ignore[attr-defined]
         adapter = adapters[0] if len(adapters) == 1 else Sum(members)
         line = trainable_line(self.base.config, adapter)
-        tokens = start_tokens(self.base.tokenizer, seed)
+        tokens = init_token_ids(self.base.tokenizer, seed)
 
         def make(frozen: Any) -> Any:
             return adapter_init.init_params(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
@@ -87,7 +87,7 @@ class LanguageModel:
         like = adapter_init.abstract_params(adapter, self.base.config)
         shardings = sharding.param_shardings(self.mesh, like)
         if params is None:
-            params = jax.jit(meshes.traced(self.mesh, make), out_shardings=shardings)(self.frozen)
+            params = jax.jit(meshes.with_mesh(self.mesh, make), out_shardings=shardings)(self.frozen)
         else:
             _check_params(params, like)
             params = jax.device_put(jax.tree.map(lambda own, leaf: jnp.array(own, leaf.dtype), params, like), shardings)
@@ -125,9 +125,9 @@ class LanguageModel:
         config = replace(self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length)
         config.check()
         check_batch(config, self.mesh)
-        longest = text_length(self.base.config, self.adapter, max_length)
+        longest = max_text_tokens(self.base.config, self.adapter, max_length)
         if isinstance(rows, str) or not isinstance(rows, Iterable):
-            raise InputError(f"rows are {shown(rows)}; expected a list of pairs (prompt, response)")
+            raise InputError(f"rows are {short_repr(rows)}; expected a list of pairs (prompt, response)")
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
         if not encoded:
             raise InputError("there are no rows to train on; expected one pair (prompt, response) at least")
@@ -144,7 +144,7 @@ class LanguageModel:
 
     def _fit(self, config: RunConfig, plan: Plan, quiet: bool) -> list[float]:
         tokenizer, rows = self.base.tokenizer, list[dict[str, Any]]()
-        tokens = start_tokens(tokenizer, config.seed)
+        tokens = init_token_ids(tokenizer, config.seed)
         programs = TrainPrograms(config, self.base.config, self.mesh, self.frozen, tokens, plan.steps)
         state, ended = fit(
             programs.init(self.frozen, self.params),
@@ -213,11 +213,11 @@ class LanguageModel:
         _check_texts("prompts", prompts, "a text or a list of texts")
         _check_texts("stop", stop, "a list of texts")
         if "" in stop:
-            raise InputError(f"stop is {shown(stop)}; an empty text would end every answer, leave it out")
+            raise InputError(f"stop is {short_repr(stop)}; an empty text would end every answer, leave it out")
         _check_number("max_new_tokens", max_new_tokens)
         _check_number("batch", batch)
         if not isinstance(sampling, Sampling):
-            raise InputError(f"sampling is {shown(sampling)}; expected one such as Sampling(temperature=0.7)")
+            raise InputError(f"sampling is {short_repr(sampling)}; expected one such as Sampling(temperature=0.7)")
         if not prompts:
             return []
         chosen = self._chosen(adapters, len(prompts))
@@ -231,7 +231,7 @@ class LanguageModel:
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
             raise InputError(f"the model has {len(self.names) or 'no'} adapters; add or load the one to save")
-        write_saved(Path(directory), self.config, self.base, self.params, language)
+        save_run(Path(directory), self.config, self.base, self.params, language)
 
     def load(self, *directories: str | Path) -> None:
         """Puts the adapter of a run in the place of the one before; several of a kind answer row by row.
@@ -243,8 +243,8 @@ class LanguageModel:
         names = [Path(directory).name for directory in directories]
         if len(set(names)) < len(names):
             raise InputError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
-        runs = [read_saved(Path(directory), self.mesh, self.base) for directory in directories]
-        adapter, params = together(runs)
+        runs = [load_run(Path(directory), self.mesh, self.base) for directory in directories]
+        adapter, params = stack_adapters(runs)
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
         self._put(adapter, params, names if len(names) > 1 else [])
 
@@ -253,7 +253,7 @@ class LanguageModel:
 
     def _put(self, adapter: Adapter, params: Any, names: Sequence[str] = ()) -> None:
         self.adapter, self.params, self.names = adapter, params, list(names)
-        longest = text_length(self.base.config, adapter, self.base.config.max_positions)
+        longest = max_text_tokens(self.base.config, adapter, self.base.config.max_positions)
         self._model = Model(
             self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, multi_adapter=bool(names)
         )
@@ -265,7 +265,7 @@ class LanguageModel:
         if isinstance(wanted, list | tuple) and len(wanted) == count and all(name in self.names for name in wanted):
             return [self.names.index(name) for name in wanted]
         known = ", ".join(self.names) or "none: load several runs together"
-        raise InputError(f"adapters={shown(adapters)} for {count} prompts; expected one a prompt, of {known}")
+        raise InputError(f"adapters={short_repr(adapters)} for {count} prompts; expected one a prompt, of {known}")
 
 
 def _check_params(params: Any, like: Any) -> None:
@@ -280,12 +280,12 @@ def _check_params(params: Any, like: Any) -> None:
 
 def _check_texts(name: str, given: object, expected: str) -> None:
     if not isinstance(given, list | tuple):
-        raise InputError(f"{name} is {shown(given)}; expected {expected}")
+        raise InputError(f"{name} is {short_repr(given)}; expected {expected}")
     for place, text in enumerate(given):
         if not isinstance(text, str):
-            raise InputError(f"{name}[{place}] is {shown(text)}; expected a text")
+            raise InputError(f"{name}[{place}] is {short_repr(text)}; expected a text")
 
 
 def _check_number(name: str, given: object) -> None:
     if not isinstance(given, Integral) or given < 1:
-        raise InputError(f"{name} is {shown(given)}; expected a whole number, at least 1")
+        raise InputError(f"{name} is {short_repr(given)}; expected a whole number, at least 1")

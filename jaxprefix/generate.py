@@ -14,7 +14,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers, stream
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io import terminal
-from jaxprefix.io.atomic import check_new_file, write_whole
+from jaxprefix.io.atomic import check_new_file, write_atomically
 from jaxprefix.io.rows import read_rows
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.directory import run_directories
@@ -78,7 +78,7 @@ def main() -> None:
     command.check()
     command.sampling  # noqa: B018 - refuses draws that cannot be
     directories = run_directories(command.run)
-    mesh.prepare(None, command.platform)
+    mesh.configure_platform(None, command.platform)
     asked = _prompts(command)
     model, _ = open_model(directories, "1x1", command.batch)
     if asked is None or (command.prompt is not None and not command.output):
@@ -95,7 +95,7 @@ def _prompts(command: Command) -> list[str] | None:
         rows = read_rows(command.file)
         for row in rows:
             if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-                raise InputError(f'{row.where}: "prompt" is {row.get("prompt")!r}; expected text')
+                raise InputError(f'{row.location}: "prompt" is {row.get("prompt")!r}; expected text')
         return [row["prompt"] for row in rows]
     if command.file is None and sys.stdin.isatty() and not command.output:
         return None
@@ -159,7 +159,7 @@ def answer(command: Command, directories: Sequence[Path], model: Model, prompts:
             for (prompt, run), text in zip(asked, found, strict=True)
         ]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_whole(command.output, text.encode("utf-8"))
+        write_atomically(command.output, text.encode("utf-8"))
         print(f"{len(rows)} answers: {command.output}")
         return
     for (prompt, run), text in zip(asked, found, strict=True):

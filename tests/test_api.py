@@ -14,7 +14,7 @@ import jaxprefix
 from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, Sampling, SoftPrompt, Sum, load_model
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.loop import train
 
 PREFIX = PrefixTuning(length=4, layers="all")
@@ -53,7 +53,7 @@ def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_pat
     base.set_adapter(PREFIX)
     losses = base.train([PAIRS[index] for index in order], steps=6, batch=4, lr=1e-2, max_length=96, quiet=True)
     assert losses == [row["loss"] for row in small.metrics(run)]
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), read_saved(run).params)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), load_run(run).params)
 
 
 def test_training_goes_on_from_where_it_is(base: LanguageModel):
@@ -129,8 +129,8 @@ def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):
     base.set_adapter(SoftPrompt(length=3), LoRA(rank=2))
     assert base.adapter == Sum((("soft-prompt", SoftPrompt(length=3)), ("lora", LoRA(rank=2))))
     base.save(tmp_path / "sum", language="de")
-    found = read_saved(tmp_path / "sum")
-    assert found.config.adapter == base.adapter and found.described["source"] == "de"
+    found = load_run(tmp_path / "sum")
+    assert found.config.adapter == base.adapter and found.run_json["source"] == "de"
     jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(base.params))
 
 

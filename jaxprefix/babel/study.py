@@ -23,7 +23,7 @@ from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import Evaluation, names
-from jaxprefix.io.atomic import alone, entries, write_whole
+from jaxprefix.io.atomic import entries, exclusive, write_atomically
 from jaxprefix.runs.base_model import open_base
 from jaxprefix.runs.config import RunConfig, parse_method
 from jaxprefix.runs.directory import RUN_FILE, open_directory, read_run
@@ -81,7 +81,7 @@ def study(settings: Study) -> dict[str, dict[str, Figures]]:
     RunConfig(steps=settings.steps).check()
     check_languages(BABEL_QA, names(settings.languages) if settings.languages else ())
     _check_output(settings.output)
-    with alone(settings.output):
+    with exclusive(settings.output):
         runs = [(BASE, "", 0), *((m, t, int(s)) for t in chosen for m in methods if m != BASE for s in seeds)]
         for number, run in enumerate(runs, start=1):
             print(f"{number} of {len(runs)}: {_run(settings, asked, *run)}", flush=True)
@@ -175,8 +175,8 @@ def _write(output: Path, found: Mapping[str, Mapping[str, Figures]], seeds: int)
     for title, cells in titled.items():
         Console().print(fitted(title, cells))
     values: dict[str, Any] = {"tasks": found, "chance": CHANCE}
-    write_whole(output / "study.json", json_text(values).encode())
-    write_whole(output / "study.md", tables(titled).encode())
+    write_atomically(output / "study.json", json_text(values).encode())
+    write_atomically(output / "study.md", tables(titled).encode())
     draw(found, CHANCE, output / "study.png")
     print(f"tables: {output / 'study.md'} · picture: {output / 'study.png'}")
 

@@ -12,7 +12,7 @@ LIMIT = 4 * 2**30
 SHORTEST = 0.1  # seconds: what takes less to compile is not kept
 
 
-def keep() -> None:
+def enable() -> None:
     """Before anything is compiled. Leaves JAX_COMPILATION_CACHE_DIR, and what else the user has set, as it is.
 
     Where no directory can be made nothing is kept.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 DAY = 24 * 60 * 60  # seconds
 
 
-def join(text: str, seconds: int = 300) -> int | None:
+def initialize(text: str, seconds: int = 300) -> int | None:
     """Meets the other processes, before JAX wakes.
 
     Returns how many they are; None for "auto", where that cannot be known before JAX wakes.
@@ -74,39 +74,39 @@ def _initialize(seconds: int, **settings: Any) -> None:
     met.result(timeout=seconds)
 
 
-def count() -> int:
+def process_count() -> int:
     """Processes of this run. Does not wake JAX where there is one."""
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes."""
-    return count() == 1 or jax.process_index() == 0
+    return process_count() == 1 or jax.process_index() == 0
 
 
-def any_of(value: bool) -> bool:
+def any_process(value: bool) -> bool:
     """Whether it is so in any process. All of them must ask."""
-    return value if count() == 1 else bool(multihost_utils.process_allgather(np.bool_(value)).any())
+    return value if process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(value)).any())
 
 
-def of_first(value: int) -> int:
+def broadcast_from_main(value: int) -> int:
     """The first process's value. All of them must ask."""
-    return value if count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    return value if process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 @contextmanager
-def first_enters(context: AbstractContextManager[T], others: T) -> Iterator[T]:
+def enter_on_main(context: AbstractContextManager[T], others: T) -> Iterator[T]:
     """The context, entered by the first process alone; `others` is what the others go on with.
 
     Raises InputError in all processes where the first one is refused.
     """
     with ExitStack() as stack:
         found, refusal = others, None
-        if first():
+        if is_main_process():
             try:
                 found = stack.enter_context(context)
             except InputError as error:
                 refusal = error
-        if any_of(refusal is not None):
+        if any_process(refusal is not None):
             raise refusal or InputError("the first process was refused; its own line says why")
         yield found

@@ -48,7 +48,7 @@ def main() -> None:
 def _evaluate(command: Command) -> None:
     command.settings.check()
     directories = run_directories(command.run)
-    if emulated := mesh.prepare(command.settings.mesh, command.settings.platform):
+    if emulated := mesh.configure_platform(command.settings.mesh, command.settings.platform):
         print(emulated)
     evaluate_together(directories, command.settings, command.quiet)
 

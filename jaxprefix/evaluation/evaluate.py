@@ -17,10 +17,10 @@ from jaxprefix.evaluation.report.caveats import all_cautions, notes
 from jaxprefix.evaluation.selection import Examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.inference.model import Model, open_model
-from jaxprefix.io.atomic import alone
+from jaxprefix.io.atomic import exclusive
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run
-from jaxprefix.runs.saved import Saved
+from jaxprefix.runs.saved import TrainedRun
 from jaxprefix.tasks.task import Example, Task
 
 
@@ -48,7 +48,7 @@ def evaluate_together(
     examples = select_examples(chosen, settings, configs[0])
     with ExitStack() as places:
         for directory in directories:
-            places.enter_context(alone(settings.output or directory))
+            places.enter_context(exclusive(settings.output or directory))
         return _evaluate(directories, settings, quiet, chosen, examples, baseline or None)
 
 
@@ -64,14 +64,14 @@ def _evaluate(
     if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
         raise InputError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
     for directory, run in zip(directories, runs, strict=True):
-        if not run.described["finished"]:
-            steps = run.described["steps"]
+        if not run.run_json["finished"]:
+            steps = run.run_json["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
     asked = {task.name: (task, _questions(model, task, examples)) for task in chosen}
     how = f"at most {model.max_length} tokens, {settings.sampling}"
     how += f", split {settings.split}" if settings.split else ""
     predictions = [
-        Predictions(settings.output or directory, origin(run.described, run.step, how))
+        Predictions(settings.output or directory, origin(run.run_json, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
     ]
     answer(model, asked, predictions, settings.batch, settings.sampling, quiet)
@@ -113,7 +113,7 @@ def _id(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _report(
     predictions: Predictions,
-    run: Saved,
+    run: TrainedRun,
     rows: Sequence[dict[str, Any]],
     chosen: Sequence[Task],
     baseline: report.Report | None,
@@ -121,7 +121,7 @@ def _report(
     """Writes and prints what these rows say of a run."""
     directory = predictions.directory
     known = {task.name: task for task in (*tasks.TASKS, *chosen)}
-    found, statistics = build(run.config, run.described["source"], rows, known)
+    found, statistics = build(run.config, run.run_json["source"], rows, known)
     report.write(found, notes(found, known, predictions.origin["how"], baseline), directory, baseline, statistics)
     drawn = plots.draw(found, statistics, directory, baseline)
     Console().print(*report.table(found, baseline, statistics))

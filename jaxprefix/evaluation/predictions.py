@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.atomic import write_atomically
 from jaxprefix.io.rows import Row, parse_lines
 from jaxprefix.io.strict_json import parse
-from jaxprefix.runs.directory import MAY_DIFFER, RUN_FILE, read_run
+from jaxprefix.io.values import value_of
+from jaxprefix.runs.directory import MAY_CHANGE, RUN_FILE, read_run
 from jaxprefix.tasks.task import Example, Task
 
 PREDICTIONS = "predictions.jsonl"
@@ -23,7 +24,6 @@ EVALUATION = "evaluation"  # which evaluation answered the row
 
 Answers = dict[str, dict[str, Any]]  # rows by their key
 
-KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
 QUESTION: Mapping[str, type] = {
     "task": str,
     "language": str,
@@ -66,7 +66,7 @@ class Predictions:
                 raise InputError(f"{self.path} was asked with {row['how']}, now {origin['how']}; give a new --output")
         self.rows = _by_key(rows, origin["step"])
         if whole != content:
-            write_whole(self.path, whole)
+            write_atomically(self.path, whole)
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Writes the rows behind those that are there."""
@@ -130,7 +130,7 @@ def origin(described: Mapping[str, Any], step: int, how: str) -> dict[str, Any]:
 
 
 def _run(described: Mapping[str, Any]) -> str:
-    own = {name: value for name, value in described["config"].items() if name not in MAY_DIFFER}
+    own = {name: value for name, value in described["config"].items() if name not in MAY_CHANGE}
     return digest([own, described["base"], described["rows"]])
 
 
@@ -158,13 +158,11 @@ def _rows(content: bytes, path: Path) -> list[Row]:
 
 def _checked(row: Row) -> Row:
     for name, kind in FIELDS.items():
-        if not isinstance(row.get(name), kind):
-            given = repr(row[name]) if name in row else "nothing"
-            raise InputError(f"{row.where}: {name} is {given:.60}, expected {KINDS[kind]}")
+        value_of(row, name, kind, f"{row.location}: ")
     if not row["scores"]:
-        raise InputError(f"{row.where}: it has no scores")
+        raise InputError(f"{row.location}: it has no scores")
     for name, value in row["scores"].items():
         if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise InputError(f"{row.where}: its score {name} is {value!r:.60}, expected 0..1")
+            raise InputError(f"{row.location}: its score {name} is {value!r:.60}, expected 0..1")
     row["key"] = _key(row)
     return row

@@ -15,7 +15,7 @@ from jaxprefix.evaluation.report.intervals import family, grouped, resource, scr
 from jaxprefix.evaluation.report.markdown import tables
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of, source_language
 from jaxprefix.evaluation.report.terminal import fitted
-from jaxprefix.io.atomic import check_new_file, write_whole
+from jaxprefix.io.atomic import check_new_file, write_atomically
 from jaxprefix.runs.directory import run_directories
 
 
@@ -53,7 +53,7 @@ def beside(settings: Beside) -> dict[str, Cells]:
     for title, cells in found.items():
         Console().print(fitted(title, cells))
     if settings.output:
-        write_whole(settings.output, tables(found).encode())
+        write_atomically(settings.output, tables(found).encode())
         print(f"tables: {settings.output}")
     return found
 

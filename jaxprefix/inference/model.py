@@ -19,15 +19,15 @@ from jaxprefix.models.adapters import Adapter, NoAdapter
 from jaxprefix.models.decode import DecodeState, PrefillBatch
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.sampling import Sampling
-from jaxprefix.runs.base_model import Base, load_weights, open_base, text_length
-from jaxprefix.runs.saved import Saved, read_saved, together
+from jaxprefix.runs.base_model import BaseModel, load_weights, max_text_tokens, open_base
+from jaxprefix.runs.saved import TrainedRun, load_run, stack_adapters
 
 
 @dataclass(frozen=True)
 class Model:
     """An adapted model on a mesh, ready to answer; of `several` adapters each question names its own."""
 
-    base: Base
+    base: BaseModel
     adapter: Adapter
     params: Any  # with a leading dimension, where there are several
     frozen: Any
@@ -41,7 +41,7 @@ class Model:
         """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
 
         @partial(jax.jit, static_argnums=4)
-        @partial(meshes.traced, self.mesh)
+        @partial(meshes.with_mesh, self.mesh)
         def run(params: Any, frozen: Any, prompts: PrefillBatch, entering: Any, length: int) -> DecodeState:
             weights, hooks = self.adapter.bind(params, frozen, adapter_ids=entering)
             return self._pinned(decode.init_state(self.base.config, weights, prompts, hooks, length))
@@ -56,7 +56,7 @@ class Model:
         config, ends = self.base.config, self.base.tokenizer.eos
 
         @partial(jax.jit, static_argnums=6, donate_argnums=2)
-        @partial(meshes.traced, self.mesh)
+        @partial(meshes.with_mesh, self.mesh)
         def run(
             params: Any,
             frozen: Any,
@@ -85,7 +85,7 @@ class Model:
         """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
 
         @jax.jit
-        @partial(meshes.traced, self.mesh)
+        @partial(meshes.with_mesh, self.mesh)
         def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
             weights, hooks = self.adapter.bind(params, frozen, adapter_ids=rows)
             return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
@@ -98,7 +98,7 @@ class Model:
         return self.step._cache_size() + self.score_choices._cache_size()
 
     def shard(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
-        return jax.device_put(leaf, meshes.over_data(self.mesh, dim))
+        return jax.device_put(leaf, meshes.batch_sharding(self.mesh, dim))
 
     def _pinned(self, answers: DecodeState) -> DecodeState:
         """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
@@ -117,18 +117,18 @@ class Model:
 
 def open_model(
     directories: Sequence[Path], mesh: str | None, batch: int, max_length: int | None = None
-) -> tuple[Model, list[Saved]]:
+) -> tuple[Model, list[TrainedRun]]:
     """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and what else the runs say.
 
     `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. InputError where several
     runs cannot share a batch, or the mesh cannot share one among its devices.
     """
     made = _mesh(mesh, batch)
-    first = read_saved(directories[0], made)
-    runs = [first, *(read_saved(directory, made, first.base) for directory in directories[1:])]
-    adapter, params = together(runs)
+    first = load_run(directories[0], made)
+    runs = [first, *(load_run(directory, made, first.base) for directory in directories[1:])]
+    adapter, params = stack_adapters(runs)
     base, config = first.base, first.config
-    longest = text_length(base.config, adapter, max_length or config.max_length)
+    longest = max_text_tokens(base.config, adapter, max_length or config.max_length)
     frozen = load_weights(base, made, config.dtype)
     return Model(base, adapter, params, frozen, made, longest, config.chat, multi_adapter=len(runs) > 1), runs
 
@@ -136,12 +136,12 @@ def open_model(
 def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:
     """The base model that `name` names as it is; otherwise as `open_model`."""
     made, base = _mesh(mesh, batch), open_base(name)
-    longest = text_length(base.config, NoAdapter(), max_length)
+    longest = max_text_tokens(base.config, NoAdapter(), max_length)
     return Model(base, NoAdapter(), {}, load_weights(base, made, "auto"), made, longest, chat=False)
 
 
 def _mesh(text: str | None, batch: int) -> Mesh:
-    made = meshes.make(text)
+    made = meshes.make_mesh(text)
     if batch % (devices := made.shape["data"]):
         raise InputError(
             f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"

@@ -60,20 +60,20 @@ def check_new_file(path: Path) -> None:
     check_writable(path.parent)
 
 
-class Busy(InputError):
+class RunLocked(InputError):
     """Another process holds the lock."""
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path) -> Iterator[None]:
     """Makes the directory; a InputError where another process that asked so still runs."""
     check_writable(directory)
-    with locked(directory / LOCK, f"another process writes to {directory}; wait for its end, or give --output"):
+    with lock(directory / LOCK, f"another process writes to {directory}; wait for its end, or give --output"):
         yield
 
 
 @contextmanager
-def locked(path: Path, refusal: str) -> Iterator[None]:
+def lock(path: Path, refusal: str) -> Iterator[None]:
     """Holds a lock file and removes it at the end; raises Busy with these words where another process holds it.
 
     Makes its directory. The operating system ends the lock with its process: a file that a killed process left does not
@@ -84,7 +84,7 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (Timeout, FileNotFoundError, FileExistsError):  # the latter two where its last holder removes the directory
-        raise Busy(refusal) from None
+        raise RunLocked(refusal) from None
     except OSError as error:  # some file systems of clusters have none
         print(f"{path.parent} cannot be locked ({error.strerror}): see that no other command writes", file=sys.stderr)
     try:
@@ -102,7 +102,7 @@ def entries(directory: Path) -> set[str]:
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[None]:
+def disk_errors(directory: Path) -> Iterator[None]:
     """A disk that is full or gone while a run's files are written, as a InputError."""
     try:
         yield
@@ -113,12 +113,12 @@ def writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all, also where the machine stops; makes its directory.
 
     Of several processes the first one does it. Where it cannot be written nothing of it is left.
     """
-    if not processes.first():
+    if not processes.is_main_process():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{UNFINISHED}")

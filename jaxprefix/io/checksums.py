@@ -14,12 +14,12 @@ def write(directory: Path, besides: frozenset[str] = frozenset()) -> None:
     (directory / FILE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def is_listed(directory: Path) -> bool:
+def exists(directory: Path) -> bool:
     """Whether there is anything to check the files by."""
     return (directory / FILE).is_file()
 
 
-def problem(directory: Path) -> str | None:
+def first_mismatch(directory: Path) -> str | None:
     """In which listed file the directory differs from what was written, and how; None where it does not."""
     try:
         listed = [(name, int(size), str(digest)) for name, (size, digest) in _read(directory).items()]

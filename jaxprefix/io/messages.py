@@ -16,12 +16,12 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxother = 60
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value of whatever kind, as Python writes it."""
-    return clipped(" ".join(_SHORT.repr(value).split()))
+    return truncate(" ".join(_SHORT.repr(value).split()))
 
 
-def clipped(text: str, longest: int = LONGEST) -> str:
+def truncate(text: str, longest: int = LONGEST) -> str:
     """A text without quotes around it, such as a tensor's name; what a terminal would obey is escaped."""
     text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 3] + "..."
@@ -29,7 +29,7 @@ def clipped(text: str, longest: int = LONGEST) -> str:
 
 def one_line(error: BaseException) -> str:
     """What an exception says, or its name where it says nothing."""
-    return clipped(next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__))
+    return truncate(next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__))
 
 
 _SHORT = _Short()

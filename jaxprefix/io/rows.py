@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, shown
+from jaxprefix.io.messages import one_line, short_repr
 from jaxprefix.io.strict_json import parse
 
 BOM = b"\xef\xbb\xbf"  # of UTF-8: some programs write it
@@ -23,7 +23,7 @@ class Row(dict[str, Any]):
         self.number = number
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """ "FILE:12" for a line of a file, "SOURCE: row 12" for a row of anything else."""
         return f"{self.source}{self.number}" if self.source.endswith(":") else f"{self.source}: row {self.number}"
 
@@ -77,7 +77,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"{where}: not a JSON object: {error}") from error
     if not isinstance(row, dict):
-        raise InputError(f"{where}: not a JSON object: {shown(row)}")
+        raise InputError(f"{where}: not a JSON object: {short_repr(row)}")
     return row
 
 
@@ -87,10 +87,10 @@ def _json(path: Path) -> Rows:
     except InputError as error:
         raise InputError(f"{path}: not a JSON list of objects: {error}") from error
     if not isinstance(rows, list):
-        raise InputError(f"{path}: not a JSON list of objects: {shown(rows)}")
+        raise InputError(f"{path}: not a JSON list of objects: {short_repr(rows)}")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise InputError(f"{path}: row {number} is not a JSON object: {shown(row)}")
+            raise InputError(f"{path}: row {number} is not a JSON object: {short_repr(row)}")
     return placed(rows, path)
 
 
@@ -110,7 +110,7 @@ def _csv(path: Path, delimiter: str = ",") -> Rows:
             reader = csv.DictReader(file, strict=True, delimiter=delimiter)
             header = reader.fieldnames or ()
             if len(set(header)) < len(header):
-                raise InputError(f"{path}: a column stands twice in its header: {shown(list(header))}")
+                raise InputError(f"{path}: a column stands twice in its header: {short_repr(list(header))}")
             for row in reader:
                 if None in row or None in row.values():  # more, or fewer, cells than the header
                     raise InputError(f"{path}:{reader.line_num}: not {len(header)} columns, as the header has")

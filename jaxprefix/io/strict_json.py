@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, shown
+from jaxprefix.io.messages import one_line, short_repr
 
 DEEPEST = 100  # objects and lists inside each other
 LARGEST = 2**26  # bytes of a file of settings; those of real models have less than 2**20
@@ -51,7 +51,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InputError(f"the key {shown(twice)} stands twice in one object")
+        raise InputError(f"the key {short_repr(twice)} stands twice in one object")
     return found
 
 

@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 
 WORDS = {
     int: "a whole number",
@@ -27,10 +27,10 @@ LARGEST_WHOLE = 2**63 - 1
 LARGEST_NUMBER = 1e30  # float32 ends at 3.4e38
 
 
-def is_of(kind: Any, value: object) -> bool:
+def matches(kind: Any, value: object) -> bool:
     """Whether a JSON value is of a type; true and false are no numbers, and numbers are finite."""
     if get_origin(kind) in (Union, UnionType):
-        return any(is_of(each, value) for each in get_args(kind))
+        return any(matches(each, value) for each in get_args(kind))
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if kind is Path:
@@ -40,10 +40,10 @@ def is_of(kind: Any, value: object) -> bool:
     return type(value) is kind and (kind is not int or abs(value) <= LARGEST_WHOLE)  # type: ignore[arg-type]
 
 
-def words(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """What a type is called in a message."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(words(each) for each in get_args(kind))
+        return " or ".join(describe_type(each) for each in get_args(kind))
     if get_origin(kind) is Literal:
         return ", ".join(get_args(kind))
     return WORDS[kind]
@@ -51,8 +51,8 @@ def words(kind: Any) -> str:
 
 def value_of(values: Mapping[str, Any], key: str, kind: Any, where: str = "") -> Any:
     """The value of a key, of this kind; None for an absent key if the kind admits it. `where` begins the message."""
-    if not is_of(kind, values.get(key)):
-        raise InputError(f"{where}{key} is {_given(values, key)}; expected {words(kind)}")
+    if not matches(kind, values.get(key)):
+        raise InputError(f"{where}{key} is {_given(values, key)}; expected {describe_type(kind)}")
     return values.get(key)
 
 
@@ -64,7 +64,7 @@ def flag(values: Mapping[str, Any], key: str) -> bool:
 def number(values: Mapping[str, Any], key: str, least: float = 0, above: bool = False) -> float:
     """A number of at least `least`, or `above` it."""
     value: Any = values.get(key)
-    if not is_of(float, value) or value < least or (above and value == least):
+    if not matches(float, value) or value < least or (above and value == least):
         bound = "above" if above else "of at least"
         raise InputError(
             f"{key} is {_given(values, key)}; expected a number {bound} {least:g}, and at most {LARGEST_NUMBER:g}"
@@ -78,9 +78,9 @@ def positive(values: Mapping[str, Any], key: str, default: int | None = None, mo
     if type(value) not in (int, float) or not value >= 1 or value % 1:
         raise InputError(f"{key} is {_given(values, key)}; expected a whole number of at least 1")
     if value > most:
-        raise InputError(f"{key} is {shown(value)}; expected at most {most}")
+        raise InputError(f"{key} is {short_repr(value)}; expected at most {most}")
     return int(value)
 
 
 def _given(values: Mapping[str, Any], key: str) -> str:
-    return shown(values[key]) if key in values else "missing"
+    return short_repr(values[key]) if key in values else "missing"

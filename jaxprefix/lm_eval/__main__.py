@@ -79,7 +79,7 @@ def main() -> None:
     command.check()
     if command.adapter:
         read_run(command.adapter)  # what is no run is said at once, not after the harness has read its tasks
-    if emulated := mesh.prepare(command.mesh, command.platform):
+    if emulated := mesh.configure_platform(command.mesh, command.platform):
         print(emulated)
     # The harness names results after "path" or "model".
     who = {"path": str(command.adapter)} if command.adapter else {"model": command.model}

@@ -21,7 +21,7 @@ from jaxprefix.io.terminal import progress
 from jaxprefix.lm_eval.chat import Turn, render, template_of
 from jaxprefix.lm_eval.settings import Settings, read_settings
 from jaxprefix.lm_eval.sharing import fit, share
-from jaxprefix.runs.base_model import counts
+from jaxprefix.runs.base_model import parameter_counts
 
 LONGEST = 2**31 - 1  # tokens: cut to what the model has positions for
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 def open_adapted(directory: Path, mesh: str | None, batch: int, max_length: int = LONGEST) -> Model:
     """The run's adapter on its base, for `batch` rows of at most `max_length` tokens at a time."""
     model, (run,) = open_model([directory], mesh, batch, max_length)
-    if not run.described["finished"]:
-        logger.warning("run %s is not finished: this is step %s of %s", directory, run.step, run.described["steps"])
+    if not run.run_json["finished"]:
+        logger.warning("run %s is not finished: this is step %s of %s", directory, run.step, run.run_json["steps"])
     if model.chat:
         logger.warning("run %s was trained in the chat template: --apply_chat_template asks in it", directory)
     return model
@@ -83,7 +83,7 @@ class JaxPrefixLM(TemplateLM):
     def get_model_info(self) -> dict[str, Any]:
         """What the results say of the model."""
         dtype = jax.tree.leaves(self.model.frozen)[0].dtype
-        own, total = counts(self.model.base.config, self.model.adapter)
+        own, total = parameter_counts(self.model.base.config, self.model.adapter)
         info = {"model_num_parameters": total, "model_dtype": str(dtype), "model_sha": self.model.base.fingerprint}
         return info | {"adapter": str(self.model.adapter), "adapter_num_parameters": own, "max_length": self.max_length}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.io.values import LARGEST_SIZE, flag, number, positive, value_of
 
@@ -128,7 +128,7 @@ def layer_range(text: str, layers: int) -> tuple[int, int]:
     if start.isdecimal() and end.isdecimal() and int(start) < int(end) <= layers:
         return int(start), int(end)
     raise InputError(
-        f"layers {shown(text)} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
+        f"layers {short_repr(text)} of a model of {layers}; expected all, top, top:N or FIRST:END, such as 2:{layers}"
     )
 
 
@@ -137,7 +137,7 @@ def _architecture(values: Mapping[str, Any]) -> str:
     if isinstance(named, list) and len(named) == 1 and named[0] in ARCHITECTURES:
         return named[0]
     wanted = " or ".join(ARCHITECTURES)
-    raise InputError(f"architecture {shown(named)} is not supported; expected {wanted}")
+    raise InputError(f"architecture {short_repr(named)} is not supported; expected {wanted}")
 
 
 def _refuse(values: Mapping[str, Any]) -> None:
@@ -145,11 +145,11 @@ def _refuse(values: Mapping[str, Any]) -> None:
     unknown = sorted(set(values) - READ - INERT)
     if unknown:
         raise InputError(
-            f"unknown key {shown(unknown[0])} (value {shown(values[unknown[0]])}); "
+            f"unknown key {short_repr(unknown[0])} (value {short_repr(values[unknown[0]])}); "
             "it could change the numbers: not skipped"
         )
     if values.get("hidden_act") != "silu":
-        raise InputError(f"hidden_act {shown(values.get('hidden_act'))} is not supported; expected 'silu'")
+        raise InputError(f"hidden_act {short_repr(values.get('hidden_act'))} is not supported; expected 'silu'")
     for bias in ("attention_bias", "mlp_bias"):
         if flag(values, bias):
             raise InputError(f"{bias} is true; models with biases are not supported")
@@ -166,7 +166,7 @@ def _refuse_layer_types(values: Mapping[str, Any]) -> None:
     found = sorted(set(layer_types)) if whole else layer_types
     if found != [kind]:
         raise InputError(
-            f"layer_types has {shown(found)} with sliding_window {shown(values.get('sliding_window'))}; "
+            f"layer_types has {short_repr(found)} with sliding_window {short_repr(values.get('sliding_window'))}; "
             f"expected {kind!r} for all layers"
         )
 
@@ -174,7 +174,7 @@ def _refuse_layer_types(values: Mapping[str, Any]) -> None:
 def _window(values: Mapping[str, Any], architecture: str) -> int | None:
     if architecture == "LlamaForCausalLM":
         if values.get("sliding_window") is not None:
-            raise InputError(f"sliding_window {shown(values['sliding_window'])} in a Llama; only Mistral has one")
+            raise InputError(f"sliding_window {short_repr(values['sliding_window'])} in a Llama; only Mistral has one")
         return None
     if "sliding_window" not in values:
         raise InputError(
@@ -190,16 +190,20 @@ def _rope(values: Mapping[str, Any]) -> Rope:
     for place in (new, old):
         place.pop("rope_theta", None)
     if new and old and new != old:
-        raise InputError(f"rope_scaling and rope_parameters contradict each other: {shown(old)} and {shown(new)}")
+        raise InputError(
+            f"rope_scaling and rope_parameters contradict each other: {short_repr(old)} and {short_repr(new)}"
+        )
     scaling = new or old
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in tuple(SCALING_KEYS):
-        raise InputError(f"rope_type {shown(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
+        raise InputError(f"rope_type {short_repr(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
     if scaling.get("type", kind) != kind:
-        raise InputError(f"rope_type {kind!r} and type {shown(scaling['type'])} contradict each other; expected one")
+        raise InputError(
+            f"rope_type {kind!r} and type {short_repr(scaling['type'])} contradict each other; expected one"
+        )
     if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
         raise InputError(
-            f"unknown key {shown(unknown[0])} of the rope_type {kind!r}; it could change the numbers: not skipped"
+            f"unknown key {short_repr(unknown[0])} of the rope_type {kind!r}; it could change the numbers: not skipped"
         )
     if kind == "default":
         return Rope(theta)
@@ -228,6 +232,7 @@ def _theta(given: list[Any]) -> float:
         )
     if any(value != given[0] for value in given):
         raise InputError(
-            f"rope_theta is {shown(given[0])} at the top and {shown(given[-1])} in rope_parameters; expected one value"
+            f"rope_theta is {short_repr(given[0])} at the top and {short_repr(given[-1])} in rope_parameters; "
+            "expected one value"
         )
     return number({"rope_theta": given[0]}, "rope_theta", above=True)

@@ -13,7 +13,7 @@ from jax.tree_util import DictKey
 from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import input_dims
-from jaxprefix.models.stored import Stored, room
+from jaxprefix.models.stored import Stored, aligned_empty
 from jaxprefix.models.weights import is_stacked, opened, tensor_names
 
 READERS = 4  # threads
@@ -56,7 +56,10 @@ class _Parts:
         name = path[-1].key
         if int8.is_scale(name):
             return self._scales(int8.projection(name), leaf.shape[1:])[box]
-        into, names = room([each.stop - each.start for each in box], leaf.dtype), tensor_names(path, self.config)
+        into, names = (
+            aligned_empty([each.stop - each.start for each in box], leaf.dtype),
+            tensor_names(path, self.config),
+        )
         if not is_stacked(path):
             self.tensors[names[0]].read(_on_disk(name, leaf.shape, box), into)
             return into

@@ -62,7 +62,7 @@ class Stored:
                 rows[first : first + len(part)] = part[:, columns]
 
 
-def room(shape: list[int], dtype: Any) -> np.ndarray:
+def aligned_empty(shape: list[int], dtype: Any) -> np.ndarray:
     """An empty array, aligned so that JAX on CPU uses it without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped, one_line, shown
+from jaxprefix.io.messages import one_line, short_repr, truncate
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
@@ -152,10 +152,12 @@ def _places(directory: Path) -> dict[str, Path]:
         # A file may be a link out of the directory, as in the Hub's cache.
         for name in sorted(set(places.values())):
             if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
-                raise InputError(f"{directory / INDEX} points to {shown(name)}; expected a .safetensors file beside it")
+                raise InputError(
+                    f"{directory / INDEX} points to {short_repr(name)}; expected a .safetensors file beside it"
+                )
             if not (directory / name).is_file():
                 raise InputError(
-                    f"{directory / INDEX} names {clipped(name)}, which is not there; download the model again"
+                    f"{directory / INDEX} names {truncate(name)}, which is not there; download the model again"
                 )
         return {tensor: directory / name for tensor, name in places.items()}
     if (directory / SINGLE).is_file():
@@ -180,7 +182,7 @@ def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
     for path in files:
         for name, tensor in stored(path).items():
             if name in tensors:
-                raise InputError(f"{path}: tensor {clipped(name)} is in another shard too; download the model again")
+                raise InputError(f"{path}: tensor {truncate(name)} is in another shard too; download the model again")
             tensors[name] = tensor
     return tensors
 
@@ -197,12 +199,12 @@ def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -
         )
     if extra := sorted(set(tensors) - set(wanted) - spare):
         raise InputError(
-            f"{directory}: tensor {clipped(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
+            f"{directory}: tensor {truncate(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
         )
     for name, shape in wanted.items():
         if tensors[name].shape != shape:
             raise InputError(
-                f"{directory}: tensor {name} has shape {shown(list(tensors[name].shape))}; "
+                f"{directory}: tensor {name} has shape {short_repr(list(tensors[name].shape))}; "
                 f"config.json asks for {list(shape)}"
             )
         if tensors[name].dtype not in DTYPES:

@@ -15,16 +15,16 @@ from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.io.hub import expanded
-from jaxprefix.io.messages import clipped
+from jaxprefix.io.messages import truncate
 from jaxprefix.models import weights
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CARD, read_adapter, write_adapter
 from jaxprefix.peft.merge import check_mergeable, merge
 from jaxprefix.peft.settings import Settings
-from jaxprefix.runs.base_model import Base, open_base
+from jaxprefix.runs.base_model import BaseModel, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import Saved, read_saved, write_saved
+from jaxprefix.runs.saved import TrainedRun, load_run, save_run
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD = "5GB"
@@ -68,7 +68,7 @@ Command = (
 
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.peft")  # type: ignore[arg-type]
-    mesh.prepare(None, "cpu")  # nothing here is worth waking an accelerator for, and sums are exact on CPU
+    mesh.configure_platform(None, "cpu")  # nothing here is worth waking an accelerator for, and sums are exact on CPU
     if isinstance(command, Import):
         print(import_adapter(command))
     elif command.merge:
@@ -120,7 +120,7 @@ def import_adapter(command: Import) -> str:
     base = open_base(command.model)
     if made_for not in (None, base.fingerprint):
         raise InputError(
-            f"{command.adapter} was made for another base (its hash is {clipped(made_for)}), not for {base.name} "
+            f"{command.adapter} was made for another base (its hash is {truncate(made_for)}), not for {base.name} "
             f"({base.fingerprint}); give its own with --model"
         )
     try:
@@ -131,7 +131,7 @@ def import_adapter(command: Import) -> str:
     longest = min(RunConfig.max_length, base.config.max_positions)
     config = RunConfig(model=command.model, dtype=command.dtype, language=command.language, max_length=longest)
     config = config.with_adapter(adapter)
-    write_saved(command.run, config, base, params, command.language)
+    save_run(command.run, config, base, params, command.language)
     if made_for is None:
         _note_of_base(settings, command.model, base)
     ask = f"python -m jaxprefix.generate {command.run} PROMPT"
@@ -140,14 +140,14 @@ def import_adapter(command: Import) -> str:
     )
 
 
-def _saved(run: Path) -> Saved:
-    saved = read_saved(run)
-    if not saved.described["finished"]:
-        print(f"the run is not finished: this is the adapter of step {saved.step} of {saved.described['steps']}")
+def _saved(run: Path) -> TrainedRun:
+    saved = load_run(run)
+    if not saved.run_json["finished"]:
+        print(f"the run is not finished: this is the adapter of step {saved.step} of {saved.run_json['steps']}")
     return saved
 
 
-def _projection(base: Base, name: str) -> Iterator[np.ndarray]:
+def _projection(base: BaseModel, name: str) -> Iterator[np.ndarray]:
     """The base's k_proj or v_proj, [K, H, D] a layer."""
     sizes = base.config
     with weights.opened(base.directory, sizes) as tensors:
@@ -161,18 +161,18 @@ def _hub_id(model: str | None) -> str | None:
     return None if model is None or Path(model).expanduser().is_dir() else model.partition("@")[0]
 
 
-def _names(model: str | None, base: Base) -> tuple[str, str | None]:
+def _names(model: str | None, base: BaseModel) -> tuple[str, str | None]:
     """base_model_name_or_path and revision, as transformers takes them."""
     if (hub_id := _hub_id(model)) is None:
         return str(base.directory.resolve()), None
     return hub_id, (model or "").partition("@")[2] or None
 
 
-def _note_of_base(settings: Settings, model: str | None, base: Base) -> None:
+def _note_of_base(settings: Settings, model: str | None, base: BaseModel) -> None:
     named, own = settings.get("base_model_name_or_path"), _names(model, base)[0]
     if named and named != own and expanded(str(named)).absolute() != Path(own):
         print(
-            f"note: the adapter names the base {clipped(str(named))}; "
+            f"note: the adapter names the base {truncate(str(named))}; "
             f"its shapes fit {base.name}, its numbers are for that base"
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
@@ -65,7 +65,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     check(settings, READ, (), {})
     _check_base(config)
     if settings.get("target_modules") not in (None, "self_attn"):
-        raise InputError(f"target_modules is {shown(settings['target_modules'])}; expected 'self_attn'")
+        raise InputError(f"target_modules is {short_repr(settings['target_modules'])}; expected 'self_attn'")
     length, count = whole(settings, "adapter_len"), whole(settings, "adapter_layers")
     if count > config.layers:
         raise InputError(f"adapter_layers is {count}; this base has {config.layers} layers")

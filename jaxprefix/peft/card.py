@@ -9,14 +9,14 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.markdown import table
 from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
-from jaxprefix.runs.saved import Saved
+from jaxprefix.runs.saved import TrainedRun
 from jaxprefix.train import metrics
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()
 
 
-def card(saved: Saved, run: Path, base_model: str | None, kind: str | None) -> str:
+def card(saved: TrainedRun, run: Path, base_model: str | None, kind: str | None) -> str:
     """The card's text.
 
     Args:
@@ -41,32 +41,32 @@ def card(saved: Saved, run: Path, base_model: str | None, kind: str | None) -> s
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(saved: Saved, base_model: str | None, kind: str | None) -> str:
+def _front_matter(saved: TrainedRun, base_model: str | None, kind: str | None) -> str:
     lines = ["---", f"library_name: {'peft' if kind else 'transformers'}", "pipeline_tag: text-generation"]
     if base_model:
         lines.append(f"base_model: {base_model}")
-    if languages := [part for part in saved.described["source"].split(",") if LANGUAGE.fullmatch(part)]:
+    if languages := [part for part in saved.run_json["source"].split(",") if LANGUAGE.fullmatch(part)]:
         lines += ["language:", *(f"- {language}" for language in languages)]
     lines += ["tags:", "- jaxprefix", *(f"- {name}" for name in saved.config.method.split("+")), "---"]
     return "\n".join(lines)
 
 
-def _what(saved: Saved, base: str, kind: str | None) -> str:
+def _what(saved: TrainedRun, base: str, kind: str | None) -> str:
     form = f"in PEFT's form {kind}" if kind else "merged into a full checkpoint"
     return f"What jaxprefix's method `{saved.config.method}` learnt on {base}, {form}."
 
 
-def _settings(saved: Saved) -> Iterable[tuple[str, Any]]:
+def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
     values = saved.config.as_json()
     for name in saved.config.method.split("+"):
         for setting, value in values.get(name.replace("-", "_"), {}).items():
             yield f"{name}.{setting}", value
     if saved.step:  # an imported adapter has none: how it was trained is not known here
-        yield "steps", saved.step if saved.step == saved.described["steps"] else f"{saved.step}, unfinished"
+        yield "steps", saved.step if saved.step == saved.run_json["steps"] else f"{saved.step}, unfinished"
         yield "learning rate", ", ".join(f"{rate:g}" for rate in saved.config.learning_rates.values())
         yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
         yield from ((name.replace("_", "-"), values[name]) for name in TRAINING if values[name] is not None)
-    yield from (saved.described.get("versions") or {}).items()
+    yield from (saved.run_json.get("versions") or {}).items()
 
 
 def _held_out_loss(run: Path) -> float | None:
@@ -95,7 +95,7 @@ def _scores(path: Path) -> str:
     return "\n\n".join(tables)
 
 
-def _use(saved: Saved, base_model: str | None, kind: str | None) -> str:
+def _use(saved: TrainedRun, base_model: str | None, kind: str | None) -> str:
     lines = ["```python", "from transformers import AutoModelForCausalLM"]
     if kind is None:
         return "\n".join([*lines, "", 'model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY")', "```"])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
@@ -42,7 +42,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
         return adaption_prompt.from_peft(settings, tensors, config)
     if kind == "PROMPT_TUNING":
         return prompt_tuning.from_peft(settings, tensors, config)
-    raise InputError(f"peft_type is {shown(kind)}; expected one of {', '.join(TYPES)}")
+    raise InputError(f"peft_type is {short_repr(kind)}; expected one of {', '.join(TYPES)}")
 
 
 def _why_not(adapter: Adapter) -> str:

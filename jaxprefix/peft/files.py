@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
-from jaxprefix.io.messages import clipped, one_line
+from jaxprefix.io.messages import one_line, truncate
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models.stored import DTYPES
 from jaxprefix.peft.settings import Settings, Tensors
@@ -39,7 +39,7 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
             for name in file.keys():
                 if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
                     wanted = ", ".join(DTYPES)
-                    raise InputError(f"{path}: tensor {clipped(name)} is {dtype}; expected one of {wanted}")
+                    raise InputError(f"{path}: tensor {truncate(name)} is {dtype}; expected one of {wanted}")
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
@@ -66,5 +66,5 @@ def _check_finite(tensors: Tensors, where: Path) -> None:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise InputError(
-                f"{where}: tensor {clipped(name)} holds numbers that are not finite; its training has diverged"
+                f"{where}: tensor {truncate(name)} holds numbers that are not finite; its training has diverged"
             )

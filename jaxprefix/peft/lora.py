@@ -8,7 +8,7 @@ import numpy as np
 import regex
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, shown
+from jaxprefix.io.messages import one_line, short_repr
 from jaxprefix.io.values import LARGEST_NUMBER, number
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
@@ -66,13 +66,13 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     check(settings, READ, INERT, REFUSED)
     if settings.get("bias", "none") not in ("none", None):
         raise InputError(
-            f"bias is {shown(settings['bias'])}: this package's projections have no biases; expected 'none'"
+            f"bias is {short_repr(settings['bias'])}: this package's projections have no biases; expected 'none'"
         )
     start = settings.get("init_lora_weights", True)
     if start not in STARTS:
         raise InputError(
-            f"init_lora_weights is {shown(start)}: it changed the base's weights; convert the adapter to plain LoRA "
-            "(PEFT's path_initial_model_for_weight_conversion) first"
+            f"init_lora_weights is {short_repr(start)}: it changed the base's weights; convert the adapter to plain "
+            "LoRA (PEFT's path_initial_model_for_weight_conversion) first"
         )
     given = {"lora_alpha": 8, "lora_dropout": 0} | settings
     rank, alpha = whole(settings, "r"), number(given, "lora_alpha", least=-LARGEST_NUMBER)
@@ -118,7 +118,7 @@ def _targets(settings: Settings, tensors: Tensors) -> list[str]:
     asked = _meant(settings, "target_modules", ["q_proj", "v_proj"]) - _meant(settings, "exclude_modules", [])
     if asked != set(targets):
         raise InputError(
-            f"target_modules {shown(settings.get('target_modules'))} means "
+            f"target_modules {short_repr(settings.get('target_modules'))} means "
             f"{', '.join(sorted(asked)) or 'no projection'}, the file has {', '.join(targets)}; is it whole, its own?"
         )
     return targets
@@ -133,7 +133,7 @@ def _meant(settings: Settings, key: str, default: list[str]) -> set[str]:
         modules = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
         return {name for name, module in modules.items() if _matches(given, module, key)}
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise InputError(f"{key} is {shown(given)}; expected names of modules, or a pattern")
+        raise InputError(f"{key} is {short_repr(given)}; expected names of modules, or a pattern")
     return {name.rpartition(".")[2] for name in given} & set(PROJECTIONS)
 
 
@@ -143,8 +143,10 @@ def _matches(pattern: str, module: str, key: str) -> bool:
         raise InputError(f"{key} is a pattern of {len(pattern)} characters; expected at most {LONGEST_PATTERN}")
     # It writes "a{99}" out, and the time stops only the matching.
     if math.prod(max(int(count), 1) for count in re.findall(r"[{,]\s*(\d+)", pattern)) > MOST_REPETITIONS:
-        raise InputError(f"{key} is {shown(pattern)}, a pattern of more than {MOST_REPETITIONS} repetitions")
+        raise InputError(f"{key} is {short_repr(pattern)}, a pattern of more than {MOST_REPETITIONS} repetitions")
     try:
         return regex.fullmatch(pattern, module, timeout=SECONDS) is not None
     except (regex.error, TimeoutError, OverflowError, RecursionError, MemoryError) as error:
-        raise InputError(f"{key} is {shown(pattern)}, a pattern that cannot be matched: {one_line(error)}") from None
+        raise InputError(
+            f"{key} is {short_repr(pattern)}, a pattern that cannot be matched: {one_line(error)}"
+        ) from None

@@ -13,7 +13,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
-from jaxprefix.runs.base_model import Base
+from jaxprefix.runs.base_model import BaseModel
 
 # Beside the weights: configurations, tokenizer, chat template.
 COPIED = tuple(pattern for pattern in MODEL_FILES if "safetensors" not in pattern)
@@ -21,7 +21,9 @@ BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
-def merge(adapter: Adapter, params: Any, base: Base, directory: Path, shard_size: int) -> tuple[list[str], list[str]]:
+def merge(
+    adapter: Adapter, params: Any, base: BaseModel, directory: Path, shard_size: int
+) -> tuple[list[str], list[str]]:
     """Writes the checkpoint into `directory`; (the files of weights, the types that the base's tensors have on disk).
 
     Sums are computed in float32 and rounded to the type that the tensor has in the base. Never more than one shard of
@@ -60,12 +62,12 @@ def check_mergeable(adapter: Adapter, method: str) -> None:
         )
 
 
-def _learnt(params: Any, base: Base) -> Callable[[str, np.ndarray], np.ndarray]:
+def _learnt(params: Any, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
     tensors = weights.on_disk(params, base.config)
     return lambda name, old: tensors[name]
 
 
-def _terms(adapter: Adapter, params: Any, base: Base) -> Callable[[str, np.ndarray], np.ndarray]:
+def _terms(adapter: Adapter, params: Any, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
     """W + (alpha/r)·B A, a layer's projection at a time: all of a large model's would not fit beside it."""
     assert isinstance(adapter, LoRA)
     places = {

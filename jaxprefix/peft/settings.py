@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped, shown
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.values import positive
 from jaxprefix.models.adapters.adapter import MAX_SIZE
 
@@ -34,16 +34,16 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
         refused: keys that must be absent or falsy, and why.
     """
     if settings.get("task_type") not in (None, "CAUSAL_LM"):
-        given = shown(settings["task_type"])
+        given = short_repr(settings["task_type"])
         raise InputError(f"task_type is {given}; expected CAUSAL_LM: this package has no other head")
     for name, why in refused.items():
         if settings.get(name):
-            raise InputError(f"{name} is {shown(settings[name])}: {why}")
+            raise InputError(f"{name} is {short_repr(settings[name])}: {why}")
     known = COMMON | set(read) | set(inert) | {"task_type"}
     for name, value in sorted(settings.items()):
         if value and name not in known:
             raise InputError(
-                f"unknown key {shown(name)} (value {shown(value)}); it could change the numbers: not skipped"
+                f"unknown key {short_repr(name)} (value {short_repr(value)}); it could change the numbers: not skipped"
             )
 
 
@@ -55,16 +55,18 @@ def whole(settings: Settings, name: str) -> int:
 def agree(settings: Settings, name: str, expected: int) -> None:
     """InputError where a size is given and is not this base's."""
     if settings.get(name) not in (None, expected):
-        raise InputError(f"{name} is {shown(settings[name])}; this base needs {expected}: was it made for another one?")
+        raise InputError(
+            f"{name} is {short_repr(settings[name])}; this base needs {expected}: was it made for another one?"
+        )
 
 
 def take(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
     """The tensors of these names and shapes, in this order, and no others."""
     if missing := sorted(set(shapes) - set(tensors)):
-        raise InputError(f"tensor {clipped(missing[0])} is missing ({len(missing)} in all)")
+        raise InputError(f"tensor {truncate(missing[0])} is missing ({len(missing)} in all)")
     if extra := sorted(set(tensors) - set(shapes)):
-        raise InputError(f"tensor {clipped(extra[0])} is unknown ({len(extra)} in all)")
+        raise InputError(f"tensor {truncate(extra[0])} is unknown ({len(extra)} in all)")
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
-            raise InputError(f"tensor {name} has shape {shown(list(tensors[name].shape))}; expected {list(shape)}")
+            raise InputError(f"tensor {name} has shape {short_repr(list(tensors[name].shape))}; expected {list(shape)}")
     return [tensors[name] for name in shapes]

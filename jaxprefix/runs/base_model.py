@@ -22,7 +22,7 @@ EMBEDDED_TASK = "babel-qa"
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseModel:
     """A frozen model, before its weights are read."""
 
     name: str  # as the user gave it
@@ -32,7 +32,7 @@ class Base:
     fingerprint: str
 
 
-def open_base(model: str | None) -> Base:
+def open_base(model: str | None) -> BaseModel:
     """The base that `--model` names; None is the embedded default. InputError says what is wrong with it."""
     directory = EMBEDDED if model is None else model_directory(model)
     config = DecoderConfig.read(directory)
@@ -42,16 +42,16 @@ def open_base(model: str | None) -> Base:
         raise InputError(
             f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model {config.vocabulary_size}"
         )
-    return Base(model or "embedded", directory, config, tokenizer, hashed)
+    return BaseModel(model or "embedded", directory, config, tokenizer, hashed)
 
 
-def load_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
+def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
     """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
     like = abstract_weights(base, mesh, dtype)
     return loading.load_like(base.directory, base.config, like, jax.tree.map(lambda leaf: leaf.sharding, like))
 
 
-def abstract_weights(base: Base, mesh: Mesh, dtype: str) -> decoder.Frozen:
+def abstract_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
     """The same before they are read: ShapeDtypeStructs with where each will lie."""
     shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
     return jax.tree.map(
@@ -70,14 +70,14 @@ def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Fr
     return int8.shapes(shapes) if dtype == "int8" else shapes
 
 
-def text_length(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:
+def max_text_tokens(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:
     """The tokens that a row may have: at most `max_length`, and a soft prompt takes positions before them."""
     members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
     before = sum(member.length for member in members if isinstance(member, SoftPrompt))
     return min(max_length, config.max_positions - before)
 
 
-def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
+def init_token_ids(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
     """The ids that a method starts from: drawn from the vocabulary, or those of a text (without BOS), repeated."""
 
     def tokens(start: str, length: int) -> list[int]:
@@ -93,7 +93,7 @@ def start_tokens(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
     return tokens
 
 
-def counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
+def parameter_counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
     """(trainable parameters, all parameters), from the sizes alone."""
     own, held = _size(adapter_init.abstract_params(adapter, config)), _size(decoder.shapes(config))
     return own, held if isinstance(adapter, FullFineTuning) else held + own
@@ -101,7 +101,7 @@ def counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
 
 def trainable_line(config: DecoderConfig, adapter: Adapter) -> str:
     """`trainable: 1,228,800 of 8,031,490,048 (0.0153%)`"""
-    own, total = counts(config, adapter)
+    own, total = parameter_counts(config, adapter)
     return f"trainable: {own:,} of {total:,} ({100 * own / total:.4f}%)"
 
 

@@ -59,7 +59,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             lightweight_initialize=True,  # Orbax's notes in the steps, which may be damaged, are not read
         )
-        for path in self.place.glob(f"{REMOVED}*") if processes.first() else ():
+        for path in self.place.glob(f"{REMOVED}*") if processes.is_main_process() else ():
             shutil.rmtree(path)
         return ocp.CheckpointManager(self.place, options=options)
 
@@ -97,7 +97,7 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         """Called when the last save is on the disk. What Orbax itself removes is half there after a kill."""
-        steps = self.steps if processes.first() else []
+        steps = self.steps if processes.is_main_process() else []
         for step in set(steps[: -self.keep]) - {self.best}:
             aside = self.place / f"{REMOVED}{step}"
             (self.place / str(step)).rename(aside)
@@ -124,9 +124,9 @@ class Checkpoints:
         none.
         """
         step, damaged = self._whole()
-        if processes.of_first(step) != step:
+        if processes.broadcast_from_main(step) != step:
             raise InputError(f"{self.place} is not the same to all processes; give a directory that all of them share")
-        for other, why in damaged.items() if processes.first() else ():
+        for other, why in damaged.items() if processes.is_main_process() else ():
             aside = self._set_aside(other)
             _say(f"{self.place / str(other)} is damaged ({why}): going back to step {step}; it is kept as {aside}")
         found = self._read(
@@ -144,8 +144,8 @@ class Checkpoints:
         # Listed anew each time: a run that is still training may have removed one, and saved another.
         while left := [step for step in self.steps if step not in damaged]:
             place = self.place / str(left[-1])
-            listed = checksums.is_listed(place)
-            why = checksums.problem(place) if listed else None
+            listed = checksums.exists(place)
+            why = checksums.first_mismatch(place) if listed else None
             if not place.is_dir():
                 continue
             if why is None:

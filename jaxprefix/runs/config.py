@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import (
     METHODS,
     Adapter,
@@ -19,7 +19,7 @@ from jaxprefix.models.adapters import (
     SoftPrompt,
     Sum,
 )
-from jaxprefix.runs.from_json import build
+from jaxprefix.runs.from_json import from_json
 
 # The methods' learning rates are for models of billions; the embedded one of 3.6M learns best at so many times as much
 # (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at 10, 90% at 5;
@@ -144,12 +144,12 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
                 expected = "a number" if name in FRACTIONS else "a whole number"
-                raise InputError(f"--{name.replace('_', '-')} is {shown(value)}; expected {expected}")
+                raise InputError(f"--{name.replace('_', '-')} is {short_repr(value)}; expected {expected}")
             if value is not None and (not value < math.inf or value < 0 or (value == 0 and name in ABOVE_ZERO)):
                 expected = "more than 0" if name in ABOVE_ZERO else "0 or more"
                 raise InputError(f"--{name.replace('_', '-')} is {value}; expected {expected}")
             if value is not None and float(value) > LARGEST:
-                raise InputError(f"--{name.replace('_', '-')} is {shown(value)}; expected at most {LARGEST}")
+                raise InputError(f"--{name.replace('_', '-')} is {short_repr(value)}; expected at most {LARGEST}")
         if self.seed >= 2**32:
             raise InputError(f"--seed is {self.seed}; expected less than 2^32")
         if self.warmup > 1:
@@ -186,7 +186,7 @@ class RunConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunConfig":
         """The inverse of `as_json`; InputError for what it cannot have written."""
-        config = build(cls, values)
+        config = from_json(cls, values)
         config.check_numbers()
         config.adapter  # noqa: B018 - refuses what cannot be, as `check` does
         return config
@@ -207,11 +207,11 @@ def parse_method(text: str) -> list[type[Any]]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(
-            f"--method {shown(text)}: {shown(unknown[0])} is unknown; expected {', '.join(known)}, or a sum such as "
-            "prefix+lora"
+            f"--method {short_repr(text)}: {short_repr(unknown[0])} is unknown; expected {', '.join(known)}, "
+            "or a sum such as prefix+lora"
         )
     if len(names) > len(known):
-        raise InputError(f"--method {shown(text)} names {len(names)} methods; expected each at most once")
+        raise InputError(f"--method {short_repr(text)} names {len(names)} methods; expected each at most once")
     return [known[name] for name in names]
 
 

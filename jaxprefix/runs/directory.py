@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import UNFINISHED, check_writable, entries, write_whole
-from jaxprefix.io.messages import shown
+from jaxprefix.io.atomic import UNFINISHED, check_writable, entries, write_atomically
+from jaxprefix.io.messages import short_repr
 from jaxprefix.io.strict_json import read_object
-from jaxprefix.io.values import is_of, words
+from jaxprefix.io.values import describe_type, matches
 from jaxprefix.runs.config import RunConfig
 
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"  # of a dry run
 FOLDER = "checkpoints"  # of the run directory, where Orbax saves
 # What training writes there, and all that is relied on. Nothing is learnt from "rows" that are null, as of `none`.
-DESCRIBED: dict[str, Any] = {
+RUN_FIELDS: dict[str, Any] = {
     "config": dict,
     "base": str,
     "source": str,
@@ -26,7 +26,7 @@ DESCRIBED: dict[str, Any] = {
 }
 LATER = ("versions",)  # may be absent
 # A run may go on with these changed; anything else would make it another run.
-MAY_DIFFER = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
+MAY_CHANGE = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -41,10 +41,12 @@ def read_run(directory: Path) -> dict[str, Any]:
         values = read_object(path)
     except InputError as error:
         raise InputError(f"{error}; restore it, or train anew elsewhere") from None
-    for name, kind in DESCRIBED.items():
-        if (name not in values and name not in LATER) or not is_of(kind, values.get(name)):
-            given = shown(values[name]) if name in values else "missing"
-            raise InputError(f"{path} is not a run's description: its {name} is {given}; expected {words(kind)}")
+    for name, kind in RUN_FIELDS.items():
+        if (name not in values and name not in LATER) or not matches(kind, values.get(name)):
+            given = short_repr(values[name]) if name in values else "missing"
+            raise InputError(
+                f"{path} is not a run's description: its {name} is {given}; expected {describe_type(kind)}"
+            )
     try:
         RunConfig.from_json(values["config"])
     except InputError as error:
@@ -62,7 +64,7 @@ def run_directories(text: str) -> list[Path]:
 
 def write_run(directory: Path, values: dict[str, Any]) -> None:
     """Writes run.json whole or not at all."""
-    write_whole(directory / RUN_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(directory / RUN_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def open_directory(output: Path, config: RunConfig, base: str) -> None:
@@ -82,7 +84,7 @@ def open_directory(output: Path, config: RunConfig, base: str) -> None:
         )
 
 
-def suits(directory: Path, config: RunConfig, base: str) -> bool:
+def can_resume(directory: Path, config: RunConfig, base: str) -> bool:
     """Whether the directory is new, or holds this very run unfinished."""
     if not (directory / RUN_FILE).is_file():
         return _is_new(directory)
@@ -98,7 +100,7 @@ def _is_new(directory: Path) -> bool:
     return names <= {FOLDER, PLAN_FILE, f"{RUN_FILE}{UNFINISHED}"}
 
 
-def same_rows(directory: Path, fingerprint: str) -> None:
+def check_same_data(directory: Path, fingerprint: str) -> None:
     """InputError where a run is there and learnt other rows: its place in the data would mean other ones."""
     if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
         raise InputError(f"the training rows have changed since {directory} began; choose a new --output")
@@ -108,8 +110,10 @@ def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | No
     """The first setting in which a run differs from what is asked for, in words."""
     here, there = config.as_json(), found["config"]
     for name in sorted(set(here) | set(there), key=lambda name: (name != "method", name)):
-        if name not in MAY_DIFFER and here.get(name) != there.get(name):
-            return f"its {name.replace('_', '-')} is {shown(there.get(name))}, given {shown(here.get(name))}"
+        if name not in MAY_CHANGE and here.get(name) != there.get(name):
+            return f"its {name.replace('_', '-')} is {short_repr(there.get(name))}, given {short_repr(here.get(name))}"
     return (
-        None if found.get("base") == base else f"its base model has the hash {shown(found.get('base'))}, given {base}"
+        None
+        if found.get("base") == base
+        else f"its base model has the hash {short_repr(found.get('base'))}, given {base}"
     )

@@ -7,24 +7,24 @@ from typing import Any, TypeVar, get_args
 
 from jaxprefix._version import __version__
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.io.values import value_of
 
 Settings = TypeVar("Settings")
 
 
-def build(kind: type[Settings], values: Mapping[str, Any], within: str = "") -> Settings:
+def from_json(kind: type[Settings], values: Mapping[str, Any], within: str = "") -> Settings:
     """`kind(**values)`; InputError names the setting that is unknown, or not of its type."""
     types: dict[str, Any] = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(types)):
         raise InputError(
-            f"unknown setting {shown(within + unknown[0])} in the run's configuration; this is jaxprefix {__version__}"
+            f"unknown setting {short_repr(within + unknown[0])} in the run's configuration; this is jaxprefix {__version__}"
         )
     return kind(**{name: _value(types[name], values, name, within) for name in values})
 
 
 def _value(kind: Any, values: Mapping[str, Any], name: str, within: str) -> Any:
     if is_dataclass(kind):
-        return build(kind, value_of(values, name, dict, within), f"{within}{name}.")  # type: ignore[arg-type]
+        return from_json(kind, value_of(values, name, dict, within), f"{within}{name}.")  # type: ignore[arg-type]
     value = value_of(values, name, kind, within)
     return Path(value) if value is not None and Path in (kind, *get_args(kind)) else value

@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-from jaxprefix.io.atomic import LOCK, Busy, check_writable, locked
+from jaxprefix.io.atomic import LOCK, RunLocked, check_writable, lock
 from jaxprefix.runs import directory as directories
 from jaxprefix.runs.config import RunConfig
 
 
 @contextmanager
-def claim(output: Path | None, config: RunConfig, name: str, base: str) -> Iterator[Path]:
+def run_lock(output: Path | None, config: RunConfig, name: str, base: str) -> Iterator[Path]:
     """The run directory, found or made as `open_directory` says; until the end, other training commands are refused it.
 
     Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished and is in nobody's hands, else
@@ -29,14 +29,14 @@ def claim(output: Path | None, config: RunConfig, name: str, base: str) -> Itera
     for number in count(1):
         directory = Path("runs") / f"{name}-{number}"
         with ExitStack() as hold:
-            if not directories.suits(directory, config, base):
+            if not directories.can_resume(directory, config, base):
                 continue
             try:
                 # Whoever made it: of two commands that find the same number one makes it, the other may get it.
                 hold.enter_context(_held(directory, [directory, directory.parent]))
-            except Busy:
+            except RunLocked:
                 continue
-            if directories.suits(directory, config, base):
+            if directories.can_resume(directory, config, base):
                 yield directory
                 return
 
@@ -47,7 +47,7 @@ def _held(directory: Path, made: Sequence[Path]) -> Iterator[None]:
     check_writable(directory)
     refusal = f"another command trains in {directory}; wait for its end, or choose a new --output"
     try:
-        with locked(directory / f"{LOCK}-training", refusal):
+        with lock(directory / f"{LOCK}-training", refusal):
             try:
                 yield
             finally:

@@ -14,11 +14,11 @@ from jaxprefix._version import __version__
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
-from jaxprefix.io.messages import clipped
+from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, sharding
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import layer_range
-from jaxprefix.runs.base_model import Base, counts, open_base
+from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run, write_run
@@ -27,26 +27,26 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
 
 @dataclass(frozen=True)
-class Saved:
+class TrainedRun:
     """A run's configuration, its base and its last adapter; no weight of the base is read."""
 
     config: RunConfig
-    base: Base
+    base: BaseModel
     params: Any
     step: int
-    described: dict[str, Any]  # run.json
+    run_json: dict[str, Any]  # run.json
 
 
-def describe(directory: Path, config: RunConfig, base: Base, about: dict[str, Any]) -> None:
+def write_run_json(directory: Path, config: RunConfig, base: BaseModel, about: dict[str, Any]) -> None:
     """Writes run.json; `about` has its "source" (language), "rows" (their hash), "steps" and "finished"."""
-    own, total = counts(base.config, config.adapter)
+    own, total = parameter_counts(base.config, config.adapter)
     versions = {"jaxprefix": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
     values = {"config": config.as_json(), "base": base.fingerprint, **about}
     values |= {"trainable_parameters": own, "total_parameters": total, "versions": versions}
     write_run(directory, values)
 
 
-def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = None) -> Saved:
+def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None = None) -> TrainedRun:
     """The run in `directory` on `base` (None: the one that it names), its adapter placed on `mesh` (None: numpy).
 
     Raises:
@@ -58,12 +58,12 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
     if base.fingerprint != described["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "
-            f"{clipped(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
-            f"expected {clipped(described['base'])}; load that model"
+            f"{truncate(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
+            f"expected {truncate(described['base'])}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
-        return Saved(config, base, {}, 0, described)
-    place = meshes.make("1x1") if mesh is None else mesh
+        return TrainedRun(config, base, {}, 0, described)
+    place = meshes.make_mesh("1x1") if mesh is None else mesh
     like = adapter_init.abstract_params(config.adapter, base.config)
     like = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -75,10 +75,10 @@ def read_saved(directory: Path, mesh: Mesh | None = None, base: Base | None = No
         params, step = checkpoints.restore_adapter_and_step(like)
     finally:
         checkpoints.close()
-    return Saved(config, base, jax.device_get(params) if mesh is None else params, step, described)
+    return TrainedRun(config, base, jax.device_get(params) if mesh is None else params, step, described)
 
 
-def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, source: str) -> None:
+def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Any, source: str) -> None:
     """A new run directory that holds this adapter, ready to be evaluated, asked and exported.
 
     `source` is the language that it was trained on. InputError where the directory holds anything already.
@@ -90,10 +90,10 @@ def write_saved(directory: Path, config: RunConfig, base: Base, params: Any, sou
         checkpoints = Checkpoints(place)
         checkpoints.save_adapter(0, params)
         checkpoints.close()
-        describe(place, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
+        write_run_json(place, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
 
 
-def together(runs: Sequence[Saved]) -> tuple[Adapter, Any]:
+def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Any]:
     """The adapter of a run; of several, the one kind that they share and their parameters, stacked in this order.
 
     InputError where they cannot stand in one batch: another method or shape, chat template or type of weights.

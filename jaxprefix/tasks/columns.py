@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped, shown
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.tasks.task import Row
 
@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 def row_error(row: Row, message: str) -> InputError:
     """The error for a row: its file and line, or data set and number, and the message."""
-    where = row.where if isinstance(row, PlacedRow) else f"row {row.get('id')!r}"
+    where = row.location if isinstance(row, PlacedRow) else f"row {row.get('id')!r}"
     return InputError(f"{where}: {message}")
 
 
@@ -21,7 +21,7 @@ def text_of(row: Row, column: str) -> str:
     """The text that a row has in a column, without surrounding space; InputError where there is none."""
     value = value_of(row, column)
     if not isinstance(value, str):
-        raise row_error(row, f"{column!r} is {shown(value)}; expected text")
+        raise row_error(row, f"{column!r} is {short_repr(value)}; expected text")
     return value.strip()
 
 
@@ -40,14 +40,14 @@ def one_of(row: Row, column: str, meanings: Mapping[str, Value]) -> Value:
     value = value_of(row, column)
     key = "" if isinstance(value, bool) else str(value).removesuffix(".0")
     if key not in meanings:
-        raise row_error(row, f"{column!r} is {shown(value)}; expected one of {', '.join(meanings)}")
+        raise row_error(row, f"{column!r} is {short_repr(value)}; expected one of {', '.join(meanings)}")
     return meanings[key]
 
 
 def value_of(row: Row, column: str) -> object:
     """What a row has in a column; InputError, with the row's columns, where it has no such column."""
     if column not in row:
-        raise row_error(row, f"no {column!r}; its columns: {clipped(', '.join(map(str, row)))}")
+        raise row_error(row, f"no {column!r}; its columns: {truncate(', '.join(map(str, row)))}")
     return row[column]
 
 

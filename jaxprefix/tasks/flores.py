@@ -38,7 +38,7 @@ def load(language: str, split: str, data: Path | None) -> list[Row]:
     given = {str(row.get("id")): row for row in english}
     unmatched = [row for row in rows if str(row.get("id")) not in given]
     if unmatched:
-        raise InputError(f"{unmatched[0].where}: no sentence of eng_Latn has its id {unmatched[0].get('id')!r}")
+        raise InputError(f"{unmatched[0].location}: no sentence of eng_Latn has its id {unmatched[0].get('id')!r}")
     return [_pair(row, given[str(row["id"])]) for row in rows]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.io.rows import Row as PlacedRow
 from jaxprefix.io.rows import read_rows
 from jaxprefix.tasks.columns import row_error
@@ -65,14 +65,14 @@ def _checked(row: PlacedRow, number: int) -> Row:
         if column not in present:
             raise row_error(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
-            raise row_error(row, f'"{column}" is {shown(present[column])}; expected text')
+            raise row_error(row, f'"{column}" is {short_repr(present[column])}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
     if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise row_error(row, f'"choices" is {shown(choices)}; expected a list of texts, none of them blank')
+        raise row_error(row, f'"choices" is {short_repr(choices)}; expected a list of texts, none of them blank')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
-        found = f'"choices" is {shown(list(choices))}'
+        found = f'"choices" is {short_repr(list(choices))}'
         raise row_error(row, f"{found}; expected several, all different, the response among them")
     columns = {
         "id": str(present.get("id", number)),
@@ -88,7 +88,9 @@ def pair(number: int, row: Any) -> Example:
     """(prompt, response) as an example; InputError that names the row, counted from 0, for anything else."""
     two = isinstance(row, tuple | list) and len(row) == 2
     if not two or not all(isinstance(text, str) and text.strip() for text in row):
-        raise InputError(f"row {number} is {shown(row)}; expected (prompt, response), two texts, neither of them blank")
+        raise InputError(
+            f"row {number} is {short_repr(row)}; expected (prompt, response), two texts, neither of them blank"
+        )
     return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped
+from jaxprefix.io.messages import truncate
 from jaxprefix.io.strict_json import check_unicode
 
 # Llama 3's template writes today's date unless it is given one; training and evaluation must not differ by the day.
@@ -31,7 +31,7 @@ def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str],
         rendered, _ = render_jinja_template([list(turns)], chat_template=template, **names)
     except Exception as error:  # a template is a program: it can raise whatever Python can, memory and recursion too
         why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the model's chat template fails: {clipped(why)}") from None
+        raise InputError(f"the model's chat template fails: {truncate(why)}") from None
     text = rendered[0]
     if len(text) > MOST_ADDED + 100 * sum(len(turn["content"]) for turn in turns):
         raise InputError(f"the model's chat template fails: it makes {len(text)} characters of these turns")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped, shown
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.io.values import value_of
 from jaxprefix.text.backends import Backend, FastBackend
@@ -26,7 +26,7 @@ def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str |
     token = settings.get(name)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str) and token is not None:
-        raise InputError(f"{directory}: {name} is {shown(token)} ({FILES}); expected a text, or its content")
+        raise InputError(f"{directory}: {name} is {short_repr(token)} ({FILES}); expected a text, or its content")
     return text
 
 
@@ -38,11 +38,11 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
         content = token.get("content") if isinstance(token, dict) else None
         if not isinstance(content, str):
             raise InputError(
-                f"{directory}: added_tokens_decoder holds {shown(token)} ({FILES}); expected objects with their content"
+                f"{directory}: added_tokens_decoder holds {short_repr(token)} ({FILES}); expected objects with their content"
             )
         beside.append(content)
     beside += _object(directory / "added_tokens.json")
-    if lacking := [clipped(token, 40) for token in dict.fromkeys(beside) if backend.id_of(token) is None]:
+    if lacking := [truncate(token, 40) for token in dict.fromkeys(beside) if backend.id_of(token) is None]:
         raise InputError(
             f"{directory}: added tokens that the tokenizer file itself lacks: {', '.join(lacking[:5])}; "
             "save it with transformers as a tokenizer.json that holds them"
@@ -77,7 +77,7 @@ def eos(directory: Path, backend: Backend, own: int | None) -> tuple[int, ...]:
         raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
     if wrong := [index for index in listed if type(index) is not int or backend.token_of(index) is None]:
         raise InputError(
-            f"{directory}: eos_token_id {shown(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
+            f"{directory}: eos_token_id {short_repr(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
         )
     return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != own))
 
@@ -90,10 +90,10 @@ def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
         where, template = path, _text(path)
     elif isinstance(template, list):  # several, by name
         if not all(isinstance(each, dict) and {"name", "template"} <= each.keys() for each in template):
-            raise InputError(f"{where}: chat_template is {shown(template)}; expected objects of name and template")
+            raise InputError(f"{where}: chat_template is {short_repr(template)}; expected objects of name and template")
         template = next((each["template"] for each in template if each["name"] == "default"), None)
     if not isinstance(template, str | None):
-        raise InputError(f"{where}: chat_template is {shown(template)}; expected a text")
+        raise InputError(f"{where}: chat_template is {short_repr(template)}; expected a text")
     if template and len(template) > LONGEST_TEMPLATE:
         raise InputError(
             f"{where}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import clipped
+from jaxprefix.io.messages import truncate
 from jaxprefix.io.strict_json import check_unicode
 from jaxprefix.text import chat_template, special_tokens
 from jaxprefix.text.backends import Backend, SentencePieceBackend, open_backend
@@ -102,7 +102,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         special = {name: backend.processor.id_to_piece(index) for name, index in own.items() if index >= 0} | special
     ids = {name: backend.id_of(text) for name, text in special.items()}
     if missing := [
-        f"{name}_token {clipped(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None
+        f"{name}_token {truncate(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None
     ]:
         raise InputError(f"{directory}: tokenizer_config.json names {', '.join(missing)}, which the vocabulary lacks")
     eos = special_tokens.eos(directory, backend, ids.get("eos"))

@@ -51,15 +51,15 @@ def main() -> None:
     if command.dry_run:
         if command.profile is not None:
             raise InputError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
-        mesh.prepare(command.config.mesh, "cpu")
+        mesh.configure_platform(command.config.mesh, "cpu")
         dry_run(command.config, command.chip, command.output)
         return
     if command.chip:
         raise InputError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
-    emulated = mesh.prepare(command.config.mesh, command.config.platform, command.hosts)
+    emulated = mesh.configure_platform(command.config.mesh, command.config.platform, command.hosts)
     if command.hosts:
-        mesh.wake()
-        if not processes.first():
+        mesh.start_jax()
+        if not processes.is_main_process():
             sys.stdout = open(os.devnull, "w")  # to the end of the process
     if emulated:
         print(emulated)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.decoder import Frozen
-from jaxprefix.runs.base_model import Base
+from jaxprefix.runs.base_model import BaseModel
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import TrainBatch, buckets, collate, epoch
@@ -22,15 +22,15 @@ HARMFUL = 2  # a fresh adapter whose loss is more than this times the base's is 
 class HeldOutLoss:
     """(params, frozen) -> the mean -log p of the rows' learned tokens, with the adapter of `config`."""
 
-    def __init__(self, rows: Sequence[Encoded], config: RunConfig, base: Base, mesh: Mesh) -> None:
+    def __init__(self, rows: Sequence[Encoded], config: RunConfig, base: BaseModel, mesh: Mesh) -> None:
         self.rows, self.config, self.base, self.mesh = rows, config, base, mesh
         score = held_out_loss(base.config, config.adapter)
-        self.score = CompiledByShape(jax.jit(meshes.traced(mesh, score), out_shardings=meshes.replicated(mesh)))
+        self.score = CompiledByShape(jax.jit(meshes.with_mesh(mesh, score), out_shardings=meshes.replicated(mesh)))
 
     def __call__(self, params: Any, frozen: Frozen) -> float:
         total = count = 0.0
         for batch in self._batches():
-            loss, learned = self.score(params, frozen, meshes.put(self.mesh, batch, dim=1))
+            loss, learned = self.score(params, frozen, meshes.shard_batch(self.mesh, batch, dim=1))
             total, count = total + float(loss), count + float(learned)
         return total / count
 

@@ -9,15 +9,15 @@ from jax.sharding import Mesh
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import writing
+from jaxprefix.io.atomic import disk_errors
 from jaxprefix.io.terminal import progress
 from jaxprefix.models import attention
-from jaxprefix.runs.base_model import Base, open_base, text_length, trainable_line
+from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import same_rows
-from jaxprefix.runs.lock import claim
-from jaxprefix.runs.saved import describe
+from jaxprefix.runs.directory import check_same_data
+from jaxprefix.runs.lock import run_lock
+from jaxprefix.runs.saved import write_run_json
 from jaxprefix.tasks.task import Task
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, check_batch, check_length
@@ -44,12 +44,12 @@ def train(
     check_profile(profile, config.method, output)
     task = training_rows.training_task(config)
     base = open_base(config.model)
-    mesh = meshes.make(config.mesh)
+    mesh = meshes.make_mesh(config.mesh)
     check_batch(config, mesh)
-    if output is None and processes.count() > 1:
+    if output is None and processes.process_count() > 1:
         raise InputError("several processes write to one directory; give --output, the same to all of them")
-    mine = claim(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    with processes.first_enters(mine, output or Path()) as directory:
+    mine = run_lock(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    with processes.enter_on_main(mine, output or Path()) as directory:
         check_length(config, base.config)
         _train(directory, config, task, base, mesh, quiet, stop or StopRequest(), profile)
     return directory
@@ -59,7 +59,7 @@ def _train(
     directory: Path,
     config: RunConfig,
     task: Task,
-    base: Base,
+    base: BaseModel,
     mesh: Mesh,
     quiet: bool,
     stop: StopRequest,
@@ -72,15 +72,15 @@ def _train(
     }
     rows = None
     if config.method != "none":
-        longest = text_length(base.config, config.adapter, config.max_length)
+        longest = max_text_tokens(base.config, config.adapter, config.max_length)
         rows = training_rows.load_rows(config, task, base.tokenizer, longest)
         about["rows"] = rows.fingerprint
-        same_rows(directory, rows.fingerprint)
+        check_same_data(directory, rows.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
-        with writing(directory):
-            describe(directory, config, base, about | {"steps": 0, "finished": True})
+        with disk_errors(directory):
+            write_run_json(directory, config, base, about | {"steps": 0, "finished": True})
         return
     print(rows)
     plan = Plan(config, rows.learn)
@@ -92,16 +92,16 @@ def _train(
     checkpoints = Checkpoints(directory, config.keep)
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
     about["steps"] = plan.steps
-    with writing(directory):
+    with disk_errors(directory):
         # Before anything else is: a directory without it would be refused.
-        describe(directory, config, base, about | {"finished": False, "best": position.best})
+        write_run_json(directory, config, base, about | {"finished": False, "best": position.best})
         run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
         run.train(state, stop, profile, quiet)
-        describe(directory, config, base, about | {"finished": True, "best": run.best})
+        write_run_json(directory, config, base, about | {"finished": True, "best": run.best})
     print(f"run: {directory}")
 
 
-def attention_line(config: RunConfig, base: Base, plan: Plan, programs: TrainPrograms) -> str:
+def attention_line(config: RunConfig, base: BaseModel, plan: Plan, programs: TrainPrograms) -> str:
     """Which kernels compute attention and, where one is not the platform's fastest, why."""
     params, frozen = programs.state.params, programs.frozen
     hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(params, frozen)[1], params, frozen)

@@ -20,7 +20,7 @@ import optax
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.atomic import write_atomically
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import TrainBatch
 from jaxprefix.train.profile import phase
@@ -37,8 +37,8 @@ class MetricsLogger:
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
         kept = [row for row in read(directory) if row["step"] <= step] if step else []
-        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        first = processes.first()
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        first = processes.is_main_process()
         self.file = (self.path if first else Path(os.devnull)).open("a", encoding="utf-8")
         self.events = _tensorboard(directory, step) if config.tensorboard and first else None
         self.project = _wandb(directory, config) if config.wandb and first else None
@@ -152,5 +152,5 @@ def keep_batch(directory: Path, step: int, batch: TrainBatch) -> Path:
     """Writes what a step was to learn beside the run's other files, and returns where."""
     path, content = directory / f"nan-step-{step}.npz", io.BytesIO()
     np.savez(content, **{each.name: np.asarray(getattr(batch, each.name)) for each in fields(batch)})  # type: ignore[arg-type]
-    write_whole(path, content.getvalue())
+    write_atomically(path, content.getvalue())
     return path

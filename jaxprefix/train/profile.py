@@ -41,7 +41,7 @@ class Profile:
 
     def __init__(self, steps: int | None = None, directory: Path = Path(), start: int = 0, last: int = 0) -> None:
         """`steps` of them are traced, None is no trace; `start` are done already, `last` are those of the whole run."""
-        self.wanted, self.on = steps is not None and processes.first(), False
+        self.wanted, self.on = steps is not None and processes.is_main_process(), False
         self.place = directory / FOLDER
         count = min(steps or 0, last - start)
         self.first = min(start + BEFORE, last - count) + 1

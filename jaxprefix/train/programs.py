@@ -16,7 +16,7 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
-from jaxprefix.runs.base_model import Base, abstract_weights, load_weights, start_tokens
+from jaxprefix.runs.base_model import BaseModel, abstract_weights, init_token_ids, load_weights
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train.batches import Plan, TrainBatch
@@ -78,10 +78,10 @@ class TrainPrograms:
         shapes = jax.eval_shape(init, self.frozen)
         shardings = _state_shardings(mesh, optimizer, shapes)
         self.state: State = abstract(shapes, shardings)
-        self._init = CompiledByShape(jax.jit(meshes.traced(mesh, init), out_shardings=shardings))
+        self._init = CompiledByShape(jax.jit(meshes.with_mesh(mesh, init), out_shardings=shardings))
         # The new state is sharded as the old one: otherwise the second step would be another program.
         outputs = (shardings, meshes.replicated(mesh))
-        self.step = CompiledByShape(jax.jit(meshes.traced(mesh, step), donate_argnums=0, out_shardings=outputs))
+        self.step = CompiledByShape(jax.jit(meshes.with_mesh(mesh, step), donate_argnums=0, out_shardings=outputs))
 
     def init(self, frozen: Frozen, params: Any = None) -> State:
         """The first state. It starts from a copy of `params`, since steps donate them, or else from fresh ones."""
@@ -93,7 +93,7 @@ class TrainPrograms:
 
     def place(self, batch: TrainBatch) -> TrainBatch:
         """The batch, sharded over the mesh."""
-        return meshes.put(self.mesh, batch, dim=1)
+        return meshes.shard_batch(self.mesh, batch, dim=1)
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
         """The step for batches of this shape, for a mesh whose devices need not exist."""
@@ -106,10 +106,12 @@ class TrainPrograms:
             self.step.compile(self.state, self.frozen, self._abstract_batch(batch))
 
     def _abstract_batch(self, batch: TrainBatch) -> TrainBatch:
-        return abstract(batch, jax.tree.map(lambda _: meshes.over_data(self.mesh, dim=1), batch))
+        return abstract(batch, jax.tree.map(lambda _: meshes.batch_sharding(self.mesh, dim=1), batch))
 
 
-def load_and_compile(config: RunConfig, base: Base, mesh: Mesh, plan: Plan, start: int) -> tuple[Frozen, TrainPrograms]:
+def load_and_compile(
+    config: RunConfig, base: BaseModel, mesh: Mesh, plan: Plan, start: int
+) -> tuple[Frozen, TrainPrograms]:
     """The weights; and the run's programs, compiled for the batch that follows step `start`.
 
     An error in the weights is raised before the compiler's. If it shows in time, nothing is compiled.
@@ -119,7 +121,7 @@ def load_and_compile(config: RunConfig, base: Base, mesh: Mesh, plan: Plan, star
         loading = reader.submit(load_weights, base, mesh, config.dtype)
         try:
             frozen = abstract_weights(base, mesh, config.dtype)
-            tokens = start_tokens(base.tokenizer, config.seed)
+            tokens = init_token_ids(base.tokenizer, config.seed)
             programs = TrainPrograms(config, base.config, mesh, frozen, tokens, plan.steps)
             batch = next(plan.batches(start, base.tokenizer.pad), None)  # None: the run is finished
             if loading.done():

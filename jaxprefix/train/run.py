@@ -13,7 +13,7 @@ import numpy as np
 from jaxprefix.errors import InputError
 from jaxprefix.io.terminal import progress
 from jaxprefix.models.decoder import Frozen
-from jaxprefix.runs.base_model import Base
+from jaxprefix.runs.base_model import BaseModel
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import Plan
@@ -61,7 +61,7 @@ class TrainingRun:
     def __init__(
         self,
         directory: Path,
-        base: Base,
+        base: BaseModel,
         plan: Plan,
         programs: TrainPrograms,
         frozen: Frozen,

@@ -33,9 +33,9 @@ class StopRequest:
     def at_step(self, waits: bool) -> signal.Signals | None:
         """The signal that ends the run at this step, if any. Several processes ask each other where each `waits`."""
         self.working = True
-        if processes.count() == 1:
+        if processes.process_count() == 1:
             return self.asked
-        return (self.asked or signal.SIGTERM) if waits and processes.any_of(self.asked is not None) else None
+        return (self.asked or signal.SIGTERM) if waits and processes.any_process(self.asked is not None) else None
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import pytest
 from jaxprefix import tasks
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models import adapter_init, loading
-from jaxprefix.runs.base_model import open_base, start_tokens
+from jaxprefix.runs.base_model import init_token_ids, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import buckets, steps_from
 from jaxprefix.train.loop import train
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh() -> dict:
     base = open_base(None)
     frozen = loading.load(base.directory, base.config)
-    tokens = start_tokens(base.tokenizer, CONFIG.seed)
+    tokens = init_token_ids(base.tokenizer, CONFIG.seed)
     return adapter_init.init_params(CONFIG.adapter, jax.random.key(CONFIG.seed), base.config, frozen, tokens)
 
 
@@ -69,7 +69,7 @@ def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
 @pytest.mark.slow
 def test_every_slot_of_every_layer_moves_and_none_runs_away(run: Path):
     """By 7.1 to 13.2 it was, of a size of 7 at first."""
-    moved = np.linalg.norm(read_saved(run).params["hidden"] - np.asarray(fresh()["hidden"]), axis=-1)
+    moved = np.linalg.norm(load_run(run).params["hidden"] - np.asarray(fresh()["hidden"]), axis=-1)
     assert moved.min() > 2 and moved.max() < 30, moved
 
 

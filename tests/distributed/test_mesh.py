@@ -31,7 +31,7 @@ SHAPES = decoder.shapes(CONFIG)
 
 
 def specs(mesh: str, shapes: Any = SHAPES) -> Any:
-    return jax.tree.map(lambda sharding: sharding.spec, sharding.param_shardings(meshes.make(mesh), shapes))
+    return jax.tree.map(lambda sharding: sharding.spec, sharding.param_shardings(meshes.make_mesh(mesh), shapes))
 
 
 def leaf(name: str, *shape: int) -> Any:
@@ -40,7 +40,7 @@ def leaf(name: str, *shape: int) -> Any:
 
 @pytest.mark.parametrize(("text", "expected"), [("4x2", (4, 2)), ("1x1", (1, 1)), ("16x4", (16, 4)), ("10x1", (10, 1))])
 def test_parse(text: str, expected: tuple[int, int]):
-    assert meshes.parse(text) == expected
+    assert meshes.parse_mesh(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,23 +48,23 @@ def test_parse(text: str, expected: tuple[int, int]):
 )
 def test_parse_refuses(text: str):
     with pytest.raises(InputError) as raised:
-        meshes.parse(text)
+        meshes.parse_mesh(text)
     assert str(raised.value) == f"--mesh {text!r} is not a mesh; expected DATAxMODEL, such as 4x2"
 
 
 def test_make_takes_the_first_devices():
-    mesh = meshes.make("2x3")
+    mesh = meshes.make_mesh("2x3")
     assert mesh.axis_names == ("data", "model") and mesh.devices.shape == (2, 3)
     assert set(mesh.devices.flat) == set(jax.devices()[:6])
 
 
 def test_make_without_a_mesh_takes_all_devices():
-    assert meshes.make().devices.shape == (8, 1)
+    assert meshes.make_mesh().devices.shape == (8, 1)
 
 
 def test_make_refuses_what_needs_more_devices():
     with pytest.raises(InputError) as raised:
-        meshes.make("3x4")
+        meshes.make_mesh("3x4")
     assert str(raised.value) == "--mesh 3x4 needs 12 devices, found 8 cpu; --platform cpu emulates any mesh"
 
 
@@ -164,10 +164,10 @@ def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any
 
 
 def test_batches_lie_over_data():
-    mesh = meshes.make("4x2")
+    mesh = meshes.make_mesh("4x2")
     assert meshes.replicated(mesh).spec == P()
-    assert meshes.over_data(mesh).spec == P("data")
-    assert meshes.over_data(mesh, 1).spec == P(None, "data")
+    assert meshes.batch_sharding(mesh).spec == P("data")
+    assert meshes.batch_sharding(mesh, 1).spec == P(None, "data")
 
 
 def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
@@ -187,4 +187,4 @@ print(jax.device_count(), mesh.make("3x4").devices.shape, mesh.prepare("1x1", "c
 
 def test_prepare_refuses_before_it_changes_anything():
     with pytest.raises(InputError, match="'banana' is not a mesh"):
-        meshes.prepare("banana", None)
+        meshes.configure_platform("banana", None)

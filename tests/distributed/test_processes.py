@@ -13,7 +13,7 @@ import small
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.loop import train
 from jaxprefix.train.metrics import read
 
@@ -82,7 +82,7 @@ def test_two_processes_are_one_run(given: tuple[Path, Path], tmp_path: Path):
     done = together(given, tmp_path / "run", 2, 10)
     assert "resumed at step 8 of 10" in done[0].stdout, done
     alone(given, tmp_path / "run", 12)
-    assert len(losses(tmp_path / "run")) == 12 and read_saved(tmp_path / "run").step == 12
+    assert len(losses(tmp_path / "run")) == 12 and load_run(tmp_path / "run").step == 12
 
 
 @pytest.mark.slow
@@ -110,7 +110,7 @@ def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: 
 @pytest.mark.parametrize("text", ["", "somewhere", "10.0.0.1,0/2", "10.0.0.1:80,2/2", "10.0.0.1:80,0/0", "h:1,-1/2"])
 def test_what_is_no_meeting_place(text: str):
     with pytest.raises(InputError) as raised:
-        processes.join(text)
+        processes.initialize(text)
     assert str(raised.value) == (
         f"--hosts {text!r} is neither auto nor ADDRESS:PORT,PROCESS/PROCESSES such as 10.0.0.1:8476,0/4"
     )
@@ -146,8 +146,12 @@ def test_a_port_in_use():
 
 
 def test_alone_everything_is_agreed():
-    assert processes.count() == 1 and processes.first()
-    assert processes.any_of(True) is True and processes.any_of(False) is False and processes.of_first(7) == 7
-    mesh = meshes.make("4x2")
+    assert processes.process_count() == 1 and processes.is_main_process()
+    assert (
+        processes.any_process(True) is True
+        and processes.any_process(False) is False
+        and processes.broadcast_from_main(7) == 7
+    )
+    mesh = meshes.make_mesh("4x2")
     leaf = np.arange(16.0).reshape(8, 2)
-    np.testing.assert_array_equal(meshes.put(mesh, leaf), leaf)
+    np.testing.assert_array_equal(meshes.shard_batch(mesh, leaf), leaf)

@@ -168,13 +168,13 @@ def test_tasks_and_metrics_are_chosen_and_shown_in_tables_of_80_columns(runs, ca
 DAMAGES = {
     '{"task": "xnli"': "predictions.jsonl:2: not a JSON object",
     "[]": "predictions.jsonl:2: not a JSON object",
-    "{}": "predictions.jsonl:2: task is nothing, expected a text; restore the file, or move it away and evaluate again",
+    "{}": "predictions.jsonl:2: task is missing; expected a text; restore the file, or move it away and evaluate again",
     json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is [], expected an object",
     json.dumps(row("de", 1, 1) | {"scores": {}}): "predictions.jsonl:2: it has no scores",
     json.dumps(row("de", 1, 1) | {"scores": {"f1": 2}}): "predictions.jsonl:2: its score f1 is 2, expected 0..1",
     json.dumps(row("de", 1, 1) | {"scores": {"f1": None}}): "its score f1 is None, expected 0..1",
-    json.dumps(row("de", 1, 1) | {"id": 3}): "predictions.jsonl:2: id is 3, expected a text",
-    json.dumps({name: value for name, value in row("de", 1, 1).items() if name != "step"}): "step is nothing, expected",
+    json.dumps(row("de", 1, 1) | {"id": 3}): "predictions.jsonl:2: id is 3; expected a text",
+    json.dumps({name: value for name, value in row("de", 1, 1).items() if name != "step"}): "step is missing; expected",
 }
 
 

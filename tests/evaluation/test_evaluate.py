@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.distributed.mesh import make
+from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import answering, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
-from jaxprefix.io.atomic import alone
+from jaxprefix.io.atomic import exclusive
 from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
 from jaxprefix.runs.base_model import load_weights, open_base
@@ -114,7 +114,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
     """The log-likelihoods, from the full logits of each prompt and choice with the adapter read back from disk."""
     rows = evaluated(run, eval_file=folder / "colours.jsonl")
     config, base = RunConfig.from_json(read_run(run)["config"]), open_base(str(folder / "model"))
-    frozen = load_weights(base, make("1x1"), "float32")
+    frozen = load_weights(base, make_mesh("1x1"), "float32")
     checkpoints = Checkpoints(run)
     like = adapter_init.abstract_params(config.adapter, base.config)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -374,7 +374,10 @@ def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_pa
     """The second would write over what the first has answered."""
     file = folder / "answers.jsonl"
     for place in ({}, {"output": tmp_path / "new"}):
-        with alone(place.get("output", run)), pytest.raises(InputError, match=r"another process writes to .*; wait"):
+        with (
+            exclusive(place.get("output", run)),
+            pytest.raises(InputError, match=r"another process writes to .*; wait"),
+        ):
             evaluated(run, eval_file=file, **place)
     evaluate(run, Evaluation(eval_file=file, limit=1, batch=4, mesh="1x1", output=tmp_path / "new"), quiet=True)
 

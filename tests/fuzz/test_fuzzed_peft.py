@@ -36,7 +36,7 @@ OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weight
 
 
 @pytest.fixture
-def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.Base:
+def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
     """The base of every import, opened and its shapes worked out once; nothing is written."""
     monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
     opened = base_model.open_base(str(small.write_model(place / "base", **SIZES)))
@@ -46,7 +46,7 @@ def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.Base:
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_an_adapter(kind: str, place: Path, tiny: base_model.Base):
+def test_an_adapter(kind: str, place: Path, tiny: base_model.BaseModel):
     (directory := place / "adapter").mkdir()
     shapes = adapter_init.abstract_params(ADAPTERS[kind], tiny.config)
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)

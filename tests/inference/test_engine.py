@@ -12,7 +12,7 @@ import small
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from jaxprefix.distributed.mesh import make
+from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
 from jaxprefix.inference import batching as planning
 from jaxprefix.inference.answer import stream
@@ -30,7 +30,7 @@ DRAWN = Sampling(1.0, top_k=20, top_p=0.9, seed=7)
 
 
 def open_(folder: Path, mesh: str) -> Model:
-    base, made = open_base(str(folder)), make(mesh)
+    base, made = open_base(str(folder)), make_mesh(mesh)
     frozen = load_weights(base, made, "float32")
     shapes = adapter_init.abstract_params(ADAPTER, base.config)
     random = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import Adapter, LoRA
 from jaxprefix.runs.base_model import open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import write_saved
+from jaxprefix.runs.saved import save_run
 
 STOCK = Path(lm_eval.tasks.__path__[0])
 # The harness's own task files, with their prompts and metrics, and the rows that each reads here. XNLI's validation
@@ -72,7 +72,7 @@ def write_run(directory: Path, model: Path, adapter: Adapter, scale: float = 2.0
         lambda leaf: (scale * random.normal(size=leaf.shape)).astype(np.float32),
         adapter_init.abstract_params(adapter, base.config),
     )
-    write_saved(directory, RunConfig(model=str(model)).with_adapter(adapter), base, params, "en")
+    save_run(directory, RunConfig(model=str(model)).with_adapter(adapter), base, params, "en")
     return directory
 
 

@@ -19,7 +19,7 @@ from jaxprefix.models.adapters import (
     Sum,
 )
 from jaxprefix.models.config import DecoderConfig, Rope
-from jaxprefix.runs.base_model import counts, trainable_line
+from jaxprefix.runs.base_model import parameter_counts, trainable_line
 
 LLAMA, MISTRAL, SMALL = (DecoderConfig.parse(values) for values in (LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B))
 ALL_SEVEN = "q,k,v,o,gate,up,down"
@@ -29,8 +29,8 @@ ALL_SEVEN = "q,k,v,o,gate,up,down"
 def test_total(name: str):
     values, total = MODELS[name]
     config = DecoderConfig.parse(values)
-    assert counts(config, NoAdapter()) == (0, total)
-    assert counts(config, FullFineTuning()) == (total, total)
+    assert parameter_counts(config, NoAdapter()) == (0, total)
+    assert parameter_counts(config, FullFineTuning()) == (total, total)
 
 
 # Llama 3.1 8B and Mistral 7B v0.3 have the same shapes (D 4096, 32 layers, N 32, K 8, H 128, F 14336).
@@ -63,15 +63,15 @@ def test_total(name: str):
     ids=str,
 )
 def test_trainable(config: DecoderConfig, adapter: Adapter, trainable: int):
-    assert counts(config, adapter)[0] == trainable
+    assert parameter_counts(config, adapter)[0] == trainable
 
 
 def test_head_sizes_that_do_not_make_up_the_hidden_size():
     """Mistral Small: D 5120, N·H 4096, K·H 1024, 40 layers."""
-    assert counts(SMALL, LoRA(rank=4, targets="q"))[0] == 40 * 4 * (5120 + 4096)
-    assert counts(SMALL, LoRA(rank=4, targets="o"))[0] == 40 * 4 * (4096 + 5120)
-    assert counts(SMALL, LoRA(rank=4, targets="k"))[0] == 40 * 4 * (5120 + 1024)
-    assert counts(SMALL, PrefixTuning(length=10, layers="all", source="kv"))[0] == 40 * 2 * 10 * 1024
+    assert parameter_counts(SMALL, LoRA(rank=4, targets="q"))[0] == 40 * 4 * (5120 + 4096)
+    assert parameter_counts(SMALL, LoRA(rank=4, targets="o"))[0] == 40 * 4 * (4096 + 5120)
+    assert parameter_counts(SMALL, LoRA(rank=4, targets="k"))[0] == 40 * 4 * (5120 + 1024)
+    assert parameter_counts(SMALL, PrefixTuning(length=10, layers="all", source="kv"))[0] == 40 * 2 * 10 * 1024
 
 
 def test_the_line_that_every_run_prints():
@@ -82,7 +82,7 @@ def test_the_line_that_every_run_prints():
 def test_counting_makes_no_weight_and_is_fast():
     config = replace(LLAMA, layers=31, vocabulary_size=128_000)  # not counted before: nothing of it is cached
     before, start = {id(array) for array in jax.live_arrays()}, time.process_time()
-    assert counts(config, FullFineTuning())[0] > 7e9
+    assert parameter_counts(config, FullFineTuning())[0] > 7e9
     assert time.process_time() - start < 2
     made = [array for array in jax.live_arrays() if id(array) not in before]
     assert sum(array.nbytes for array in made) < 1e6

@@ -34,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def frozen(base: Any) -> Any:
-    return load_weights(base, meshes.make("1x1"), "int8")
+    return load_weights(base, meshes.make_mesh("1x1"), "int8")
 
 
 def wide(frozen: Any) -> Any:
@@ -102,7 +102,7 @@ def test_it_generates_what_its_numbers_mean(base: Any, frozen: Any):
 @pytest.mark.parametrize("mesh", ["4x2", "2x4", "8x1"])
 def test_a_mesh_loads_the_same_numbers(base: Any, frozen: Any, mesh: str):
     """Also where the two key heads do not go round, and where a device has a part of the inputs alone."""
-    sharded = load_weights(base, meshes.make(mesh), "int8")
+    sharded = load_weights(base, meshes.make_mesh(mesh), "int8")
     jax.tree.map(np.testing.assert_array_equal, sharded, frozen)
     parts = [shard.data.size for shard in sharded["layers"]["down_proj"].addressable_shards]
     assert parts == [frozen["layers"]["down_proj"].size // 8] * 8

@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import shown
+from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
     Adapter,
@@ -167,7 +167,7 @@ def test_any_other_range_of_layers_is_refused(layers: int, text: str):
     try:
         first, last = layer_range(text, layers)
     except ValueError as error:
-        assert shown(text) in str(error) and str(layers) in str(error)
+        assert short_repr(text) in str(error) and str(layers) in str(error)
     else:
         assert 0 <= first < last <= layers
         assert text in ("all", "top") or text.replace("top", "").replace(":", "").isdecimal()

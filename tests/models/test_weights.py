@@ -137,7 +137,7 @@ def test_a_shard_is_written_before_the_next_one_is_read(tmp_path: Path):
 def test_loaded_onto_a_mesh(saved: Path, mesh: str, files: int):
     if files > 1:
         shard(saved, files)
-    shardings = sharding.param_shardings(meshes.make(mesh), decoder.shapes(CONFIG))
+    shardings = sharding.param_shardings(meshes.make_mesh(mesh), decoder.shapes(CONFIG))
     found = loading.load(saved, CONFIG, shardings=shardings)
     assert_same(found, FROZEN)
     assert jax.tree.map(lambda leaf: leaf.sharding, found) == shardings

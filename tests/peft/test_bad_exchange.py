@@ -30,9 +30,9 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft import __main__ as command
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.settings import Settings, Tensors
-from jaxprefix.runs.base_model import Base, open_base
+from jaxprefix.runs.base_model import BaseModel, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import write_saved
+from jaxprefix.runs.saved import save_run
 
 CONFIG = DecoderConfig.parse(small.SIZES)  # 3 layers, D 32, N 4, K 2, H 8
 WIDE = DecoderConfig.parse(small.SIZES | {"head_dim": 12})
@@ -272,7 +272,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def write(name: str, adapter: Adapter, params: Any) -> None:
         config = RunConfig(model=base.name, method=name, **{name.replace("-", "_"): adapter})  # type: ignore[arg-type]
-        write_saved(folder / name, config, base, params, "en")
+        save_run(folder / name, config, base, params, "en")
 
     for name, adapter in {
         "lora": LoRA(3, 6.0, "q,down"),
@@ -291,12 +291,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _broken(folder: Path, base: Base) -> None:
+def _broken(folder: Path, base: BaseModel) -> None:
     """A run whose training has diverged."""
     adapter = LoRA(3, 6.0, "q,down")
     params = theirs.drawn(adapter, base.config)
     params["q_proj"]["a"][:] = np.nan
-    write_saved(folder / "broken", RunConfig(model=base.name, method="lora", lora=adapter), base, params, "en")
+    save_run(folder / "broken", RunConfig(model=base.name, method="lora", lora=adapter), base, params, "en")
 
 
 @pytest.fixture
@@ -363,6 +363,6 @@ def test_a_merge_that_the_type_cannot_hold(
     )
     base, adapter = open_base(str(tmp_path / "half")), LoRA(3, 6e6, "q")
     params = theirs.drawn(adapter, base.config)
-    write_saved(tmp_path / "run", RunConfig(model=base.name, method="lora", lora=adapter), base, params, "en")
+    save_run(tmp_path / "run", RunConfig(model=base.name, method="lora", lora=adapter), base, params, "en")
     monkeypatch.chdir(tmp_path)
     assert_refused("export run new --merge", "would hold numbers that float16 cannot", monkeypatch, capsys, tmp_path)

@@ -23,9 +23,9 @@ from jaxprefix.errors import InputError
 from jaxprefix.models import loading
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.peft import __main__ as command
-from jaxprefix.runs.base_model import EMBEDDED, Base, open_base
+from jaxprefix.runs.base_model import EMBEDDED, BaseModel, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import read_saved, write_saved
+from jaxprefix.runs.saved import load_run, save_run
 from jaxprefix.train.loop import train
 
 pytestmark = pytest.mark.filterwarnings(theirs.IGNORED)
@@ -40,22 +40,22 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     return open_base(str(small.write_model(tmp_path_factory.mktemp("base") / "tiny", scale=SCALE)))
 
 
-def frozen(base: Base) -> Any:
+def frozen(base: BaseModel) -> Any:
     return loading.load(base.directory, base.config)
 
 
-def write(directory: Path, base: Base, method: str, adapter: Adapter, params: Any) -> Path:
+def write(directory: Path, base: BaseModel, method: str, adapter: Adapter, params: Any) -> Path:
     """A run that holds this adapter."""
     own: dict[str, Any] = {} if method == "full" else {method.replace("-", "_"): adapter}
-    write_saved(directory, RunConfig(model=str(base.directory), method=method, **own), base, params, "de,en")
+    save_run(directory, RunConfig(model=str(base.directory), method=method, **own), base, params, "de,en")
     return directory
 
 
-def lora_run(directory: Path, base: Base) -> tuple[Path, LoRA, Any]:
+def lora_run(directory: Path, base: BaseModel) -> tuple[Path, LoRA, Any]:
     adapter = LoRA(3, 7.0, "q,k,v,o,gate,up,down")
     params = theirs.drawn(adapter, base.config)
     return write(directory, base, "lora", adapter, params), adapter, params
@@ -65,13 +65,13 @@ def transformers_logits(directory: Path) -> np.ndarray:
     return theirs.their_logits(hf.read(LlamaForCausalLM, directory), ROWS)
 
 
-def plain_logits(base: Base) -> np.ndarray:
+def plain_logits(base: BaseModel) -> np.ndarray:
     return transformers_logits(base.directory)
 
 
 @pytest.mark.parametrize("shard_size", [None, "20KB"])
 def test_merged_lora_is_the_adapted_model(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_size: str | None
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_size: str | None
 ):
     """For transformers, and for this package; in one file or in shards."""
     place, adapter, params = lora_run(tmp_path / "run", base)
@@ -93,7 +93,7 @@ def test_merged_lora_is_the_adapted_model(
         assert sum(held) <= 20_000 or len(held) == 1
 
 
-def test_merged_full_is_what_was_learnt(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_merged_full_is_what_was_learnt(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     learnt = theirs.drawn(FullFineTuning(), base.config, scale=0.1)
     place = write(tmp_path / "run", base, "full", FullFineTuning(), learnt)
     run(monkeypatch, "export", place, tmp_path / "out", "--merge")
@@ -104,7 +104,7 @@ def test_merged_full_is_what_was_learnt(base: Base, tmp_path: Path, monkeypatch:
 
 
 def test_merging_rounds_to_the_type_on_disk_and_says_so(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """W + (alpha/r)·B A is computed in float32 (here: float64) and rounded once; what is not adapted is copied."""
     shutil.copytree(base.directory, tmp_path / "half")
@@ -141,7 +141,7 @@ def test_the_embedded_default_there_and_back(
     train(settings, tmp_path / "run", quiet=True)
     run(monkeypatch, "export", tmp_path / "run", tmp_path / "out")
     assert "PREFIX_TUNING" in capsys.readouterr().out
-    saved = read_saved(tmp_path / "run")
+    saved = load_run(tmp_path / "run")
     ours = theirs.our_logits(saved.base.config, frozen(saved.base), settings.prefix, saved.params, ROWS)
     model = hf.read(LlamaForCausalLM, EMBEDDED)
     plain = theirs.their_logits(model, ROWS)
@@ -151,8 +151,8 @@ def test_the_embedded_default_there_and_back(
     assert np.abs(ours - plain).max() > 0.1
     np.testing.assert_allclose(found, ours, rtol=0, atol=4e-5)  # its logits go to 20
     run(monkeypatch, "import", tmp_path / "out", tmp_path / "again", "--language", "de")
-    again = read_saved(tmp_path / "again")
-    assert again.config.prefix == PrefixTuning(6, "all", "kv") and again.described["source"] == "de"
+    again = load_run(tmp_path / "again")
+    assert again.config.prefix == PrefixTuning(6, "all", "kv") and again.run_json["source"] == "de"
     imported = theirs.our_logits(saved.base.config, frozen(saved.base), again.config.prefix, again.params, ROWS)
     np.testing.assert_allclose(imported, ours, rtol=0, atol=4e-5)
     monkeypatch.setattr(sys, "argv", ["generate", str(tmp_path / "again"), "Who?", "--max-new-tokens", "4"])
@@ -161,7 +161,7 @@ def test_the_embedded_default_there_and_back(
     assert capsys.readouterr().out.count("\n") >= 1
 
 
-def test_the_card(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_card(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Settings, count, last held-out loss, scores, how to load it; nothing of this machine's directories."""
     rows = small.write_rows(tmp_path / "rows.jsonl", small.rows(12))
     place = train(small.configuration(base.directory, rows, method="lora", steps=2), tmp_path / "run", quiet=True)
@@ -196,13 +196,13 @@ def test_the_card(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert "library_name: transformers" in merged and "Scores" not in merged and "PeftModel" not in merged
 
 
-def test_a_hub_id_keeps_its_name_and_its_revision(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_hub_id_keeps_its_name_and_its_revision(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As transformers takes them apart; the hub itself is not asked here."""
     monkeypatch.setattr("jaxprefix.runs.base_model.model_directory", lambda name: base.directory)
     adapter = LoRA(2)
     params = theirs.drawn(adapter, base.config)
     config = RunConfig(model="org/tiny@abc", method="lora", lora=adapter)
-    write_saved(tmp_path / "run", config, base, params, "en")
+    save_run(tmp_path / "run", config, base, params, "en")
     run(monkeypatch, "export", tmp_path / "run", tmp_path / "out")
     settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("org/tiny", "abc")
@@ -210,7 +210,7 @@ def test_a_hub_id_keeps_its_name_and_its_revision(base: Base, tmp_path: Path, mo
 
 
 def test_adapters_from_elsewhere_are_told_by_their_shapes_and_noted(
-    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A file that PEFT wrote carries no hash; one that names another base is imported with one line of warning."""
     pair = hf.Pair(hf.read(LlamaForCausalLM, base.directory), base.config, frozen(base), base.directory)
@@ -224,10 +224,10 @@ def test_adapters_from_elsewhere_are_told_by_their_shapes_and_noted(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "org/another"}))
     run(monkeypatch, "import", tmp_path / "peft", tmp_path / "other", "--model", base.directory)
     assert capsys.readouterr().out.startswith("note: the adapter names the base org/another;")
-    assert read_saved(tmp_path / "other").config.max_length == 512 <= base.config.max_positions
+    assert load_run(tmp_path / "other").config.max_length == 512 <= base.config.max_positions
 
 
-def test_what_is_written_names_its_base(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_written_names_its_base(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from safetensors import safe_open
 
     place, _, _ = lora_run(tmp_path / "run", base)

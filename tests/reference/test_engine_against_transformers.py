@@ -26,7 +26,7 @@ from models.every import ALL_SEVEN
 from torch_answers import NEAR, NEW, Answer, Theirs
 
 from benchmarks import decoding
-from jaxprefix.distributed.mesh import make
+from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.inference import engine
 from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.model import Model
@@ -219,7 +219,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def opened(pair: hf.Pair, adapter: Adapter, params: Any, ends: tuple[int, ...], several: bool = False) -> Model:
-    base, mesh = open_base(str(pair.directory)), make("1x1")
+    base, mesh = open_base(str(pair.directory)), make_mesh("1x1")
     backend = Spelled(base.tokenizer.backend.tokenizer)  # type: ignore[attr-defined]
     base = replace(base, tokenizer=replace(base.tokenizer, backend=backend, eos=ends))
     params, frozen = jax.tree.map(jnp.asarray, params), load_weights(base, mesh, "float32")

@@ -28,7 +28,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
-from jaxprefix.runs.base_model import start_tokens
+from jaxprefix.runs.base_model import init_token_ids
 from jaxprefix.tasks.tydiqa import TYDIQA
 from jaxprefix.text.tokenizer import load_tokenizer
 from jaxprefix.train import dataset as training_rows
@@ -116,7 +116,7 @@ def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any,
 
 def _params(adapter: Adapter, pair: hf.Pair) -> Any:
     """Fresh ones, moved enough to change what is said."""
-    tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
+    tokens = init_token_ids(load_tokenizer(DIRECTORY), 0)
     fresh = jax.jit(lambda: adapter_init.init_params(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     random = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.01 * random.normal(size=leaf.shape).astype("f"), fresh)
@@ -194,7 +194,7 @@ def test_twenty_steps_lose_what_pefts_do(pair: hf.Pair, tmp_path: Path, name: st
         ours, rate = optax.adamw(1e-3, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.02), 1e-3
     else:
         adapter, ours, rate = PrefixTuning(10, "all", "kv"), optax.sgd(0.5), 0.5
-    tokens = start_tokens(load_tokenizer(DIRECTORY), 0)
+    tokens = init_token_ids(load_tokenizer(DIRECTORY), 0)
     params = jax.jit(lambda: adapter_init.init_params(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
     settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
     write_adapter(tmp_path, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")

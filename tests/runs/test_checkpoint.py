@@ -18,7 +18,7 @@ from jaxprefix.io import checksums
 from jaxprefix.runs.checkpoint import NOTES, Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.held_out import HeldOutLoss
 from jaxprefix.train.loop import train
 
@@ -70,9 +70,9 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys: Any):
     """Reading goes back to the step before, says so in a line, and changes nothing."""
     change, why = DAMAGES[damage]
-    expected = read_saved(shutil.copytree(whole, tmp_path / "before"))
+    expected = load_run(shutil.copytree(whole, tmp_path / "before"))
     shutil.rmtree(tmp_path / "before" / "checkpoints" / "6")
-    expected = read_saved(tmp_path / "before")
+    expected = load_run(tmp_path / "before")
     names = [path.relative_to(whole) for path in parts(whole / "checkpoints" / "6")]
     assert len(names) > 15
     for number, name in enumerate(names):
@@ -80,7 +80,7 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
         change(run / name)
         before = files(run)
         capsys.readouterr()
-        found = read_saved(run)
+        found = load_run(run)
         assert found.step == 4
         np.testing.assert_array_equal(found.params["hidden"], expected.params["hidden"])
         line = capsys.readouterr().err
@@ -100,9 +100,9 @@ def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: st
     for step in (4, 6):
         for path in (run / "checkpoints" / str(step)).rglob(name):
             DAMAGES[damage][0](path)
-    assert read_saved(run).step == 6
+    assert load_run(run).step == 6
     train(replace(config, steps=8), run, quiet=True)
-    assert read_saved(run).step == 8
+    assert load_run(run).step == 8
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_training_goes_on_from_the_last_whole_one(
         assert files(run / "checkpoints" / name) == damaged
         assert small.metrics(run) == small.metrics(whole)
         for one, other in ((run, whole), (whole, run)):
-            np.testing.assert_array_equal(read_saved(one).params["hidden"], read_saved(other).params["hidden"])
+            np.testing.assert_array_equal(load_run(one).params["hidden"], load_run(other).params["hidden"])
 
 
 def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path, tmp_path: Path):
@@ -133,7 +133,7 @@ def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path
     for step in ("4", "6"):
         flipped(parts(run / "checkpoints" / step)[-1])
     before = files(run)
-    for work in (lambda: train(config, run, quiet=True), lambda: read_saved(run)):
+    for work in (lambda: train(config, run, quiet=True), lambda: load_run(run)):
         with pytest.raises(InputError, match=EVERY):
             work()
         assert files(run) == before
@@ -142,7 +142,7 @@ def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path
 def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_path: Path, capsys: Any):
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "checkpoints" / "6" / "hashes.json").unlink()
-    assert read_saved(run).step == 6
+    assert load_run(run).step == 6
     assert "has no hashes.json (an earlier version's?): it is read unchecked\n" in capsys.readouterr().err
 
 
@@ -150,14 +150,14 @@ def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys:
     run = shutil.copytree(whole, tmp_path / "run")
     truncated(run / "checkpoints" / "6" / "hashes.json")
     (run / "checkpoints" / "6" / "hashes.json").write_bytes(b"\xff{")
-    assert read_saved(run).step == 4
+    assert load_run(run).step == 4
     assert "its hashes.json cannot be read" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Training goes on while evaluation reads: the step is removed, and a newer one is there."""
     run = shutil.copytree(whole, tmp_path / "run")
-    checked = checksums.problem
+    checked = checksums.first_mismatch
     (run / "checkpoints" / "6").rename(tmp_path / "6")
 
     def problem(directory: Path) -> str | None:

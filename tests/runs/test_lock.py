@@ -15,11 +15,11 @@ import pytest
 import small
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import alone, entries
+from jaxprefix.io.atomic import entries, exclusive
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
-from jaxprefix.runs.lock import claim
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.lock import run_lock
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.loop import train
 
 
@@ -39,11 +39,11 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
     """The lock is on open files, so that this process can hold it against itself."""
     before = sorted(run.iterdir())
     base = read_run(run)["base"]
-    with claim(run, config, "", base):
+    with run_lock(run, config, "", base):
         with pytest.raises(InputError, match=r"another command trains in .*; wait for its end, or choose a new"):
             train(config, run, quiet=True)
-        with alone(run):  # evaluation's
-            assert read_saved(run).step == 1
+        with exclusive(run):  # evaluation's
+            assert load_run(run).step == 1
     train(config, run, quiet=True)
     assert sorted(run.iterdir()) == before
 
@@ -61,12 +61,12 @@ with alone(Path(sys.argv[1])):
 def test_a_lock_ends_with_its_process(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout and process.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="another process writes to"), alone(tmp_path):
+        with pytest.raises(InputError, match="another process writes to"), exclusive(tmp_path):
             pass
         assert list(tmp_path.iterdir())
         process.kill()
     assert list(tmp_path.iterdir()) and not entries(tmp_path)  # what was killed leaves its file
-    with alone(tmp_path):
+    with exclusive(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -77,7 +77,7 @@ def test_a_file_system_without_locks(tmp_path: Path, number: int, monkeypatch: p
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with alone(tmp_path), alone(tmp_path):
+    with exclusive(tmp_path), exclusive(tmp_path):
         pass
     line = f"{tmp_path} cannot be locked ({os.strerror(number)}): see that no other command writes\n"
     assert capsys.readouterr().err == 2 * line and not list(tmp_path.iterdir())
@@ -97,7 +97,7 @@ def test_many_at_once_get_a_directory_each(config: RunConfig, tmp_path: Path, mo
 
     def work() -> None:
         together.wait()
-        with claim(None, config, "rows-prefix", "base") as directory:
+        with run_lock(None, config, "rows-prefix", "base") as directory:
             found.append(directory)
             together.wait()
 
@@ -114,7 +114,7 @@ def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: P
     """One that found the same number, made its folders and came second to the lock."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "rows-prefix-1" / "checkpoints").mkdir(parents=True)
-    with claim(None, config, "rows-prefix", "base") as directory:
+    with run_lock(None, config, "rows-prefix", "base") as directory:
         assert directory == Path("runs/rows-prefix-1")
     assert not list(tmp_path.glob("runs/*"))
 
@@ -125,7 +125,7 @@ def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monke
     base = read_run(run)["base"]
     first = train(replace(config, method="none"), quiet=True)
     (first / "run.json").write_text(json.dumps(read_run(first) | {"finished": False}))
-    with claim(first, replace(config, method="none"), "", base):
+    with run_lock(first, replace(config, method="none"), "", base):
         assert train(replace(config, method="none"), quiet=True) == Path("runs/rows-none-2")
     assert train(replace(config, method="none"), quiet=True) == first
 

@@ -144,7 +144,7 @@ def last_step(directory: Path) -> int:
 def unreadable(directory: Path) -> int:
     """Checkpoints under a step's name that are not whole."""
     places = [path for path in directory.glob("checkpoints/*") if path.name.isdecimal()]
-    return sum(not checksums.is_listed(place) or checksums.problem(place) is not None for place in places)
+    return sum(not checksums.exists(place) or checksums.first_mismatch(place) is not None for place in places)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def program(mesh: str, function: Any, *arguments: tuple[tuple[int, ...], P]) -> HloProgram:
-    made = meshes.make(mesh)
+    made = meshes.make_mesh(mesh)
     placed = [
         jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
         for shape, spec in arguments
     ]
-    return partitioned(jax.jit(meshes.traced(made, function)).lower(*placed), made)[1]
+    return partitioned(jax.jit(meshes.with_mesh(made, function)).lower(*placed), made)[1]
 
 
 def chain(stream: Any, weights: Any) -> Any:
@@ -71,7 +71,7 @@ def cache(tmp_path: Path) -> Iterator[Path]:
 def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
     """What a run has compiled a plan reads all the same; what is compiled afterwards is kept again."""
     stream, weights = ((64, 32), P("data")), ((5, 32, 32), P())
-    made, kept = meshes.make("4x1"), []
+    made, kept = meshes.make_mesh("4x1"), []
     for scale in (2.0, 3.0):
         jax.jit(lambda leaf, scale=scale: scale * leaf).lower(jnp.ones(3)).compile()
         kept.append(len(list(cache.iterdir())))
@@ -79,7 +79,7 @@ def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
             jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
             for shape, spec in (stream, weights)
         ]
-        jax.jit(meshes.traced(made, chain)).lower(*shapes).compile(NOT_ON_CPU)
+        jax.jit(meshes.with_mesh(made, chain)).lower(*shapes).compile(NOT_ON_CPU)
         assert program("4x1", chain, stream, weights).flops() == 5 * 2 * 64 * 32 * 32 // 4
     assert 0 < kept[0] < kept[1]
 
@@ -117,7 +117,7 @@ def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.Captu
     needs = dry_run(RunConfig(model=str(directory), task="squad", mesh=mesh, **SETTINGS), None, output)
     found = json.loads((output / "plan.json").read_text())
     devices, sizes = (8 if mesh == "4x2" else 1), DecoderConfig.read(directory)
-    real = load_weights(open_base(str(small.write_model(tmp_path / "model"))), meshes.make(mesh), "float32")
+    real = load_weights(open_base(str(small.write_model(tmp_path / "model"))), meshes.make_mesh(mesh), "float32")
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(real))
     assert found["per_device_bytes"]["weights"] == held
     assert held <= 1.03 * sum(leaf.nbytes for leaf in jax.tree.leaves(real)) / devices

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import small
 
-from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.atomic import write_atomically
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.loop import train
 
 HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ def command(config: RunConfig, output: Path) -> list[str]:
 def assert_goes_on(config: RunConfig, run: Path, whole: Path) -> None:
     train(config, run, quiet=True)
     assert small.metrics(run) == small.metrics(whole)
-    np.testing.assert_array_equal(read_saved(run).params["hidden"], read_saved(whole).params["hidden"])
+    np.testing.assert_array_equal(load_run(run).params["hidden"], load_run(whole).params["hidden"])
 
 
 def assert_one_line(done: "subprocess.CompletedProcess[str]", why: str) -> str:
@@ -121,10 +121,10 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one_alone(tmp_path: Path
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    write_whole(tmp_path / "made" / "report.md", b"older")
+    write_atomically(tmp_path / "made" / "report.md", b"older")
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(tmp_path / "made" / "report.md", b"newer")
+        write_atomically(tmp_path / "made" / "report.md", b"newer")
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "made").iterdir()] == [("report.md", b"older")]
 
 
@@ -155,5 +155,5 @@ def test_a_disk_that_fills_up(config: RunConfig, whole: Path, tmp_path: Path, si
     names = [path.name for path in (tmp_path / "run").glob("checkpoints/*") if path.name.isdecimal()]
     assert bool(names) == (size == 450)
     if names:
-        assert read_saved(tmp_path / "run").step == max(int(name) for name in names) < 20
+        assert load_run(tmp_path / "run").step == max(int(name) for name in names) < 20
     assert_goes_on(config, tmp_path / "run", whole)

@@ -15,10 +15,10 @@ from jaxprefix import load_model
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA
-from jaxprefix.runs.base_model import load_weights, open_base, start_tokens, text_length
+from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.loop import train
@@ -50,7 +50,7 @@ def batches(config: RunConfig) -> list[TrainBatch]:
 
 def plan(config: RunConfig) -> Plan:
     base = open_base(config.model)
-    longest = text_length(base.config, config.adapter, config.max_length)
+    longest = max_text_tokens(base.config, config.adapter, config.max_length)
     return Plan(
         config, training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, longest).learn
     )
@@ -66,8 +66,8 @@ def poisoned(config: RunConfig, batches: list[TrainBatch]) -> list[int]:
 
 def without(config: RunConfig, batches: list[TrainBatch], left_out: list[int], last: int) -> Any:
     """The adapter after the steps up to `last` but those: the run's own step, given the other batches only."""
-    base, made = open_base(config.model), mesh.make("1x1")
-    frozen, tokens = load_weights(base, made, "float32"), start_tokens(base.tokenizer, config.seed)
+    base, made = open_base(config.model), mesh.make_mesh("1x1")
+    frozen, tokens = load_weights(base, made, "float32"), init_token_ids(base.tokenizer, config.seed)
     programs = TrainPrograms(config, base.config, made, frozen, tokens, 12)
     state = programs.init(frozen)
     for step, batch in enumerate(batches[:last], start=1):
@@ -94,7 +94,7 @@ def test_it_stops_with_the_step_before(
             train(config, run, quiet=True)
         assert f"{run}/nan-step-{bad}.npz" in str(error.value) and "--on-nan skip" in str(error.value)
         assert Checkpoints(run).latest == bad - 1
-        assert_equal(read_saved(run).params, without(config, batches, [], bad - 1))
+        assert_equal(load_run(run).params, without(config, batches, [], bad - 1))
         with np.load(run / f"nan-step-{bad}.npz") as kept:
             for each in fields(TrainBatch):
                 np.testing.assert_array_equal(kept[each.name], getattr(batches[bad - 1], each.name))
@@ -103,7 +103,7 @@ def test_it_stops_with_the_step_before(
 
     train(replace(config, on_nan="skip"), run, quiet=True)
     assert f"resumed at step {bad - 1} of 12" in capsys.readouterr().out
-    assert_equal(read_saved(run).params, without(config, batches, poisoned(config, batches), 12))
+    assert_equal(load_run(run).params, without(config, batches, poisoned(config, batches), 12))
 
 
 def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch], tmp_path: Path, capsys: Any):
@@ -112,13 +112,13 @@ def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch
     train(config, tmp_path / "whole", quiet=True)
     said = f"skipped {len(bad)} of 12 steps: their loss or gradient was not finite\n"
     assert capsys.readouterr().out.endswith(said + f"run: {tmp_path}/whole\n")
-    assert_equal(read_saved(tmp_path / "whole").params, without(config, batches, bad, 12))
+    assert_equal(load_run(tmp_path / "whole").params, without(config, batches, bad, 12))
 
     small.train_until(11, config, tmp_path / "run")
     train(config, tmp_path / "run", quiet=True)
     assert said in capsys.readouterr().out
     assert small.metrics(tmp_path / "run") == small.metrics(tmp_path / "whole")
-    assert_equal(read_saved(tmp_path / "run").params, read_saved(tmp_path / "whole").params)
+    assert_equal(load_run(tmp_path / "run").params, load_run(tmp_path / "whole").params)
 
     rows = small.metrics(tmp_path / "whole")
     assert [row["step"] for row in rows] == list(range(1, 13))

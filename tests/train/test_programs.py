@@ -19,7 +19,14 @@ from safetensors.numpy import load_file, save_file
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA, PrefixTuning
-from jaxprefix.runs.base_model import Base, abstract_weights, load_weights, open_base, start_tokens, text_length
+from jaxprefix.runs.base_model import (
+    BaseModel,
+    abstract_weights,
+    init_token_ids,
+    load_weights,
+    max_text_tokens,
+    open_base,
+)
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train import programs
@@ -39,9 +46,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     return small.configuration(model, rows, method="lora", steps=9, max_length=200, save_every=100, eval_every=100)
 
 
-def planned(config: RunConfig, base: Base) -> Plan:
+def planned(config: RunConfig, base: BaseModel) -> Plan:
     task = training_rows.training_task(config)
-    longest = text_length(base.config, config.adapter, config.max_length)
+    longest = max_text_tokens(base.config, config.adapter, config.max_length)
     return Plan(config, training_rows.load_rows(config, task, base.tokenizer, longest).learn)
 
 
@@ -75,18 +82,18 @@ def no_thread_is_left() -> Iterator[None]:
 def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
     """To the letter, layouts and what is given away among it; and the first state is the same, bit for bit."""
     config = replace(config, mesh=mesh, **changes)
-    base, made = open_base(config.model), meshes.make(mesh)
+    base, made = open_base(config.model), meshes.make_mesh(mesh)
     plan = planned(config, base)
     frozen, early = programs.load_and_compile(config, base, made, plan, 0)
     (found,) = early.step.executables.values()
 
     weights = load_weights(base, made, config.dtype)
     jax.tree.map(np.testing.assert_array_equal, frozen, weights)
-    tokens = start_tokens(base.tokenizer, config.seed)
+    tokens = init_token_ids(base.tokenizer, config.seed)
     late = TrainPrograms(config, base.config, made, weights, tokens, plan.steps)
     state = late.init(weights)
     assert {leaf.weak_type for leaf in jax.tree.leaves(state)} == {False}  # as the abstract ones are
-    batch = meshes.put(made, next(plan.batches(0, base.tokenizer.pad)), dim=1)
+    batch = meshes.shard_batch(made, next(plan.batches(0, base.tokenizer.pad)), dim=1)
     lowered = late.step.function.lower(state, weights, batch)
     assert early.lower(next(plan.batches(0, base.tokenizer.pad))).as_text() == lowered.as_text()  # as in a dry run
     wanted = lowered.compile()
@@ -108,7 +115,7 @@ def test_the_weights_load_meanwhile(
             compiled.set()
         return found
 
-    def load(base: Base, mesh: Any, dtype: str) -> Any:
+    def load(base: BaseModel, mesh: Any, dtype: str) -> Any:
         assert compiled.wait(600)
         return load_weights(base, mesh, dtype)
 
@@ -183,7 +190,7 @@ def test_what_the_compiler_says_comes_behind_what_is_wrong_with_the_weights(
         begun.set()
         raise RuntimeError("the compiler's")
 
-    def load(base: Base, mesh: Any, dtype: str) -> Any:
+    def load(base: BaseModel, mesh: Any, dtype: str) -> Any:
         assert begun.wait(600)
         if not readable:
             raise ValueError("the weights'")

@@ -48,7 +48,7 @@ def abstract(mesh: Any, sizes: DecoderConfig = SIZES) -> Any:
 
 
 def tokens(mesh: Any, *shape: int, dim: int = 0) -> Any:
-    return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=meshes.over_data(mesh, dim))
+    return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=meshes.batch_sharding(mesh, dim))
 
 
 def prompts(mesh: Any) -> tuple[Any, Any]:
@@ -71,7 +71,7 @@ def scores(mesh: Any, adapter: Adapter) -> Any:
         return scoring.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
 
     asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
-    return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *asked).compile()
+    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh), *asked).compile()
 
 
 def generation(mesh: Any, adapter: Adapter) -> Any:
@@ -82,7 +82,7 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
         weights, hooks = adapter.bind(params, frozen)
         return decoding.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
 
-    return jax.jit(meshes.traced(mesh, run)).lower(params, abstract(mesh), *prompts(mesh)).compile()
+    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh), *prompts(mesh)).compile()
 
 
 def assert_shared(compiled: Any, mesh: Any) -> None:
@@ -116,7 +116,7 @@ CASES = [
 
 @pytest.mark.parametrize(("mesh", "adapter"), CASES)
 def test_training_never_holds_a_whole_weight(mesh: str, adapter: Adapter):
-    made = meshes.make(mesh)
+    made = meshes.make_mesh(mesh)
     assert_shared(training(made, adapter), made)
 
 
@@ -126,5 +126,5 @@ SLOW = [pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("8x1", "1x8", "2
 @pytest.mark.parametrize("mesh", ["4x2", *SLOW])
 @pytest.mark.parametrize("work", [scores, generation])
 def test_answering_never_holds_a_whole_weight(mesh: str, work: Any):
-    made = meshes.make(mesh)
+    made = meshes.make_mesh(mesh)
     assert_shared(work(made, PrefixTuning(length=5)), made)

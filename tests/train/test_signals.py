@@ -18,7 +18,7 @@ import small
 from jaxprefix.io.terminal import Stopped
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.saved import read_saved
+from jaxprefix.runs.saved import load_run
 from jaxprefix.train.loop import train
 from jaxprefix.train.metrics import MetricsLogger
 from jaxprefix.train.signals import StopRequest, stoppable
@@ -54,7 +54,7 @@ def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     assert ended.value.code == 143 and Checkpoints(tmp_path / "run").steps == [6]
     train(config, tmp_path / "run", quiet=True)
     assert small.metrics(tmp_path / "run") == small.metrics(tmp_path / "whole")
-    one, other = read_saved(tmp_path / "run").params, read_saved(tmp_path / "whole").params
+    one, other = load_run(tmp_path / "run").params, load_run(tmp_path / "whole").params
     for name in one:
         np.testing.assert_array_equal(one[name]["a"], other[name]["a"])
         np.testing.assert_array_equal(one[name]["b"], other[name]["b"])
@@ -102,7 +102,7 @@ def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number
     assert first == f"{number.name}: saving at the end of this step; Ctrl-C stops at once"
     (step,) = Checkpoints(tmp_path / "run").steps
     assert last == f"stopped by {number.name} at step {step} of 1000000; it is saved, and the same command goes on"
-    assert small.metrics(tmp_path / "run")[-1]["step"] == step and read_saved(tmp_path / "run").step == step
+    assert small.metrics(tmp_path / "run")[-1]["step"] == step and load_run(tmp_path / "run").step == step
 
 
 SCRIPT = """

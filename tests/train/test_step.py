@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning, Sum
-from jaxprefix.runs.base_model import Base, load_weights, open_base, start_tokens
+from jaxprefix.runs.base_model import BaseModel, init_token_ids, load_weights, open_base
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train import optimizer as optimizers
@@ -37,7 +37,7 @@ LENGTHS = [(20, 1), (3, 2), (30, 12), (8, 9), (25, 1), (2, 1), (11, 6), (17, 7)]
 
 @dataclass(frozen=True)
 class Setting:
-    base: Base
+    base: BaseModel
     frozen: Any
     rows: list[Encoded]
 
@@ -53,7 +53,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
         Encoded(random.integers(2, 500, prompt).tolist(), random.integers(2, 500, response).tolist(), cut=False)
         for prompt, response in LENGTHS
     ]
-    return Setting(base, load_weights(base, meshes.make("1x1"), "float32"), rows)
+    return Setting(base, load_weights(base, meshes.make_mesh("1x1"), "float32"), rows)
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def trained(setting: Setting, method: str, mesh: str, steps: int = 8) -> OnMesh:
         prefix=PREFIX,
         dtype="float32",
     )
-    made = meshes.make(mesh)
+    made = meshes.make_mesh(mesh)
     frozen = load_weights(setting.base, made, config.dtype)
-    tokens = start_tokens(setting.base.tokenizer, config.seed)
+    tokens = init_token_ids(setting.base.tokenizer, config.seed)
     programs = TrainPrograms(config, setting.base.config, made, frozen, tokens, steps)
-    batch = jax.device_put(setting.batch(), meshes.over_data(made, dim=1))
+    batch = jax.device_put(setting.batch(), meshes.batch_sharding(made, dim=1))
     state, losses, untouched = programs.init(frozen), [], digest(frozen)
     for _ in range(steps):
         state, metrics = programs.step(state, frozen, batch)

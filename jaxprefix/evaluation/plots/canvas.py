@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from jaxprefix.evaluation.report.intervals import Estimate
-from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.atomic import write_atomically
 
 # From the colour-blind-safe palette of Okabe and Ito, https://jfly.uni-koeln.de/color/
 SOURCE_COLOUR = "#E69F00"
@@ -109,4 +109,4 @@ def save(on: Figure, *paths: Path) -> None:
         content, kind = io.BytesIO(), path.suffix.removeprefix(".")
         with matplotlib.rc_context({"svg.hashsalt": "jaxprefix"}):  # else the ids in it are random
             on.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())

@@ -9,7 +9,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report.intervals import Statistics
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import Report, TaskReport
-from jaxprefix.io.atomic import write_whole
+from jaxprefix.io.atomic import write_atomically
 
 
 def write(
@@ -25,7 +25,7 @@ def write(
         texts["statistics.json"] = json_text(statistics)
     texts["report.md"] = markdown(report, notes, baseline, statistics)
     for name, text in texts.items():
-        write_whole(directory / name, text.encode())
+        write_atomically(directory / name, text.encode())
 
 
 def json_text(values: Any) -> str:
@@ -36,7 +36,7 @@ def json_text(values: Any) -> str:
 def write_output(path: Path, values: Any) -> None:
     """Writes what --output asks for; InputError where that cannot be."""
     try:
-        write_whole(path, json_text(values).encode())
+        write_atomically(path, json_text(values).encode())
     except OSError as error:
         raise InputError(f"--output {path} cannot be written ({error.strerror}); give another file") from None
 

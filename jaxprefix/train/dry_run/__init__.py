@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
-from jaxprefix.io.atomic import check_new_file, write_whole, writing
+from jaxprefix.io.atomic import check_new_file, disk_errors, write_atomically
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import sharding
 from jaxprefix.models.config import DecoderConfig
@@ -54,14 +54,14 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimat
     config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
     directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
     sizes = DecoderConfig.read(directory)
-    mesh = meshes.make(config.mesh)
+    mesh = meshes.make_mesh(config.mesh)
     check_batch(config, mesh)
     check_length(config, sizes)
     needs = _needs(config, sizes, mesh, chip, began)
     print(needs)
     if output:
-        with writing(output):
-            write_whole(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
+        with disk_errors(output):
+            write_atomically(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
     return needs
 
 

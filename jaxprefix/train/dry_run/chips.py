@@ -89,7 +89,7 @@ def why_estimated(chip: Chip, devices: int) -> str | None:
 
 def topology_mesh(chip: Chip, text: str) -> Mesh:
     """The mesh over a slice of TPUs that need not be there, where nothing stands against it (`why_estimated`)."""
-    data, model = meshes.parse(text)
+    data, model = meshes.parse_mesh(text)
     name = chip.topology(data * model)
     assert name is not None
     from jax.experimental import topologies

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.runs.base_model import counts, trainable_line
+from jaxprefix.runs.base_model import parameter_counts, trainable_line
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run.chips import CHIPS, GIB, Chip
 
@@ -74,7 +74,7 @@ class Estimate:
 
     @property
     def mesh(self) -> tuple[int, int]:
-        return meshes.parse(self.config.mesh or "1x1")
+        return meshes.parse_mesh(self.config.mesh or "1x1")
 
     @property
     def flops_per_token(self) -> float:
@@ -89,7 +89,7 @@ class Estimate:
         return self.mesh[0] * self.growth.rows(chip.usable - self.bytes.held, length)
 
     def as_json(self) -> dict[str, Any]:
-        own, total = counts(self.sizes, self.config.adapter)
+        own, total = parameter_counts(self.sizes, self.config.adapter)
         return {
             "trainable_parameters": own,
             "total_parameters": total,
