@@ -23,7 +23,7 @@ from jaxprefix.models import scoring, sharding
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import Hooks
-from jaxprefix.models.loading import load_like
+from jaxprefix.models.loading import load
 from jaxprefix.runs.base_model import frozen_shapes
 
 PASSES = 4  # the first one compiles
@@ -33,7 +33,7 @@ NO_ENDS = (2**30,)
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make_mesh("1x1")
     shapes = frozen_shapes(sizes, dtype, on_cpu=False)
-    frozen = load_like(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
+    frozen = load(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
     rows = read_rows(folder).steps[0]
     tokens = np.array([row.prompt for row in rows], np.int32)
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)

@@ -13,14 +13,14 @@ from jaxprefix.models.attention import rotate, rotation
 from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
-from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.hooks import Hooks, Params
 from jaxprefix.models.scan import scan_layers
 
 # (start, length) -> that many token ids: the meaning of "vocabulary" or "text:..." for a tokenizer
 InitTokens = Callable[[str, int], Sequence[int]]
 
 
-def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Any:
+def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Params:
     """The parameters that training starts from, in float32."""
 
     def text(member: Adapter) -> Any:
@@ -38,10 +38,10 @@ def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Fro
     return adapter.init(key, config, frozen, text(adapter))
 
 
-def abstract_params(adapter: Adapter, config: DecoderConfig) -> Any:
+def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
     """The shapes of the parameters. InputError if the adapter does not fit the decoder."""
 
-    def make(frozen: Frozen) -> Any:
+    def make(frozen: Frozen) -> Params:
         params = init_params(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
         adapter.bind(params, frozen)
         return params

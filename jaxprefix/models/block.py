@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxprefix.models import int8, sharding
@@ -104,7 +105,9 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
 
 
-def matmul(inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: Any = None) -> Float[Array, "M O"]:
+def matmul(
+    inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: DTypeLike | None = None
+) -> Float[Array, "M O"]:
     """`x Wᵀ`. With few rows on CPU it is `(W xᵀ)ᵀ`, because XLA copies the right side of a product there."""
     contracted = (((1,), (1,)), ((), ()))
     if inputs.shape[0] > FEW_ROWS or platform() != "cpu":

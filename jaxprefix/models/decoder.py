@@ -29,10 +29,8 @@ from jaxprefix.models.attention import (
 )
 from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER, Cache, Hooks
+from jaxprefix.models.hooks import NEVER, Cache, Frozen, Hooks
 from jaxprefix.models.scan import scan_layers
-
-Frozen = Any  # the tree of weights above
 
 MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
 HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
@@ -85,7 +83,7 @@ def init(key: Array, config: DecoderConfig) -> Frozen:
         def attend(inputs: Array, query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
             return query, None
 
-        return Block(config).init(key, stream, turn, attend, Hooks())["params"]
+        return dict(Block(config).init(key, stream, turn, attend, Hooks())["params"])
 
     table = (config.vocabulary_size, config.hidden_size)
     frozen = {

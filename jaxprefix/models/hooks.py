@@ -8,12 +8,16 @@ The leaves of a hook are stacked `[L, ...]` over all layers, and the decoder's l
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxprefix.errors import InputError
+
+Frozen = dict[str, Any]  # the weights of the base, nested (decoder.py)
+Params = dict[str, Any]  # the parameters of an adapter, nested: nothing else is differentiated
 
 # Positions decide what a query may attend to. Text counts from 0; these two values have a meaning of their own.
 ALWAYS = -1  # a virtual token of a prefix: every query attends to it, whatever the window

@@ -6,13 +6,11 @@ projections. Embedding, head and norms keep their dtype. A product uses the inte
 and is scaled afterwards.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprefix.models.hooks import PROJECTIONS, input_dims
+from jaxprefix.models.hooks import PROJECTIONS, Frozen, input_dims
 
 LARGEST = 127
 
@@ -30,7 +28,7 @@ def is_scale(name: str) -> bool:
     return name.endswith("_scale")
 
 
-def shapes(frozen: Any) -> Any:
+def shapes(frozen: Frozen) -> Frozen:
     """The tree of ShapeDtypeStructs with int8 projections and their scales."""
     layers = dict(frozen["layers"])
     for name in PROJECTIONS:

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 from jax.tree_util import DictKey
+from jaxtyping import PyTree
 
 from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import input_dims
+from jaxprefix.models.hooks import Frozen, input_dims
 from jaxprefix.models.stored import Stored, aligned_empty
 from jaxprefix.models.weights import is_stacked, opened, tensor_names
 
@@ -21,17 +21,14 @@ READERS = 4  # threads
 Box = tuple[slice, ...]  # a part of a leaf
 
 
-def load(directory: Path, config: DecoderConfig, dtype: Any = np.float32, shardings: Any = None) -> decoder.Frozen:
-    """The weights in `directory` as arrays of `dtype`, placed by `shardings` (a tree like them; None: one device)."""
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), decoder.shapes(config))
-    return load_like(directory, config, like, shardings)
+def load(directory: Path, config: DecoderConfig, like: PyTree | None = None, shardings: PyTree | None = None) -> Frozen:
+    """The weights in `directory`.
 
-
-def load_like(directory: Path, config: DecoderConfig, like: Any, shardings: Any = None) -> decoder.Frozen:
-    """The same in the shapes and types of a tree of ShapeDtypeStructs, which may have projections in eight bits.
-
-    No more than one leaf is in memory twice. Raises InputError as `weights.opened` does.
+    `like` is a tree of ShapeDtypeStructs with their dtypes (None: float32), which may have int8 projections.
+    `shardings` is a tree like it (None: one device). At most one leaf is in memory twice. Raises InputError as
+    `weights.opened` does.
     """
+    like = decoder.shapes(config) if like is None else like
     if shardings is None:
         shardings = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), like)
     with opened(directory, config) as tensors, ThreadPoolExecutor(READERS) as readers:

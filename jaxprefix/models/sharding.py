@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxprefix.errors import InputError
 
@@ -56,7 +56,7 @@ ADAPTER_LEAVES = frozenset(
 SHARD_ABOVE = 2**22
 
 
-def param_shardings(mesh: Mesh, shapes: Any) -> Any:
+def param_shardings(mesh: Mesh, shapes: PyTree) -> PyTree:
     """The sharding of each leaf of weights or adapter parameters. InputError if a dimension does not divide."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, partition_spec(mesh, path, leaf.shape)), shapes
@@ -150,7 +150,7 @@ def gather_weight(name: str, leaf: Array) -> Array:
     return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
 
 
-def replicate(tree: Any) -> Any:
+def replicate(tree: PyTree) -> PyTree:
     """Replicates a tree on every device."""
     return jax.lax.with_sharding_constraint(tree, P()) if _sizes() else tree
 

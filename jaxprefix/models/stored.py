@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jaxprefix.errors import InputError
 
@@ -62,7 +63,7 @@ class Stored:
                 rows[first : first + len(part)] = part[:, columns]
 
 
-def aligned_empty(shape: list[int], dtype: Any) -> np.ndarray:
+def aligned_empty(shape: list[int], dtype: DTypeLike) -> np.ndarray:
     """An empty array, aligned so that JAX on CPU uses it without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -77,7 +78,7 @@ def write(
     return files
 
 
-def on_disk(tree: Any, config: DecoderConfig) -> dict[str, np.ndarray]:
+def on_disk(tree: PyTree, config: DecoderConfig) -> dict[str, np.ndarray]:
     """The tensors of a tree (numpy) by their Hugging Face names, in the shapes on disk, as views."""
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

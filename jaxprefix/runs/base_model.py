@@ -48,7 +48,7 @@ def open_base(model: str | None) -> BaseModel:
 def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
     """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
     like = abstract_weights(base, mesh, dtype)
-    return loading.load_like(base.directory, base.config, like, jax.tree.map(lambda leaf: leaf.sharding, like))
+    return loading.load(base.directory, base.config, like, jax.tree.map(lambda leaf: leaf.sharding, like))
 
 
 def abstract_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:

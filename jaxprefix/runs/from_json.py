@@ -18,7 +18,8 @@ def from_json(kind: type[Settings], values: Mapping[str, Any], within: str = "")
     types: dict[str, Any] = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(types)):
         raise InputError(
-            f"unknown setting {short_repr(within + unknown[0])} in the run's configuration; this is jaxprefix {__version__}"
+            f"unknown setting {short_repr(within + unknown[0])} in the run's configuration; "
+            f"this is jaxprefix {__version__}"
         )
     return kind(**{name: _value(types[name], values, name, within) for name in values})
 

@@ -38,7 +38,7 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
         content = token.get("content") if isinstance(token, dict) else None
         if not isinstance(content, str):
             raise InputError(
-                f"{directory}: added_tokens_decoder holds {short_repr(token)} ({FILES}); expected objects with their content"
+                f"{directory}: added_tokens_decoder has {short_repr(token)} ({FILES}); expected objects with content"
             )
         beside.append(content)
     beside += _object(directory / "added_tokens.json")

@@ -7,10 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Hooks
-
-Params = Any  # the small tree of an adapter: nothing else is differentiated
-Frozen = Any  # the weights of the base (decoder.py)
+from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @struct.dataclass

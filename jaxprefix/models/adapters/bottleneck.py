@@ -13,7 +13,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Bottleneck, Hooks
+from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BottleneckAdapter:
     def seams(self) -> tuple[str, ...]:
         return ("after_feed_forward",) if self.placement == "pfeiffer" else ("after_attention", "after_feed_forward")
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, dict[str, Array]]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         layers, width = config.layers, config.hidden_size
         bound, params = width**-0.5, {}
         for seam, part in zip(self.seams, jax.random.split(key, len(self.seams)), strict=True):
@@ -51,11 +51,11 @@ class BottleneckAdapter:
 
     def bind(
         self,
-        params: dict[str, dict[str, Array]],
-        frozen: Any,
+        params: Params,
+        frozen: Frozen,
         key: Array | None = None,
         adapter_ids: Array | None = None,
-    ) -> tuple[Any, Hooks]:
+    ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
             raise InputError(
                 "bottlenecks cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class FullFineTuning:
     learning_rate: ClassVar[float] = 1e-5
     starts_as_base = True
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> Any:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         # Always a copy, because the step donates these buffers and the base must survive.
         return jax.tree.map(lambda weight: jnp.array(weight, jnp.float32, copy=True), frozen)
 
     def bind(
-        self, params: Any, frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
             raise InputError(
                 "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"

@@ -7,7 +7,7 @@ A virtual token is a vector E of the model's size. Pk = Wk·E and Pv = Wv·E, by
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -16,7 +16,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Gated, Hooks
+from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LlamaAdapter:
         check_start(self.method, self.start)
 
     def init(
-        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
     ) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         if self.start == "random":
@@ -62,8 +62,8 @@ class LlamaAdapter:
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         count, heads = frozen["layers"]["q_proj"].shape[:2]
         layers = slots.LayerRange.of(self.layers, count)

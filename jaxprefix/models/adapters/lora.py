@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import check_size
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Hooks, LowRank, input_dims
+from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, LowRank, Params, input_dims
 
 TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 
@@ -47,7 +47,7 @@ class LoRA:
     def projections(self) -> list[str]:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, dict[str, Array]]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         params = {}
         for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
             layers, *dims = frozen["layers"][name].shape
@@ -60,11 +60,11 @@ class LoRA:
 
     def bind(
         self,
-        params: dict[str, dict[str, Array]],
-        frozen: Any,
+        params: Params,
+        frozen: Frozen,
         key: Array | None = None,
         adapter_ids: Array | None = None,
-    ) -> tuple[Any, Hooks]:
+    ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
             raise InputError(
                 "LoRA cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"

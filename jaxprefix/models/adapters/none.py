@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from jaxtyping import Array
 
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class NoAdapter:
     learning_rate: ClassVar[float] = 0.0
     starts_as_base = True
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         return {}
 
     def bind(
-        self, params: dict, frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         return frozen, Hooks()

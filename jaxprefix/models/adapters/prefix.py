@@ -10,7 +10,7 @@ directly.
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import ALWAYS, NEVER, Gated, Hooks, Prefix
+from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
 
 TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
@@ -80,7 +80,7 @@ class PrefixTuning:
         return self.start
 
     def init(
-        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
     ) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         start, wanted = self.chosen_start, None
@@ -128,8 +128,8 @@ class PrefixTuning:
         return {name: leaf + params[f"{name}_bias"][:, None] for name, leaf in made.items()}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         plain = self._folded(params) if adapter_ids is None else jax.vmap(self._folded)(params)
         count, heads = frozen["layers"]["q_proj"].shape[:2]

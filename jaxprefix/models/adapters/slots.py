@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models import int8
-from jaxprefix.models.adapters.adapter import EncodedPrompt, Frozen
+from jaxprefix.models.adapters.adapter import EncodedPrompt
 from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.models.hooks import Frozen
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class SoftPrompt:
         check_start(self.method, self.start)
 
     def init(
-        self, key: Array, config: DecoderConfig, frozen: Any, text: EncodedPrompt | None = None
+        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
     ) -> dict[str, Array]:
         if self.start == "random":
             return {"prompt": self.std * jax.random.normal(key, (self.length, config.hidden_size))}
@@ -46,7 +46,7 @@ class SoftPrompt:
         return {"prompt": found.embeddings.astype(jnp.float32)}
 
     def bind(
-        self, params: dict[str, Array], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(prompt=params["prompt"] if adapter_ids is None else params["prompt"][adapter_ids])

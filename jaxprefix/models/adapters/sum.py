@@ -9,7 +9,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import Adapter
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Hooks, merge
+from jaxprefix.models.hooks import Frozen, Hooks, Params, merge
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sum:
     def starts_as_base(self) -> bool:
         return all(member.starts_as_base for _, member in self.members)
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Any, text: Any = None) -> dict[str, Any]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
         keys = jax.random.split(key, len(self.members))
         return {
             name: member.init(part, config, frozen, (text or {}).get(name))
@@ -38,8 +38,8 @@ class Sum:
         }
 
     def bind(
-        self, params: dict[str, Any], frozen: Any, key: Array | None = None, adapter_ids: Array | None = None
-    ) -> tuple[Any, Hooks]:
+        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+    ) -> tuple[Frozen, Hooks]:
         parts = []
         for index, (name, member) in enumerate(self.members):
             own = None if key is None else jax.random.fold_in(key, index)
