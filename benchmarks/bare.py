@@ -4,7 +4,7 @@ import importlib.util
 import sys
 import types
 
-NAMES = ("Bool", "Float", "Int", "Shaped", "UInt32")
+NAMES = ("Bool", "Float", "Int", "PyTree", "Shaped", "UInt32")
 
 
 def stand_in() -> types.ModuleType:

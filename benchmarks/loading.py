@@ -46,12 +46,12 @@ from jaxprefix.runs.base_model import frozen_shapes
 from jaxprefix.models import decoder, loading, sharding
 from jaxprefix.models.config import DecoderConfig
 
-directory, mesh = Path(sys.argv[1]), meshes.make(sys.argv[2])
+directory, mesh = Path(sys.argv[1]), meshes.make_mesh(sys.argv[2])
 config = DecoderConfig.read(directory)
 shapes = frozen_shapes(config, "bfloat16", on_cpu=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.monotonic()
-frozen = loading.load(directory, config, shapes, sharding.shardings(mesh, shapes))
+frozen = loading.load(directory, config, shapes, sharding.param_shardings(mesh, shapes))
 jax.block_until_ready(frozen)
 seconds = time.monotonic() - began
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -121,7 +121,7 @@ JOIN = """
 import sys
 from jaxprefix.distributed import processes
 from jaxprefix.io import terminal
-terminal.run(lambda: processes.join(sys.argv[1], seconds=1))
+terminal.run(lambda: processes.initialize(sys.argv[1], seconds=1))
 """
 
 

@@ -169,7 +169,7 @@ DAMAGES = {
     '{"task": "xnli"': "predictions.jsonl:2: not a JSON object",
     "[]": "predictions.jsonl:2: not a JSON object",
     "{}": "predictions.jsonl:2: task is missing; expected a text; restore the file, or move it away and evaluate again",
-    json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is [], expected an object",
+    json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is []; expected an object",
     json.dumps(row("de", 1, 1) | {"scores": {}}): "predictions.jsonl:2: it has no scores",
     json.dumps(row("de", 1, 1) | {"scores": {"f1": 2}}): "predictions.jsonl:2: its score f1 is 2, expected 0..1",
     json.dumps(row("de", 1, 1) | {"scores": {"f1": None}}): "its score f1 is None, expected 0..1",

@@ -32,7 +32,7 @@ CASES: dict[str, Adapter] = PREFIXES | GATED | {"soft-prompt": SoftPrompt(3, sta
 def test_each_row_has_its_own_adapter(name: str):
     adapter: Any = CASES[name]
     several = tiny.several(adapter, 3)
-    found = tiny.adapted(adapter, tiny.together(several), rows=jnp.array([2, 0]))
+    found = tiny.adapted(adapter, tiny.together(several), adapter_ids=jnp.array([2, 0]))
     for row, chosen in enumerate((2, 0)):
         real = tiny.REAL[row]
         alone = tiny.adapted(adapter, several[chosen])[row]

@@ -46,7 +46,7 @@ def as_on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """cuDNN is chosen, and its layout computed by XLA."""
     monkeypatch.setattr(attention, "platform", lambda: "gpu")
-    monkeypatch.setattr(cudnn, "refusal", lambda call: None)
+    monkeypatch.setattr(cudnn, "why_unsupported", lambda call: None)
     monkeypatch.setattr(cudnn, "attend", partial(cudnn.attend, implementation="xla"))
 
 

@@ -4,7 +4,6 @@
 """
 
 import itertools
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import hugging_face as hf
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import small
 import tokenizers
@@ -21,19 +19,15 @@ import torch
 from peft import PeftModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks import decoding, real, starts
+from benchmarks import beside_peft, decoding, real
 from jaxprefix.models import adapter_init, decoder, loading
 from jaxprefix.models.adapters import Adapter, LoRA, NoAdapter, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 from jaxprefix.runs.base_model import init_token_ids
 from jaxprefix.tasks.tydiqa import TYDIQA
 from jaxprefix.text.tokenizer import load_tokenizer
-from jaxprefix.train import dataset as training_rows
-from jaxprefix.train.batches import Plan, TrainBatch
-from jaxprefix.train.step import State, train_step
 
 pytestmark = [
     pytest.mark.slow,
@@ -159,56 +153,10 @@ def test_greedy_answers(pair: hf.Pair, tmp_path: Path, name: str):
     assert len({tuple(row) for row in plain}) > 4
 
 
-STEPS = 20
-
-
-def _batches() -> list[TrainBatch]:
-    config = replace(starts.configuration(small.MIRROR, NoAdapter()), batch=4, steps=STEPS)
-    rows = training_rows.load_rows(config, TYDIQA, load_tokenizer(DIRECTORY), config.max_length)
-    return list(Plan(config, rows.learn).batches(0, pad=2))
-
-
-def _their_curve(model: Any, batches: list[TrainBatch], optimizer: torch.optim.Optimizer) -> list[float]:
-    """Losses at the learnt positions of the very same arrays."""
-    losses = []
-    for batch in batches:
-        tokens, mask = torch.tensor(batch.tokens[0]).long(), torch.tensor(batch.positions[0] != NEVER).long()
-        logits = model(input_ids=torch.where(mask > 0, tokens, 0), attention_mask=mask).logits
-        at, targets, weights = (
-            torch.tensor(leaf[0]) for leaf in (batch.loss_positions, batch.targets, batch.loss_mask)
-        )
-        logprobs = logits[torch.arange(len(at))[:, None], at.long()].log_softmax(-1)
-        loss = -(logprobs.gather(-1, targets.long()[..., None])[..., 0] * weights).sum() / weights.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-@pytest.mark.parametrize("name", ["lora", "prefix"])
-def test_twenty_steps_lose_what_pefts_do(pair: hf.Pair, tmp_path: Path, name: str):
-    """LoRA under AdamW; a prefix under SGD, since Adam's steps are not the same in PEFT's rotated coordinates."""
-    if name == "lora":
-        adapter: Adapter = LoRA(targets="q,v")
-        ours, rate = optax.adamw(1e-3, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.02), 1e-3
-    else:
-        adapter, ours, rate = PrefixTuning(10, "all", "kv"), optax.sgd(0.5), 0.5
-    tokens = init_token_ids(load_tokenizer(DIRECTORY), 0)
-    params = jax.jit(lambda: adapter_init.init_params(adapter, jax.random.key(0), pair.config, pair.frozen, tokens))()
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
-    write_adapter(tmp_path, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")
-    model = PeftModel.from_pretrained(hf.read(LlamaForCausalLM, DIRECTORY), str(tmp_path))
-    # PEFT loads no prompt to train on; its parameters can be all the same.
-    learnt = [leaf.requires_grad_() for key, leaf in model.named_parameters() if "lora_" in key or "prompt_" in key]
-    adamw = partial(torch.optim.AdamW, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.02)
-    batches = _batches()
-    expected = _their_curve(model, batches, (adamw if name == "lora" else torch.optim.SGD)(learnt, lr=rate))
-    step = jax.jit(train_step(pair.config, adapter, ours, "dots", jax.random.key(0)))
-    state, losses = State(params, ours.init(params), jnp.int32(0)), []
-    for batch in batches:
-        state, metrics = step(state, pair.frozen, jax.tree.map(jnp.asarray, batch))
-        losses.append(float(metrics["loss"]))
-    difference = np.abs(np.array(losses) - expected).max()
-    print(f"{name}: loss {expected[0]:.3f} to {expected[-1]:.3f}, largest difference {difference:.1e}")
-    assert np.mean(expected[-5:]) < np.mean(expected[:5]) - 0.2 and difference <= 1e-3
+@pytest.mark.parametrize("name", beside_peft.METHODS)
+def test_twenty_steps_lose_what_pefts_do(name: str):
+    """LoRA under AdamW, a prefix under SGD."""
+    ours, theirs = beside_peft.curves(small.MIRROR, name, 20)
+    difference = np.abs(np.array(ours) - theirs).max()
+    print(f"{name}: loss {theirs[0]:.3f} to {theirs[-1]:.3f}, largest difference {difference:.1e}")
+    assert np.mean(theirs[-5:]) < np.mean(theirs[:5]) - 0.2 and difference <= 1e-3

@@ -166,7 +166,7 @@ def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path
             (tmp_path / "6").rename(run / "checkpoints" / "6")
         return checked(directory)
 
-    monkeypatch.setattr(checksums, "problem", problem)
+    monkeypatch.setattr(checksums, "first_mismatch", problem)
     assert Checkpoints(run)._whole() == (6, {})
 
 

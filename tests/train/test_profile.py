@@ -184,7 +184,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
 
 
 def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    monkeypatch.setattr(processes, "first", lambda: False)
+    monkeypatch.setattr(processes, "is_main_process", lambda: False)
     profile = Profile(1, tmp_path, 0, 5)
     for step in range(1, 6):
         profile.begin(step)

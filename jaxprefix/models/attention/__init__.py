@@ -42,7 +42,7 @@ def kernel(call: AttentionShape) -> tuple[str, str]:
     if platform() not in KERNELS:
         return "xla", f"{platform()} has no other kernel"
     name, module = KERNELS[platform()]
-    why = module.refusal(call)
+    why = module.why_unsupported(call)
     return (name, "") if why is None else ("xla", why)
 
 

@@ -75,7 +75,7 @@ def test_sums_are_shown_before_their_number():
 
 @EACH
 def test_what_evaluation_asks_is_not_trained_on(task):
-    assert task.evaluated_on == (task.name,) and "test" in task.leaks and task in TASKS
+    assert task.eval_tasks == (task.name,) and "test" in task.forbidden_splits and task in TASKS
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
