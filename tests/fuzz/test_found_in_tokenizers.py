@@ -17,7 +17,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.peft import __main__ as command
+from jaxprefix.peft import exchange
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CONFIG, WEIGHTS, read_adapter
 from jaxprefix.text import chat_template
@@ -220,7 +220,7 @@ def test_a_tensor_name_of_lines(place: Path):
 
 def test_the_name_of_a_base_of_nobody(place: Path, capsys: pytest.CaptureFixture[str]):
     """It is only shown: no file of that name is looked for."""
-    base = command.open_base(None)
-    command._note_of_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)
+    base = exchange.open_base(None)
+    exchange.note_other_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)
     said = capsys.readouterr().out
     assert said.startswith(r"note: the adapter names the base ~nobody-of-that-name\n\x1b[2Jxxx") and len(said) < 400
