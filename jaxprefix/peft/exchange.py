@@ -17,7 +17,7 @@ from jaxprefix.peft.files import CARD, read_adapter, write_adapter
 from jaxprefix.peft.merge import check_mergeable, merge
 from jaxprefix.peft.settings import Settings
 from jaxprefix.runs.base_model import BaseModel, open_base
-from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.config import Dtype, RunConfig
 from jaxprefix.runs.saved import TrainedRun, load_run, save_run
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -64,7 +64,7 @@ def export_merged(run: Path, out: Path, shard_size: str = SHARD_SIZE) -> str:
 
 
 def import_adapter(
-    adapter: Path, run: Path, model: str | None = None, language: str = "en", dtype: str = "auto"
+    adapter: Path, run: Path, model: str | None = None, language: str = "en", dtype: Dtype = "auto"
 ) -> str:
     """Writes a run directory `run` with the PEFT adapter in the directory `adapter`, and returns a line about it.
 
