@@ -1,10 +1,10 @@
-"""A stand-in for annotations of shapes, on machines that have JAX and no registry to install jaxtyping from."""
+"""A stand-in for jaxtyping, on machines that have JAX but no registry to install packages from."""
 
 import importlib.util
 import sys
 import types
 
-NAMES = ("Bool", "Float", "Int", "Shaped", "UInt32")
+NAMES = ("Bool", "Float", "Int", "PyTree", "Shaped", "UInt32")
 
 
 def stand_in() -> types.ModuleType:
