@@ -12,9 +12,9 @@ import jax.numpy as jnp
 REPEATS = 10
 
 
-def main(kind: str) -> dict[str, Any]:
+def main(operation: str) -> dict[str, Any]:
     is_small = jax.default_backend() == "cpu"
-    rate = matrix(1024 if is_small else 8192) if kind == "matrix" else copy(2**24 if is_small else 2**31)
+    rate = matrix(1024 if is_small else 8192) if operation == "matrix" else copy(2**24 if is_small else 2**31)
     device = "CPU" if is_small else jax.devices()[0].device_kind
     return {"rate": rate, "device": device}
 

@@ -45,7 +45,7 @@ Figures = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Study:
-    """Trains each method on each task in English and evaluates it in all languages. The same command resumes."""
+    """Trains each method on each task in English and evaluates it in all languages. The same command resumes it."""
 
     output: Path = Path("runs/study-babel")
     """The directory of the runs, the tables and the picture."""

@@ -117,7 +117,7 @@ class JaxPrefixLM(TemplateLM):
         return render(self._tokenizer, chat_history, add_generation_prompt)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(Σ log p of the continuation, whether greedy decoding gives it) of each request, in order."""
+        """Scores continuations given as text, like `_loglikelihood_tokens`."""
         if any(not any(request.args) for request in requests):
             raise InputError("a request of the task has an empty context and an empty continuation; expected some text")
         return super().loglikelihood(requests, disable_tqdm)

@@ -122,7 +122,7 @@ def _targets(settings: Settings, tensors: Tensors) -> list[str]:
         raise InputError(
             f"target_modules {short_repr(settings.get('target_modules'))} means "
             f"{', '.join(sorted(selected)) or 'no projection'}, the file has {', '.join(targets)}; "
-            "expected the configuration and the tensors of one adapter"
+            "the two files are not of one adapter; export it again"
         )
     return targets
 

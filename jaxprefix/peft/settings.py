@@ -56,7 +56,7 @@ def agree(settings: Settings, name: str, expected: int) -> None:
     """InputError if a size is set and differs from this base's."""
     if settings.get(name) not in (None, expected):
         raise InputError(
-            f"{name} is {short_repr(settings[name])}; this base needs {expected}; import it for its own base"
+            f"{name} is {short_repr(settings[name])}; this base needs {expected}; name the adapter's base with --model"
         )
 
 
