@@ -1,1 +1,1 @@
-from benchmarks import bare as bare  # before anything of the package
+from benchmarks import bare as bare  # before any import of the package

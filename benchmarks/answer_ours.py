@@ -1,4 +1,4 @@
-"""One measured side: jaxprefix answers a folder's rows; JSON on standard output.
+"""One measured side: jaxprefix answers the rows of a folder; prints JSON.
 
 python -m benchmarks.answer_ours FOLDER decode DTYPE NEW_TOKENS | FOLDER scoring DTYPE CHOICES
 """
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from benchmarks import decoding as batch_decoding
 from benchmarks.steps import read_rows
@@ -21,13 +22,14 @@ from benchmarks.train_ours import peak_memory
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import scoring, sharding
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decoder import Batch
+from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import Hooks
 from jaxprefix.models.loading import load
 from jaxprefix.runs.base_model import frozen_shapes
 
 PASSES = 4  # the first one compiles
 NO_ENDS = (2**30,)
+Timed = tuple[list[float], np.ndarray]  # (seconds of each pass, answers)
 
 
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
@@ -42,41 +44,41 @@ def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     return {"seconds": seconds, "answers": answers.tolist(), "memory": peak_memory()}
 
 
-def decoding(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, new: int) -> tuple[list[float], np.ndarray]:
-    """Seconds of all tokens but the first, which comes of the prompt."""
+def decoding(sizes: DecoderConfig, mesh: Mesh, frozen: Frozen, batch: Batch, new: int) -> Timed:
+    """The tokens, and the seconds of all tokens after the first."""
 
     @partial(jax.jit, static_argnums=2)
     @partial(meshes.with_mesh, mesh)
-    def run(frozen: Any, batch: Batch, length: int) -> tuple[jax.Array, jax.Array]:
+    def run(frozen: Frozen, batch: Batch, length: int) -> tuple[jax.Array, jax.Array]:
         return batch_decoding.generate(sizes, frozen, batch, Hooks(), length, NO_ENDS)
 
-    seconds, found = [], np.zeros(0)
+    seconds, tokens = [], np.zeros(0)
     for _ in range(PASSES):
-        first, _ = _timed(lambda: run(frozen, batch, 1))
-        both, found = _timed(lambda: run(frozen, batch, new)[0])
-        seconds.append(both - first)
-    return seconds, found
+        first, _ = _timed(lambda: run(frozen, batch, 1)[0])
+        total, tokens = _timed(lambda: run(frozen, batch, new)[0])
+        seconds.append(total - first)
+    return seconds, tokens
 
 
-def choosing(sizes: DecoderConfig, mesh: Any, frozen: Any, batch: Batch, count: int) -> tuple[list[float], np.ndarray]:
-    """Log-likelihoods of the choices 0, 1, ... of one token each."""
+def choosing(sizes: DecoderConfig, mesh: Mesh, frozen: Frozen, batch: Batch, count: int) -> Timed:
+    """The log-likelihoods of the one-token choices 0, 1, ..., and the seconds."""
     rows = batch.tokens.shape[0]
     tokens = jnp.broadcast_to(jnp.arange(count)[:, None, None], (count, rows, 1)).astype(jnp.int32)
     lengths = jnp.ones((count, rows), jnp.int32)
 
     @jax.jit
     @partial(meshes.with_mesh, mesh)
-    def choose(frozen: Any, batch: Batch) -> jax.Array:
+    def choose(frozen: Frozen, batch: Batch) -> jax.Array:
         return scoring.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0].T
 
     passes = [_timed(lambda: choose(frozen, batch)) for _ in range(PASSES)]
-    return [each for each, _ in passes], passes[-1][1]
+    return [seconds for seconds, _ in passes], passes[-1][1]
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, np.ndarray]:
+def _timed(call: Callable[[], jax.Array]) -> tuple[float, np.ndarray]:
     began = time.perf_counter()
-    found = jax.block_until_ready(call())
-    return time.perf_counter() - began, np.asarray(jax.tree.leaves(found)[0])
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - began, np.asarray(result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The other measured side: transformers answers a folder's rows; JSON on standard output.
+"""The other measured side: transformers answers the rows of a folder; prints JSON.
 
 python -m benchmarks.answer_peer FOLDER decode DTYPE NEW_TOKENS | FOLDER scoring DTYPE CHOICES
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import LlamaForCausalLM
 
 from benchmarks.train_peer import peak_memory
 
@@ -20,8 +20,8 @@ PASSES = 4
 
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=kind, attn_implementation="sdpa")
+    torch_dtype = getattr(torch, dtype)
+    model = LlamaForCausalLM.from_pretrained(folder / "model", dtype=torch_dtype, attn_implementation="sdpa")
     model = model.to(device).eval()
     rows = json.loads((folder / "rows.json").read_text())[0]
     prompts = torch.tensor([ids[:prompt] for ids, prompt in rows], device=device)
@@ -30,38 +30,38 @@ def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     return {"seconds": seconds, "answers": answers.tolist(), "memory": peak_memory()}
 
 
-def decoding(model: Any, prompts: torch.Tensor, new: int) -> tuple[list[float], torch.Tensor]:
-    """Seconds of all tokens but the first."""
+def decoding(model: LlamaForCausalLM, prompts: torch.Tensor, new: int) -> tuple[list[float], torch.Tensor]:
+    """(seconds of all tokens after the first, for each pass; the tokens)"""
 
     def generate(length: int) -> torch.Tensor:
         mask = torch.ones_like(prompts)
         settings = {"max_new_tokens": length, "min_new_tokens": length, "do_sample": False, "pad_token_id": 0}
         return model.generate(prompts, attention_mask=mask, eos_token_id=None, **settings)[:, prompts.shape[1] :]
 
-    seconds, found = [], prompts
+    seconds, tokens = [], prompts
     for _ in range(PASSES):
         first, _ = _timed(lambda: generate(1))
-        both, found = _timed(lambda: generate(new))
-        seconds.append(both - first)
-    return seconds, found
+        total, tokens = _timed(lambda: generate(new))
+        seconds.append(total - first)
+    return seconds, tokens
 
 
-def choosing(model: Any, prompts: torch.Tensor, count: int) -> tuple[list[float], torch.Tensor]:
-    """As lm-evaluation-harness does it: prompt and choice together, a row for each; choices of one token share one."""
+def choosing(model: LlamaForCausalLM, prompts: torch.Tensor, count: int) -> tuple[list[float], torch.Tensor]:
+    """As in lm-evaluation-harness: one row per prompt and choice; choices of one token share a row."""
 
     def choose() -> torch.Tensor:
         return model(prompts).logits[:, -1].float().log_softmax(-1)[:, :count]
 
     passes = [_timed(choose) for _ in range(PASSES)]
-    return [each for each, _ in passes], passes[-1][1]
+    return [seconds for seconds, _ in passes], passes[-1][1]
 
 
 def _timed(call: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
     began = time.perf_counter()
-    found = call()
-    if found.is_cuda:
+    result = call()
+    if result.is_cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - began, found.cpu()
+    return time.perf_counter() - began, result.cpu()
 
 
 if __name__ == "__main__":

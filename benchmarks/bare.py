@@ -1,4 +1,4 @@
-"""A stand-in for annotations of shapes, on machines that have JAX and no registry to install jaxtyping from."""
+"""A stand-in for jaxtyping, on machines that have JAX but no registry to install packages from."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Generation of one batch in one program, as tests and benchmarks want it; the engine refills rows that are done."""
+"""Generates the answers of one batch in one program, for tests and benchmarks; the engine refills finished rows."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt32
@@ -20,14 +20,14 @@ def generate(
     sampling: Sampling = GREEDY,
     seeds: UInt32[Array, " B"] | None = None,
 ) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
-    """Continues every row by at most `length` tokens: the tokens, and how many of a row's stand before its end token.
+    """Continues every row by at most `length` tokens: (the tokens, the number of tokens before a row's end token).
 
-    The loop ends when every row has met one of `ends`.
+    The loop stops when every row has one of `ends`.
     """
     rows = batch.tokens.shape[0]
     seeds = jnp.zeros(rows, jnp.uint32) if seeds is None else seeds
     prompts = PrefillBatch(batch, seeds, jnp.arange(rows))
-    answers = init_state(config, frozen, prompts, hooks, length)
-    answers = insert(config, frozen, answers, prompts, hooks, ends, sampling)
-    answers = decode_steps(config, frozen, answers, hooks, ends, sampling, min_active=0, steps=length)
-    return answers.tokens, answers.counts
+    state = init_state(config, frozen, prompts, hooks, length)
+    state = insert(config, frozen, state, prompts, hooks, ends, sampling)
+    state = decode_steps(config, frozen, state, hooks, ends, sampling, min_active=0, steps=length)
+    return state.tokens, state.counts

@@ -1,7 +1,7 @@
-"""python -m benchmarks.gpu PART [SIZE] [METHODS]: one accelerator, the project beside transformers and PEFT.
+"""python -m benchmarks.gpu PART [SIZE] [METHODS]: jaxprefix beside transformers and PEFT, on one accelerator.
 
-PART is train, decode, scoring or start; SIZE is 8b (Llama 3.1 8B's shapes, random weights, bfloat16) or tiny, which
-tries the same on a CPU. Each part takes minutes and needs jax, flax, optax, orbax, torch, transformers and PEFT.
+PART is train, decode, scoring or start. SIZE is 8b (the shapes of Llama 3.1 8B, random weights, bfloat16) or tiny, to
+try the same on a CPU. Each part takes minutes and needs jax, flax, optax, orbax, torch, transformers and PEFT.
 """
 
 import json
@@ -52,17 +52,19 @@ TINY = LLAMA_8B | {
 
 @dataclass(frozen=True)
 class Size:
+    """A model, and the batches that it is measured on."""
+
     values: dict[str, Any]
     dtype: str
-    rows: int  # of training and scoring
-    time: int
-    answers: int  # rows of generation
-    new: int
+    rows: int  # of a batch, in training and scoring
+    time: int  # tokens per row
+    answers: int  # rows of a batch, in generation
+    new: int  # tokens per answer
 
 
 SIZES = {"8b": Size(LLAMA_8B, "bfloat16", 16, 512, 64, 64), "tiny": Size(TINY, "float32", 4, 32, 4, 8)}
-STEPS = 6  # of a process; the first is not timed
-LEARNT = 16  # tokens a row
+STEPS = 6  # per process; the first is not timed
+LEARNT = 16  # tokens per row
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -70,26 +72,26 @@ def main(part: str, size: str = "8b", methods: str = "prefix,lora") -> list[dict
     if part not in PARTS or size not in SIZES:
         raise ValueError(f"part {part!r}, size {size!r}; expected {'|'.join(PARTS)} and {'|'.join(SIZES)}")
     with tempfile.TemporaryDirectory() as name:
-        place, chosen = Path(name), SIZES[size]
-        sizes = steps.write_model(place, chosen.values, steps.DTYPES[chosen.dtype])
-        steps.write_adapters(place, sizes, methods.split(","))
-        found = PARTS[part](place, sizes, chosen, methods.split(","))
+        folder, chosen = Path(name), SIZES[size]
+        sizes = steps.write_model(folder, chosen.values, steps.DTYPES[chosen.dtype])
+        steps.write_adapters(folder, sizes, methods.split(","))
+        rows = PARTS[part](folder, sizes, chosen, methods.split(","))
     if size != "tiny":
-        keep(f"gpu-{part}", found)
-    print(table(found))
-    return found
+        keep(f"gpu-{part}", rows)
+    print(table(rows))
+    return rows
 
 
-def train(place: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Useful FLOPs over seconds and the measured rate of matrix products; beside the fastest setting of the peer."""
+def train(folder: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Tokens/s and MFU (useful FLOP/s over the measured rate of matrix products), beside the peer's fastest setting."""
     learnt = min(LEARNT, size.time // 2)
-    steps.write_rows(place, steps.random_rows(sizes, STEPS, size.rows, size.time, learnt))
+    steps.write_rows(folder, steps.random_rows(sizes, STEPS, size.rows, size.time, learnt))
     rate, device = matrix_rate()
-    found = []
+    results = []
     for method in methods:
-        ours = _fastest(["benchmarks.train_ours", str(place), method, size.dtype], [["none"], ["dots"], ["full"]])
+        ours = _fastest(["benchmarks.train_ours", str(folder), method, size.dtype], [["none"], ["dots"], ["full"]])
         theirs = _fastest(
-            ["benchmarks.train_peer", str(place), method, size.dtype], [["sdpa", "eager"], ["sdpa", "compiled"]]
+            ["benchmarks.train_peer", str(folder), method, size.dtype], [["sdpa", "eager"], ["sdpa", "compiled"]]
         )
         tokens = size.rows * size.time
         useful = training_flops(sizes, tokens, size.rows * (learnt + 1))
@@ -97,73 +99,75 @@ def train(place: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str])
         row["mfu"] = round(useful * row["figure"] / tokens / rate, 3)
         row["mfu_target"] = 0.6
         row["agreement"] = agreement(ours["losses"], theirs["losses"], 1e-4 if size.dtype == "float32" else 2e-2)
-        found.append(row)
-    return found
+        results.append(row)
+    return results
 
 
 def _fastest(command: list[str], settings: list[list[str]]) -> dict[str, Any]:
-    """The side in its fastest setting; what does not fit, or cannot be compiled, is passed over and told."""
-    found = []
+    """The result of the side's fastest setting. A setting that fails, as for lack of memory, is skipped with a line."""
+    results = []
     for setting in settings:
         try:
-            found.append(side(command + setting) | {"setting": " ".join(setting)})
+            results.append(side(command + setting) | {"setting": " ".join(setting)})
         except RuntimeError as error:
             print(f"{command[0]} {' '.join(setting)}: {str(error).splitlines()[-1][:200]}", file=sys.stderr)
-    if not found:
-        raise RuntimeError(f"{command[0]} ran in no setting")
-    return min(found, key=lambda each: middle(each["seconds"][1:])[0])
+    if not results:
+        raise RuntimeError(f"{command[0]} failed in all settings")
+    return min(results, key=lambda result: middle(result["seconds"][1:])[0])
 
 
 def training_flops(sizes: DecoderConfig, tokens: int, learnt: int) -> float:
-    """Useful ones: forward, and gradients of activations. Remat is no use."""
+    """The useful FLOPs of a step: forward and gradients of activations, without recomputation."""
     return 4 * needed_products(sizes, tokens, learnt)
 
 
 def needed_products(sizes: DecoderConfig, tokens: int, read: int) -> int:
-    """Parameters times tokens where the head reads some tokens alone: of the last layer only its keys and values are
-    needed of the others.
+    """Parameters times tokens, if the head reads only `read` of the tokens.
+
+    The last layer then computes only keys and values for the other tokens.
     """
     width, layer = sizes.hidden_size, layer_parameters(sizes)
-    keys = 2 * width * sizes.kv_heads * sizes.head_size
-    of_layers = (sizes.layers - 1) * layer * tokens + keys * tokens + (layer - keys) * read
-    return of_layers + sizes.vocabulary_size * width * read
+    keys_and_values = 2 * width * sizes.kv_heads * sizes.head_size
+    last_layer = keys_and_values * tokens + (layer - keys_and_values) * read
+    return (sizes.layers - 1) * layer * tokens + last_layer + sizes.vocabulary_size * width * read
 
 
 def layer_parameters(sizes: DecoderConfig) -> int:
-    """Of one layer's projections."""
+    """The number of parameters in the projections of one layer."""
     width, heads = sizes.hidden_size, (2 * sizes.heads + 2 * sizes.kv_heads) * sizes.head_size
     return width * (heads + 3 * sizes.intermediate_size)
 
 
-def decode(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> list[dict[str, Any]]:
-    """Tokens after the first; the bound is reading weights and cache once a step, at the measured rate of copying."""
+def decode(folder: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> list[dict[str, Any]]:
+    """Tokens/s after the first token. The bound is one read of weights and cache per step at the measured copy rate."""
     rows = steps.random_rows(sizes, 1, size.answers, size.time, 1)
-    steps.write_rows(place, rows)
+    steps.write_rows(folder, rows)
     rate, device = copy_rate()
-    asked = [str(place), "decode", size.dtype, str(size.new)]
-    ours, theirs = side(["benchmarks.answer_ours", *asked]), side(["benchmarks.answer_peer", *asked])
+    arguments = [str(folder), "decode", size.dtype, str(size.new)]
+    ours, theirs = side(["benchmarks.answer_ours", *arguments]), side(["benchmarks.answer_peer", *arguments])
     tokens = size.answers * (size.new - 1)
     row = _row(f"decode, {size.answers} × {size.time} tokens", "none", device, "tokens/s", tokens, ours, theirs, 3.0)
     cache = 2 * sizes.layers * sizes.kv_heads * sizes.head_size * size.answers * (size.time + size.new / 2)
     weights = sizes.layers * layer_parameters(sizes) + sizes.vocabulary_size * sizes.hidden_size
-    least = (weights + cache) * BYTES[size.dtype] / rate
-    row["bandwidth_share"] = round(least / (size.answers / row["figure"]), 3)
+    bound = (weights + cache) * BYTES[size.dtype] / rate
+    row["bandwidth_share"] = round(bound / (size.answers / row["figure"]), 3)
     row["bandwidth_target"] = 0.7
-    row["agreement"] = {"equal_tokens": _equal(ours["answers"], theirs["answers"])}
-    assert row["agreement"]["equal_tokens"] >= 0.5, row  # ties of random weights in half precision part answers
+    row["agreement"] = {"equal_tokens": _equal_share(ours["answers"], theirs["answers"])}
+    # In half precision random weights have near ties, where answers diverge.
+    assert row["agreement"]["equal_tokens"] >= 0.5, row
     return [row]
 
 
-def _equal(ours: list[list[int]], theirs: list[list[int]]) -> float:
+def _equal_share(ours: list[list[int]], theirs: list[list[int]]) -> float:
     return round(float(np.equal(ours, theirs).mean()), 3)
 
 
-def scoring(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> list[dict[str, Any]]:
-    """Four choices of one token behind each prompt, as answers of Belebele are."""
-    steps.write_rows(place, steps.random_rows(sizes, 1, size.rows, size.time, 1))
+def scoring(folder: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> list[dict[str, Any]]:
+    """Questions/s with four choices of one token per prompt, as in Belebele."""
+    steps.write_rows(folder, steps.random_rows(sizes, 1, size.rows, size.time, 1))
     rate, device = matrix_rate()
-    asked = [str(place), "scoring", size.dtype, "4"]
-    ours, theirs = side(["benchmarks.answer_ours", *asked]), side(["benchmarks.answer_peer", *asked])
+    arguments = [str(folder), "scoring", size.dtype, "4"]
+    ours, theirs = side(["benchmarks.answer_ours", *arguments]), side(["benchmarks.answer_peer", *arguments])
     name = f"scoring, {size.rows} × {size.time} tokens, 4 choices"
     row = _row(name, "none", device, "questions/s", size.rows, ours, theirs, 3.0)
     useful = 2 * needed_products(sizes, size.rows * (size.time - 1), size.rows)
@@ -174,17 +178,17 @@ def scoring(place: Path, sizes: DecoderConfig, size: Size, _: Sequence[str]) -> 
     return [row]
 
 
-def start(place: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """From command to first step, the second time, over the time that reading the files takes."""
+def start(folder: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Seconds from command to first step with cached programs, over the seconds that reading the weights takes."""
     learnt = min(LEARNT, size.time // 2)
-    steps.write_rows(place, steps.random_rows(sizes, 1, size.rows, size.time, learnt))
+    steps.write_rows(folder, steps.random_rows(sizes, 1, size.rows, size.time, learnt))
     _, device = matrix_rate()
-    found = []
+    results = []
     for method in methods:
-        command = ["benchmarks.train_ours", str(place), method, size.dtype, "dots", "together"]
+        command = ["benchmarks.train_ours", str(folder), method, size.dtype, "dots", "together"]
         first = _timed(command)
-        second, read = _timed(command), read_time(place / "model")
-        found.append(
+        second, read = _timed(command), read_time(folder / "model")
+        results.append(
             {
                 "work": "start, programs compiled before, beside reading the weights",
                 "method": method,
@@ -198,7 +202,7 @@ def start(place: Path, sizes: DecoderConfig, size: Size, methods: Sequence[str])
                 "first_time_s": round(first, 2),
             }
         )
-    return found
+    return results
 
 
 def _timed(command: list[str]) -> float:
@@ -226,7 +230,7 @@ def _row(
     theirs: dict,
     target: float,
 ) -> dict[str, Any]:
-    """The first of the measured times does not count."""
+    """A row of results. The first of the measured times does not count."""
     figure, spread = middle([amount / second for second in ours["seconds"][1:]])
     other, others = middle([amount / second for second in theirs["seconds"][1:]])
     return {
@@ -240,22 +244,22 @@ def _row(
         "target": target,
         "met": figure / other >= target,
         "spread": {"ours": spread, "peer": others},
-        "memory_mb": [round(each["memory"] / 1e6) for each in (ours, theirs)],
+        "memory_mb": [round(result["memory"] / 1e6) for result in (ours, theirs)],
         "compile_s": ours.get("compile"),
         "settings": [ours.get("setting"), theirs.get("setting")],
     }
 
 
 def matrix_rate() -> tuple[float, str]:
-    """FLOP/s of a large matrix product in half precision, measured in a process of its own; and the device's name."""
-    found = side(["benchmarks.rates", "matrix"])
-    return found["rate"], found["device"]
+    """(FLOP/s of a large matrix product in half precision, name of the device), measured in a separate process."""
+    result = side(["benchmarks.rates", "matrix"])
+    return result["rate"], result["device"]
 
 
 def copy_rate() -> tuple[float, str]:
-    """Bytes a second that are read and written."""
-    found = side(["benchmarks.rates", "copy"])
-    return found["rate"], found["device"]
+    """(bytes per second that a copy reads and writes, name of the device), measured in a separate process."""
+    result = side(["benchmarks.rates", "copy"])
+    return result["rate"], result["device"]
 
 
 PARTS = {"train": train, "decode": decode, "scoring": scoring, "start": start}

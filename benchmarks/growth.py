@@ -1,6 +1,6 @@
-"""python -m benchmarks.growth: how compiling grows with depth and batch, and a step with the length of its rows.
+"""python -m benchmarks.growth: how compile time grows with depth and batch, and step time with the length of the rows.
 
-Ours alone, on CPU, with a prefix in every layer. What a step computes is counted in its program.
+Only jaxprefix is measured, on CPU, with a prefix in every layer. The FLOPs of a step are counted in its program.
 """
 
 import time
@@ -24,10 +24,10 @@ from jaxprefix.train.batches import Bucket, collate
 from jaxprefix.train.dry_run.hlo import HloProgram
 from jaxprefix.train.programs import TrainPrograms
 
-# As deep as models are, and narrow: compiling does not ask how wide they are.
+# As deep as real models, but narrow: compile time does not depend on the width.
 NARROW = SIZES | {"hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 4, "num_key_value_heads": 2}
 DEPTHS, BATCHES, LENGTHS = (8, 16, 32, 64), (4, 8, 16, 32), (512, 1024, 2048, 4096)
-TOKENS = 4096  # a step, whatever the rows' length
+TOKENS = 4096  # per step, for rows of any length
 LEARNT = 16
 REPEATS = 2
 
@@ -36,18 +36,18 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     depths = [(NARROW | {"num_hidden_layers": depth}, 8, 128) for depth in DEPTHS]
     batches = [(NARROW, batch, 128) for batch in BATCHES]
-    for measured in (
+    for measure in (
         partial(compiling, "depth, layers", DEPTHS, depths),
         partial(compiling, "batch, rows", BATCHES, batches),
         lengths,
     ):
-        row = measured()
+        row = measure()
         keep("growth", [row])
         print(table([row]), row["each"], sep="\n", flush=True)
 
 
 class Step:
-    """A step of random weights, lowered."""
+    """A compiled training step with random weights."""
 
     def __init__(self, values: dict[str, Any], batch: int, length: int) -> None:
         sizes = replace(DecoderConfig.parse(values), max_positions=max(LENGTHS))
@@ -64,25 +64,26 @@ class Step:
         self.compile_seconds = time.perf_counter() - began
 
     def seconds(self) -> list[float]:
-        """Of steps after the first."""
-        found = []
+        """The times of the steps after the first."""
+        times = []
         for _ in range(REPEATS + 1):
             began = time.perf_counter()
             self.state, metrics = self.compiled(self.state, self.frozen, self.batch)
             jax.block_until_ready(metrics)
-            found.append(time.perf_counter() - began)
-        return found[1:]
+            times.append(time.perf_counter() - began)
+        return times[1:]
 
 
 def compiling(name: str, numbers: Sequence[int], settings: Sequence[tuple]) -> dict[str, Any]:
-    """The longest over the shortest time that any of them takes to compile."""
-    rounds = [[Step(*each).compile_seconds for each in settings] for _ in range(REPEATS)]
-    each = [middle(list(times))[0] for times in zip(*rounds, strict=True)]
-    return _row(f"compile time by {name}", dict(zip(numbers, each, strict=True)), max(each) / min(each), 1.2, "s")
+    """The ratio of the longest to the shortest compile time of the settings."""
+    rounds = [[Step(*arguments).compile_seconds for arguments in settings] for _ in range(REPEATS)]
+    medians = [middle(list(times))[0] for times in zip(*rounds, strict=True)]
+    ratio = max(medians) / min(medians)
+    return _row(f"compile time by {name}", dict(zip(numbers, medians, strict=True)), ratio, 1.2, "s")
 
 
 def lengths() -> dict[str, Any]:
-    """How many times as long a step of the longest rows takes as one of the shortest, over what it computes."""
+    """The time of a step with the longest rows over one with the shortest, divided by the ratio of their FLOPs."""
     seconds, flops = {}, {}
     for length in LENGTHS:
         step = Step(SIZES, TOKENS // length, length)
@@ -90,13 +91,13 @@ def lengths() -> dict[str, Any]:
         seconds[length] = middle(step.seconds())[0]
     first, last = LENGTHS[0], LENGTHS[-1]
     ratio = (seconds[last] / seconds[first]) / (flops[last] / flops[first])
-    each = {length: [TOKENS / seconds[length], flops[length] / seconds[length] / 1e9] for length in LENGTHS}
+    rates = {length: [TOKENS / seconds[length], flops[length] / seconds[length] / 1e9] for length in LENGTHS}
     row = _row("tokens/s and GFLOP/s by length, 4,096 tokens a step", {}, ratio, 1.0, "times as long as FLOPs say")
-    return row | {"each": {length: [round(value, 1) for value in values] for length, values in each.items()}}
+    return row | {"each": {length: [round(value, 1) for value in values] for length, values in rates.items()}}
 
 
-def _row(work: str, each: dict[int, float], ratio: float, target: float, unit: str) -> dict[str, Any]:
-    """`ratio` is to be at most the target."""
+def _row(work: str, values: dict[int, float], ratio: float, target: float, unit: str) -> dict[str, Any]:
+    """A row of results; the target is met if `ratio` is at most `target`."""
     return {
         "work": work,
         "method": "prefix",
@@ -107,7 +108,7 @@ def _row(work: str, each: dict[int, float], ratio: float, target: float, unit: s
         "ratio": None,
         "target": target,
         "met": ratio <= target,
-        "each": {number: round(value, 2) for number, value in each.items()},
+        "each": {number: round(value, 2) for number, value in values.items()},
     }
 
 

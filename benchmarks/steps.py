@@ -1,33 +1,36 @@
-"""What training steps are timed on, the same for both sides: a folder with weights, an adapter, rows and rates.
+"""The folder that both sides train on: weights, adapters and rows.
 
-model/          a Llama of random weights in Hugging Face layout
-METHOD.npz      the adapter's parameters in our layout; METHOD/ the same in PEFT's
-rows.json       per step and row the tokens, and how many of them are the prompt
+model/          a Llama with random weights in Hugging Face layout
+METHOD.npz      the adapter's parameters in our layout; METHOD/ has the same in PEFT's
+rows.json       for each step and row, the tokens and the number of prompt tokens
 """
 
 import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jaxprefix.models import adapter_init, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 from jaxprefix.tasks.encoding import Encoded
 
 RATE = 1e-3  # of AdamW, without weight decay and clipping
-TABLE = 2**20 + 7  # random numbers that all tensors are made of, each from another place on: 16 GB in seconds
+# Number of random values. Tensors repeat them from different offsets, so that 16 GB are written in seconds.
+TABLE = 2**20 + 7
 
 
 def methods(layers: int) -> dict[str, Adapter]:
-    """All that both sides have, in the same parametrisation."""
+    """The methods that both sides have, in the same parametrisation."""
     return {
         "prefix": PrefixTuning(10, "all", source="kv"),
         "llama-adapter": LlamaAdapter(10, "all", gate="layer", activation="identity"),
@@ -39,7 +42,7 @@ def methods(layers: int) -> dict[str, Adapter]:
 
 @dataclass(frozen=True)
 class Rows:
-    """S steps of B rows, all of `time` tokens; the last one of a row is only a target."""
+    """S steps of B rows of `time` tokens. The last token of a row is only a target."""
 
     steps: list[list[Encoded]]
 
@@ -53,7 +56,7 @@ class Rows:
 
     @property
     def learnt(self) -> float:
-        """Learnt tokens a row, in the mean."""
+        """The mean number of learnt tokens per row."""
         return sum(len(row.response) for step in self.steps for row in step) / (len(self.steps) * self.batch)
 
 
@@ -67,17 +70,17 @@ def read_rows(folder: Path) -> Rows:
 
 
 def random_rows(sizes: DecoderConfig, steps: int, batch: int, time: int, learnt: int) -> list[list[tuple]]:
-    """Rows of random tokens, of which the last `learnt` are the response."""
+    """Rows of random tokens. The last `learnt` tokens of a row are the response."""
     ids = np.random.default_rng(0).integers(0, sizes.vocabulary_size, (steps, batch, time))
     return [[(row.tolist(), time - learnt) for row in step] for step in ids]
 
 
-def write_model(folder: Path, values: dict[str, Any], dtype: Any) -> DecoderConfig:
-    """Weights as Hugging Face draws them, in shards of 4 GB."""
-    place = folder / "model"
-    place.mkdir(parents=True)
-    (place / "config.json").write_text(json.dumps(values))
-    sizes = DecoderConfig.read(place)
+def write_model(folder: Path, values: dict[str, Any], dtype: DTypeLike) -> DecoderConfig:
+    """Writes random weights with the scale of Hugging Face's initialization, in shards of 4 GB."""
+    directory = folder / "model"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(values))
+    sizes = DecoderConfig.read(directory)
     table = (0.02 * np.random.default_rng(0).normal(size=TABLE)).astype(dtype)
 
     def tensor(name: str) -> np.ndarray:
@@ -88,12 +91,12 @@ def write_model(folder: Path, values: dict[str, Any], dtype: Any) -> DecoderConf
 
     shapes = weights.disk_shapes(sizes)
     bytes_of = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, shape in shapes.items()}
-    weights.write(bytes_of, tensor, place, shard_size=4 * 10**9)
+    weights.write(bytes_of, tensor, directory, shard_size=4 * 10**9)
     return sizes
 
 
 def write_adapters(folder: Path, sizes: DecoderConfig, names: list[str]) -> None:
-    """Random parameters that are worth learning on: nothing starts at zero."""
+    """Writes random parameters. None is zero, so that all of them affect the loss."""
     random = np.random.default_rng(0)
     for name in names:
         adapter = methods(sizes.layers)[name]
@@ -107,22 +110,22 @@ def write_adapters(folder: Path, sizes: DecoderConfig, names: list[str]) -> None
         write_adapter(folder / name, settings, tensors, "", "")
 
 
-def read_adapter(folder: Path, sizes: DecoderConfig, name: str) -> tuple[Adapter, Any]:
-    """The method and its parameters; of full fine-tuning None, which starts from the weights."""
+def read_adapter(folder: Path, sizes: DecoderConfig, name: str) -> tuple[Adapter, Params | None]:
+    """(adapter, parameters); no parameters for full fine-tuning, which starts from the weights."""
     adapter = methods(sizes.layers)[name]
     if isinstance(adapter, FullFineTuning):
         return adapter, None
     shapes = adapter_init.abstract_params(adapter, sizes)
-    with np.load(folder / f"{name}.npz") as found:
-        leaves = [found[key] for key, _ in _flat(shapes)]
+    with np.load(folder / f"{name}.npz") as arrays:
+        leaves = [arrays[key] for key, _ in _flat(shapes)]
     return adapter, jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def _flat(tree: Any) -> list[tuple[str, Any]]:
+def _flat(tree: Params) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _no_projections(name: str) -> Any:
+def _no_projections(name: str) -> NoReturn:
     raise AssertionError(f"learnt keys and values need no {name}")
 
 

@@ -1,28 +1,27 @@
-"""python -m benchmarks.table: the newest figure of each work, as a Markdown table."""
+"""python -m benchmarks.table: prints the newest results as a Markdown table."""
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.sides import RESULTS
+from jaxprefix.io import markdown
 
 COLUMNS = ("work", "method", "device", "ours", "peer", "ratio", "target", "memory, MB, ours : peer")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    header = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return "\n".join([*header, *map(_line, rows)])
+    return markdown.table(COLUMNS, map(_cells, rows), words=(0, 1, 2))
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["figure"] is None:
-        return f"| {row['work']} | {row['method']} | {row['device']} | not measured | | | {row['target'] or ''} | |"
+        return row["work"], row["method"], row["device"], "not measured", "", "", row["target"] or "", ""
     ours, peer = (_with_spread(row, side, value) for side, value in (("ours", row["figure"]), ("peer", row["peer"])))
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
     target = "" if row["target"] is None else f"{row['target']}{'' if row['met'] else ' (missed)'}"
-    memory = " : ".join(f"{each:,}" for each in row.get("memory_mb", []))
-    cells = (row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, memory)
-    return f"| {' | '.join(cells)} |"
+    memory = " : ".join(f"{megabytes:,}" for megabytes in row.get("memory_mb", []))
+    return row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, memory
 
 
 def _with_spread(row: Mapping[str, Any], side: str, value: float | None) -> str:

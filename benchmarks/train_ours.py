@@ -1,4 +1,4 @@
-"""One measured side: jaxprefix trains on the rows of a folder; JSON on standard output.
+"""One measured side: jaxprefix trains on the rows of a folder; prints JSON.
 
 python -m benchmarks.train_ours FOLDER METHOD DTYPE REMAT [together]
 """
@@ -21,11 +21,11 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.batches import Plan, buckets, collate
 from jaxprefix.train.programs import TrainPrograms, load_and_compile
 
-NO_TOKENIZER: Any = SimpleNamespace(pad=0, vocabulary_size=2)  # rows are tokens already
+NO_TOKENIZER: Any = SimpleNamespace(pad=0, vocabulary_size=2)  # the rows are already tokenized
 
 
 def main(folder: Path, method: str, dtype: str, remat: str, order: str = "in turn") -> dict[str, Any]:
-    """`order` "together" compiles while the weights load, as a run does; then neither has a time of its own."""
+    """`order` "together" compiles while the weights load, as a run does; then the two are not timed separately."""
     began = time.perf_counter()
     sizes, rows, mesh = DecoderConfig.read(folder / "model"), read_rows(folder), meshes.make_mesh("1x1")
     adapter, params = read_adapter(folder, sizes, method)
@@ -63,9 +63,9 @@ def main(folder: Path, method: str, dtype: str, remat: str, order: str = "in tur
 
 
 def peak_memory() -> int:
-    """Bytes, at most so far: of the accelerator, or of the process on CPU."""
-    found = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return found["peak_bytes_in_use"] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The largest number of bytes in use so far, of the accelerator or of the process on CPU."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return stats["peak_bytes_in_use"] if stats else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

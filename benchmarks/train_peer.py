@@ -1,4 +1,4 @@
-"""The other measured side: transformers and PEFT train on the rows of a folder; JSON on standard output.
+"""The other measured side: transformers and PEFT train on the rows of a folder; prints JSON.
 
 python -m benchmarks.train_peer FOLDER METHOD DTYPE ATTENTION EAGER|COMPILED
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import peft
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import LlamaForCausalLM
 
 RATE, BETAS = 1e-3, (0.9, 0.95)
 
@@ -20,8 +20,10 @@ RATE, BETAS = 1e-3, (0.9, 0.95)
 def main(folder: Path, method: str, dtype: str, attention: str, mode: str) -> dict[str, Any]:
     began = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=kind, attn_implementation=attention).to(device)
+    model = LlamaForCausalLM.from_pretrained(
+        folder / "model", dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    model = model.to(device)
     if method != "full":
         model = adapted(model, folder / method).to(device)
     model.train()
@@ -33,13 +35,13 @@ def main(folder: Path, method: str, dtype: str, attention: str, mode: str) -> di
     seconds, losses = [], []
     for number, step in enumerate(steps):
         start = time.perf_counter()
-        for group in optimizer.param_groups:  # down in a line to 0, as on the other side
+        for group in optimizer.param_groups:  # linear decay to 0, as on the other side
             group["lr"] = RATE * min(1, (len(steps) - number) / max(len(steps) - 1, 1))
-        # The last token is only ever a target, which the loss shifts by itself.
-        ids = torch.tensor([row for row, _ in step], device=device)
+        # The last token is only a target; the model's loss shifts the labels.
+        ids = torch.tensor([tokens for tokens, _ in step], device=device)
         labels = ids.clone()
-        for place, (_, prompt) in enumerate(step):
-            labels[place, :prompt] = -100
+        for row, (_, prompt) in enumerate(step):
+            labels[row, :prompt] = -100
         loss = forward(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
         loss.backward()
         optimizer.step()
@@ -56,15 +58,15 @@ def main(folder: Path, method: str, dtype: str, attention: str, mode: str) -> di
     }
 
 
-def adapted(model: Any, adapter: Path) -> Any:
-    """PEFT's own way to go on training refuses prompts and prefixes; what learns is set by hand for these."""
+def adapted(model: LlamaForCausalLM, adapter: Path) -> peft.PeftModel:
+    """The model with a trainable adapter. PEFT refuses `is_trainable` for prompts and prefixes."""
     settings = peft.PeftConfig.from_pretrained(adapter)
     if not settings.is_prompt_learning:
         return peft.PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    found = peft.PeftModel.from_pretrained(model, adapter)
-    found.peft_config["default"].inference_mode = False
-    found.prompt_encoder.requires_grad_(True)
-    return found
+    prompted = peft.PeftModel.from_pretrained(model, adapter)
+    prompted.peft_config["default"].inference_mode = False
+    prompted.prompt_encoder.requires_grad_(True)
+    return prompted
 
 
 def peak_memory() -> int:

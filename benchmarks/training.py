@@ -1,6 +1,6 @@
-"""python -m benchmarks.training DATA REPEATS: training steps beside transformers and PEFT on CPU, in turn, in one run.
+"""python -m benchmarks.training DATA REPEATS [WORK]: training steps beside transformers and PEFT on CPU.
 
-Both sides have the same weights, adapter and rows, and their losses are compared before anything is said of speed.
+Both sides take turns in one run, with the same weights, adapter and rows, and their losses are compared.
 """
 
 import sys
@@ -20,13 +20,13 @@ from jaxprefix.io.rows import read_rows
 from jaxprefix.text.tokenizer import load_tokenizer
 
 BATCH, TIME = 8, 256
-STEPS = 4  # of a process; the first is not timed
+STEPS = 4  # per process; the first is not timed
 METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Transformers and PEFT in one of their settings, and how much faster than it we mean to be, if that is said."""
+    """A setting of transformers and PEFT, with the target for our ratio to it, if there is one."""
 
     name: str
     target: float | None
@@ -42,7 +42,7 @@ BEST = Peer(f"{torch_dtype()}, MKL bypassed", 1.0, torch_dtype(), is_bypassed=Tr
 
 @dataclass(frozen=True)
 class Work:
-    """Steps on rows whose response, or whose every token, is learnt."""
+    """Training steps on rows of which only the response (`is_short`) or every token is learnt."""
 
     name: str
     is_short: bool
@@ -62,56 +62,56 @@ WORKS = (
 def main() -> None:
     data, repeats = Path(sys.argv[1]), int(sys.argv[2])
     chosen = [work for work in WORKS if len(sys.argv) < 4 or sys.argv[3] in work.name]
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        sizes = steps.write_model(place, SIZES, np.float32)
-        steps.write_adapters(place, sizes, [*METHODS, "full"])
-        write_tokenizer(place / "model", data, sizes.vocabulary_size)
+        folder = Path(name)
+        sizes = steps.write_model(folder, SIZES, np.float32)
+        steps.write_adapters(folder, sizes, [*METHODS, "full"])
+        write_tokenizer(folder / "model", data, sizes.vocabulary_size)
         for work in chosen:
-            steps.write_rows(place, qa_rows(place / "model", data, work.is_short))
+            steps.write_rows(folder, qa_rows(folder / "model", data, work.is_short))
             for method in work.methods:
-                found += measure(place, work, method, repeats)
-                keep("training", found)
-    print(table(found))
+                results += measure(folder, work, method, repeats)
+                keep("training", results)
+    print(table(results))
 
 
 def qa_rows(model: Path, data: Path, is_short: bool) -> list[list[tuple[list[int], int]]]:
-    """Real questions with their passages, cut from the left to TIME tokens with the answer; shorter ones left out."""
+    """Real questions with passage and answer, cut from the left to TIME tokens. Shorter rows are skipped."""
     tokenizer = load_tokenizer(model)
-    found: list[tuple[list[int], int]] = []
+    rows: list[tuple[list[int], int]] = []
     for row in read_rows(data / "google" / "xquad" / "xquad.en" / "validation.jsonl"):
         prompt = tokenizer.prompt_ids(f"{row['context']}\nQuestion: {row['question']}\nAnswer:\n")
         response = tokenizer.response_ids(row["answers"]["text"][0])
         ids = (prompt + response)[-TIME:]
         if len(ids) == TIME:
-            found.append((ids, TIME - len(response) if is_short else 1))
-        if len(found) == STEPS * BATCH:
+            rows.append((ids, TIME - len(response) if is_short else 1))
+        if len(rows) == STEPS * BATCH:
             break
-    return [found[start : start + BATCH] for start in range(0, len(found), BATCH)]
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
-def measure(place: Path, work: Work, method: str, repeats: int) -> list[dict[str, Any]]:
-    """A row for each peer; all sides in turn, `repeats` times."""
+def measure(folder: Path, work: Work, method: str, repeats: int) -> list[dict[str, Any]]:
+    """A row of results for each peer. The sides run in turn, `repeats` times."""
     ours, theirs = [], {peer: [] for peer in work.peers}
     for _ in range(repeats):
-        ours.append(side(["benchmarks.train_ours", str(place), method, "float32", "dots"]))
+        ours.append(side(["benchmarks.train_ours", str(folder), method, "float32", "dots"]))
         for peer, runs in theirs.items():
-            runs.append(_peer(place, method, peer))
+            runs.append(_run_peer(folder, method, peer))
     return [row(work, method, ours, peer, runs) for peer, runs in theirs.items()]
 
 
-def _peer(place: Path, method: str, peer: Peer) -> dict[str, Any]:
-    fast = bypass(place) if peer.is_bypassed else None
+def _run_peer(folder: Path, method: str, peer: Peer) -> dict[str, Any]:
+    fast = bypass(folder) if peer.is_bypassed else None
     environment = {"LD_PRELOAD": str(fast)} if fast else {}
-    return side(["benchmarks.train_peer", str(place), method, peer.dtype, "sdpa", "eager"], **environment)
+    return side(["benchmarks.train_peer", str(folder), method, peer.dtype, "sdpa", "eager"], **environment)
 
 
 def row(work: Work, method: str, ours: list[dict], peer: Peer, theirs: list[dict]) -> dict[str, Any]:
     tokens = BATCH * TIME
-    figure, spread = middle([tokens / second for each in ours for second in each["seconds"][1:]])
-    other, others = middle([tokens / second for each in theirs for second in each["seconds"][1:]])
-    memory = [middle([each["memory"] / 1e6 for each in runs])[0] for runs in (ours, theirs)]
+    figure, spread = middle([tokens / second for run in ours for second in run["seconds"][1:]])
+    other, others = middle([tokens / second for run in theirs for second in run["seconds"][1:]])
+    memory = [middle([run["memory"] / 1e6 for run in runs])[0] for runs in (ours, theirs)]
     return {
         "work": f"{work.name}, beside {peer.name}",
         "method": method,
@@ -123,17 +123,17 @@ def row(work: Work, method: str, ours: list[dict], peer: Peer, theirs: list[dict
         "target": peer.target,
         "met": peer.target is None or figure / other >= peer.target,
         "spread": {"ours": spread, "peer": others},
-        "memory_mb": [round(each) for each in memory],
-        "compile_s": round(middle([each["compile"] for each in ours])[0], 1),
-        "first_step_s": [round(middle([each["first_step"] for each in runs])[0], 1) for runs in (ours, theirs)],
+        "memory_mb": [round(megabytes) for megabytes in memory],
+        "compile_s": round(middle([run["compile"] for run in ours])[0], 1),
+        "first_step_s": [round(middle([run["first_step"] for run in runs])[0], 1) for runs in (ours, theirs)],
         "agreement": agreement(ours[0]["losses"], theirs[0]["losses"], 1e-4 if peer.dtype == "float32" else 2e-2),
     }
 
 
-def agreement(ours: list[float], theirs: list[float], most: float) -> dict[str, float]:
-    """The largest share by which a loss differs; AssertionError where that is more than rounding."""
+def agreement(ours: list[float], theirs: list[float], tolerance: float) -> dict[str, float]:
+    """The largest relative difference of the losses; AssertionError if it exceeds the tolerance."""
     share = float(np.max(np.abs(np.subtract(ours, theirs)) / np.abs(theirs)))
-    assert share <= most, f"losses differ by {share:.1e}: {ours}, {theirs}"
+    assert share <= tolerance, f"losses differ by {share:.1e}: {ours}, {theirs}"
     return {"largest_share": share}
 
 

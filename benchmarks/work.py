@@ -1,4 +1,4 @@
-"""What is timed: the 124.7M Llama with random weights, and prompts of real Belebele and XQuAD rows."""
+"""The measured work: a Llama of 124.7M parameters with random weights, and prompts of Belebele and XQuAD."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxprefix.io.rows import read_rows
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
 
-# Untied, three query heads a key head: 124.7 million parameters.
+# Untied embeddings, three query heads per key head: 124.7 million parameters.
 SIZES = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -32,55 +32,55 @@ SIZES = {
     "eos_token_id": 1,
 }
 LANGUAGES = ("ar", "de", "en", "hi", "zh")
-BATCH = 16  # rows at a time, on both sides
+BATCH = 16  # on both sides
 NEW_TOKENS = 64  # of the longest answer
-SPREAD = 3  # times the usual weights of the layers: without it random weights soon repeat themselves
+SCALE = 3  # of the layers' weights: with the usual scale, generated tokens soon repeat
 GENERATION, EQUAL, SCORING = "generation", "generation of equal lengths", "scoring"
-TIMES = {GENERATION: 128, EQUAL: 128, SCORING: 256}  # tokens that a prompt keeps, its end
-ENDS = tuple(range(2, SIZES["vocab_size"], 32))  # a token in 32 ends an answer: lengths vary, as real answers' do
+TIMES = {GENERATION: 128, EQUAL: 128, SCORING: 256}  # prompts are cut from the left to this many tokens
+ENDS = tuple(range(2, SIZES["vocab_size"], 32))  # one token in 32 ends an answer, so lengths vary as for real answers
 NO_ENDS = (2**30,)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and four candidates where the answer is chosen."""
+    """A prompt, with four choices in scoring."""
 
     prompt: str
     choices: tuple[str, ...] = ()
 
 
 def questions(work: str, data: Path, count: int) -> list[Question]:
-    """The `count` questions of a work, or twice as many where answers are generated: batches fill again and again."""
+    """`count` questions for scoring, or twice as many for generation, where the batch refills finished rows."""
     return belebele(data, count) if work == SCORING else xquad(data, 2 * count)
 
 
 def xquad(data: Path, count: int) -> list[Question]:
-    """The first questions of each language in turn, with their passages."""
-    found = []
+    """The first questions of each language, with their passages."""
+    prompts = []
     for language in LANGUAGES:
         rows = read_rows(data / "google" / "xquad" / f"xquad.{language}" / "validation.jsonl")
-        found += [f"{row['context']}\nQuestion: {row['question']}\nAnswer:\n" for row in rows[: -(-count // 5)]]
-    return [Question(prompt) for prompt in found[:count]]
+        prompts += [f"{row['context']}\nQuestion: {row['question']}\nAnswer:\n" for row in rows[: -(-count // 5)]]
+    return [Question(prompt) for prompt in prompts[:count]]
 
 
 def belebele(data: Path, count: int) -> list[Question]:
-    """Passages and questions in English and German, with the four answers' texts as candidates."""
-    found = []
+    """Questions in English and German with their passages; the four answers are the choices."""
+    result = []
     for language in ("eng_Latn", "deu_Latn"):
         rows = read_rows(data / "facebook" / "belebele" / language / "test.jsonl")
         for row in rows[: -(-count // 2)]:
             choices = tuple(row[f"mc_answer{number}"] for number in (1, 2, 3, 4))
-            found.append(Question(f"{row['flores_passage']}\nQuestion: {row['question']}\nAnswer:\n", choices))
-    return found[:count]
+            result.append(Question(f"{row['flores_passage']}\nQuestion: {row['question']}\nAnswer:\n", choices))
+    return result[:count]
 
 
 def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
-    """The model in Hugging Face layout, with a tokenizer of its vocabulary's size."""
+    """Writes the model in Hugging Face layout, with a tokenizer of the same vocabulary size."""
     values = SIZES | (sizes or {})
     config = DecoderConfig.parse(values)
     directory.mkdir(parents=True, exist_ok=True)
     frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(0), config)
-    frozen["layers"] = {name: leaf if "norm" in name else SPREAD * leaf for name, leaf in frozen["layers"].items()}
+    frozen["layers"] = {name: leaf if "norm" in name else SCALE * leaf for name, leaf in frozen["layers"].items()}
     weights.save(frozen, config, directory)
     (directory / "config.json").write_text(json.dumps(values))
     write_tokenizer(directory, data, config.vocabulary_size)
@@ -88,7 +88,7 @@ def write_model(directory: Path, data: Path, sizes: dict | None = None) -> Path:
 
 
 def write_tokenizer(directory: Path, data: Path, vocabulary: int) -> None:
-    """A byte-level BPE of so many tokens, trained on the rows."""
+    """Trains a byte-level BPE with `vocabulary` tokens on the rows, and writes it."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -98,7 +98,7 @@ def write_tokenizer(directory: Path, data: Path, vocabulary: int) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [each.prompt for each in (*xquad(data, 2000), *belebele(data, 1800))]
+    texts = [question.prompt for question in (*xquad(data, 2000), *belebele(data, 1800))]
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(directory / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}

@@ -1,7 +1,7 @@
-"""Makes the embedded default's model: a tokenizer, a random Llama, and `full` training on the world's text.
+"""Makes the embedded model: trains a tokenizer, then a randomly initialized Llama on the text of the world.
 
-There is one trainer: pretraining is `--method full` on the task babel-text. The result is a directory in Hugging Face
-layout (bfloat16) that transformers loads as it is.
+Pretraining uses the trainer of everything else, with `--method full` on the task babel-text. The result is a directory
+in Hugging Face layout (bfloat16) that transformers loads too.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,14 +28,14 @@ from jaxprefix.train.loop import train
 from jaxprefix.train.metrics import read
 
 TOKENIZER_DOCUMENTS = 40_000
-EVERY = 250  # steps between checkpoints
-# Words of letters with their marks, numbers and runs of other signs; Han sign by sign, kana in runs of one kind, since
-# Chinese and Japanese put no spaces between words.
+SAVE_EVERY = 250  # steps between checkpoints
+# Words, numbers and runs of other signs. Chinese and Japanese put no spaces between words, so each Han character is a
+# piece, and each run of one kind of kana.
 PIECES = (
     r"\p{Han}|\p{Hiragana}+| ?[\p{Katakana}ー]+| ?\p{N}+"
     r"| ?(?:(?![\p{Han}\p{Hiragana}\p{Katakana}ー])[\p{L}\p{M}\u200c\u200d])+| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
 )
-# A Llama of 3.6M parameters with grouped-query attention; its sizes divide by 8, so that any small mesh fits.
+# A Llama of 3.6M parameters with grouped-query attention. Its sizes are divisible by 8, for small meshes.
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -61,14 +60,15 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Pretrains the embedded default's model from nothing and writes it in Hugging Face layout."""
+    """Pretrains the embedded model from scratch and writes it in Hugging Face layout."""
 
     output: Path = Path("runs/babel-model")
-    """Where the model goes, a new directory; jaxprefix/babel/model is such a one."""
+    """A new directory for the model; jaxprefix/babel/model was made like this."""
     work: Path = Path("runs/babel-pretrain")
-    """The run directory of the pretraining; run again to go on after a stop."""
+    """The run directory of the pretraining. The same command again resumes it."""
     skew: float = SKEW
-    """How much more text a language has than one of the resource class below it; 1 treats all alike but English."""
+    """The ratio of a language's text to that of a language one resource class below; with 1 all have the same amount,
+    except for English, which always has twice as much."""
     steps: int = 5400
     batch: int = 64
     lr: float = 1.5e-3
@@ -77,7 +77,7 @@ class Pretrain:
 
 def pretrain(settings: Pretrain) -> None:
     """Trains the tokenizer and the model; the same settings give the same model."""
-    shares(settings.skew)  # refuses what cannot be, before anything is written
+    shares(settings.skew)  # raises for an invalid skew before anything is written
     check_new(settings.output)
     start = settings.work.with_name(f"{settings.work.name}-start")
     if not start.exists():
@@ -93,23 +93,23 @@ def pretrain(settings: Pretrain) -> None:
         lr=settings.lr,
         warmup=0.05,
         dtype="float32",
-        eval_every=EVERY,
-        save_every=EVERY,
+        eval_every=SAVE_EVERY,
+        save_every=SAVE_EVERY,
     )
     run = train(config, settings.work, settings.quiet)
     base = open_base(str(start))
-    learnt = Checkpoints(run).restore_adapter(jax.eval_shape(lambda: decoder.init(jax.random.key(0), base.config)))
-    with new_directory(settings.output) as place:
+    params = Checkpoints(run).restore_adapter(jax.eval_shape(lambda: decoder.init(jax.random.key(0), base.config)))
+    with new_directory(settings.output) as directory:
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(start / name, place / name)
-        weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), learnt), base.config, place)
+            shutil.copy(start / name, directory / name)
+        weights.save(jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), base.config, directory)
         curve = [json.dumps(row) + "\n" for row in read(run) if row["step"] % 50 == 0]
-        (place / "pretraining.jsonl").write_text("".join(curve), encoding="utf-8")
+        (directory / "pretraining.jsonl").write_text("".join(curve), encoding="utf-8")
     print(f"model: {settings.output}")
 
 
 def write_random(directory: Path) -> None:
-    """The untrained model and its trained tokenizer."""
+    """Writes a randomly initialized model with a trained tokenizer."""
     directory.mkdir(parents=True)
     train_tokenizer().save(str(directory / "tokenizer.json"))
     (directory / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
@@ -121,17 +121,19 @@ def write_random(directory: Path) -> None:
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(names, indent=2) + "\n", encoding="utf-8")
     config = DecoderConfig.read(directory)
-    weights.save(jax.tree.map_with_path(_widened, decoder.init(jax.random.key(0), config)), config, directory)
+    weights.save(jax.tree.map_with_path(_rescale, decoder.init(jax.random.key(0), config)), config, directory)
 
 
-def _widened(path: Any, leaf: jax.Array) -> jax.Array:
-    """As wide as the configuration says, where the decoder draws all matrices with 0.02: so narrow a model would be
-    thousands of steps late to look anything up."""
+def _rescale(path: tuple[jax.tree_util.KeyEntry, ...], leaf: jax.Array) -> jax.Array:
+    """Gives a matrix the standard deviation of `initializer_range` instead of the decoder's 0.02.
+
+    With 0.02 a model of this width needs thousands of steps more to learn attention.
+    """
     return leaf if "norm" in jax.tree_util.keystr(path) else leaf * (CONFIG["initializer_range"] / 0.02)
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE over text in which every language has the same weight."""
+    """Trains byte-level BPE on text in which all languages have the same weight."""
     tokenizer = Tokenizer(models.BPE())
     pieces = pre_tokenizers.Split(Regex(PIECES), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -149,5 +151,5 @@ def train_tokenizer() -> Tokenizer:
 
 
 def _text() -> Iterator[str]:
-    found = islice(lessons(seed=1, weights=dict.fromkeys(LANGUAGES, 1.0)), TOKENIZER_DOCUMENTS)
-    return (lesson.given + lesson.told for lesson in found)
+    documents = islice(lessons(seed=1, weights=dict.fromkeys(LANGUAGES, 1.0)), TOKENIZER_DOCUMENTS)
+    return (lesson.given + lesson.told for lesson in documents)

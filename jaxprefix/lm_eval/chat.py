@@ -1,4 +1,4 @@
-"""A conversation as the text of a model's chat template, few-shot examples as earlier turns of it."""
+"""Renders conversations in a model's chat template; few-shot examples are earlier turns."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxprefix.text.tokenizer import Tokenizer
 
 
 def template_of(tokenizer: Tokenizer) -> str:
-    """The model's chat template; InputError where it has none."""
+    """The model's chat template; InputError if it has none."""
     if tokenizer.chat_template is None:
         raise InputError(
             "--apply_chat_template: the model has no chat template (tokenizer_config.json, chat_template.jinja)"
@@ -18,17 +18,20 @@ def template_of(tokenizer: Tokenizer) -> str:
 
 
 def render(tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool) -> str:
-    """The turns, ready for the `answer`, or (False) for more of the last one.
+    """The text of the turns. It ends where the answer begins, or without `answer` inside the last turn.
 
-    A template that refuses the turns gets them without the system prompt, as in the harness's hf backend.
-    InputError where it refuses those too, or the model has no template.
+    If the template refuses the turns, they are rendered without the system prompt, as in the harness's hf backend.
+
+    Raises:
+        InputError: if the template refuses those too, or the model has no template.
     """
     template, names = template_of(tokenizer), dict(tokenizer.special_tokens)
-    how = {"add_generation_prompt": answer, "continue_final_message": not answer}
+    options = {"add_generation_prompt": answer, "continue_final_message": not answer}
     try:
-        return chat_template.render(template, turns, names, **how)
+        return chat_template.render(template, turns, names, **options)
     except InputError:
         try:
-            return chat_template.render(template, [turn for turn in turns if turn["role"] != "system"], names, **how)
+            without_system = [turn for turn in turns if turn["role"] != "system"]
+            return chat_template.render(template, without_system, names, **options)
         except InputError as error:
             raise InputError(f"--apply_chat_template: {error}") from None

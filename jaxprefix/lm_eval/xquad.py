@@ -1,6 +1,7 @@
-"""XQuAD for lm-evaluation-harness: what tasks/xquad/*.yaml name, with the prompt and the scores of our own evaluation.
+"""XQuAD for lm-evaluation-harness: the functions that tasks/xquad/*.yaml name.
 
-The harness's own `xquad` imports a module that transformers 5 no longer has.
+Prompts and scores are those of our own evaluation. The harness's own `xquad` imports a module that transformers 5 no
+longer has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from jaxprefix.tasks.xquad import XQUAD
 
 
 def _example(row: Mapping[str, Any]) -> Example:
-    example = XQUAD.example(row, "")  # neither prompt nor scores depend on the language
+    example = XQUAD.example(row, "")  # prompt and scores do not depend on the language
     assert example, "every row of XQuAD has an answer"
     return example
 
@@ -21,11 +22,11 @@ def prompt(row: Mapping[str, Any]) -> str:
 
 
 def answer(row: Mapping[str, Any]) -> str:
-    """What a few-shot example says."""
+    """The answer of a few-shot example."""
     return _example(row).response
 
 
 def scores(row: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """F1, exact match, and whether nothing in the generated text could be read as an answer."""
-    found = XQUAD.answer(results[0])
-    return XQUAD.score(found, _example(row)) | {"parse_failure": float(not found)}
+    """F1, exact match, and 1 for parse_failure if the generated text contains no answer."""
+    parsed = XQUAD.answer(results[0])
+    return XQUAD.score(parsed, _example(row)) | {"parse_failure": float(not parsed)}

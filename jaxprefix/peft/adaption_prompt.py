@@ -1,27 +1,26 @@
 """LlamaAdapter, and a prefix with a softmax of its own, <-> PEFT's ADAPTION_PROMPT.
 
-PEFT adapts the top layers and has one gate a layer, without tanh; a prefix of softmax "split" is a gate of 1.
+PEFT adapts the top layers and has one gate per layer, without tanh. A prefix with softmax "split" has a gate of 1.
 """
-
-from typing import Any
 
 import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
 
 READ = ("adapter_len", "adapter_layers", "target_modules")
 
 
-def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderConfig) -> tuple[Settings, Tensors]:
-    """Params `{"hidden": [n, P, D], "gate": [n]}` as `adaption_prompt` [1, P, D] and `adaption_gate` [1] a layer.
+def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
+    """Params `{"hidden": [n, P, D], "gate": [n]}` as `adaption_prompt` [1, P, D] and `adaption_gate` [1] of each layer.
 
     Raises:
-        InputError: gates of heads, layers that are not the top ones, a prefix of source "kv", or a base that PEFT
-            itself cannot adapt so.
+        InputError: if the gates are per head, the layers are not the top ones, the prefix has source "kv", or PEFT
+            itself cannot adapt this base.
     """
     _check_base(config)
     first, last = layer_range(adapter.layers, config.layers)
@@ -41,17 +40,17 @@ def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderCo
     else:
         if adapter.gate != "layer":
             raise InputError(
-                "llama-adapter gate is 'head': PEFT's ADAPTION_PROMPT has one gate a layer; "
+                "llama-adapter gate is 'head': PEFT's ADAPTION_PROMPT has one gate per layer; "
                 "train with --llama-adapter.gate layer"
             )
         gate = np.asarray(params["gate"], np.float64)
         gate = np.tanh(gate) if adapter.activation == "tanh" else gate
     hidden = np.asarray(params["hidden"], np.float32)
     tensors = {}
-    for place, layer in enumerate(range(first, last)):
-        prompt, scale = _names(layer)
-        tensors[prompt] = np.ascontiguousarray(hidden[place][None])
-        tensors[scale] = gate[place : place + 1].astype(np.float32)
+    for index, layer in enumerate(range(first, last)):
+        prompt_name, gate_name = _names(layer)
+        tensors[prompt_name] = np.ascontiguousarray(hidden[index][None])
+        tensors[gate_name] = gate[index : index + 1].astype(np.float32)
     settings = common("ADAPTION_PROMPT") | {
         "adapter_len": adapter.length,
         "adapter_layers": last - first,
@@ -60,8 +59,12 @@ def to_peft(adapter: LlamaAdapter | PrefixTuning, params: Any, config: DecoderCo
     return settings, tensors
 
 
-def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LlamaAdapter, Any]:
-    """The inverse, with gates without tanh (one of 1 or more has none); InputError names what cannot be held."""
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LlamaAdapter, Params]:
+    """The inverse of `to_peft`, with gates without tanh: tanh cannot reach a gate of 1 or more.
+
+    Raises:
+        InputError: if this package cannot represent the adapter.
+    """
     check(settings, READ, (), {})
     _check_base(config)
     if settings.get("target_modules") not in (None, "self_attn"):
@@ -87,6 +90,6 @@ def _check_base(config: DecoderConfig) -> None:
     width = config.heads * config.head_size
     if width != config.hidden_size:
         raise InputError(
-            f"PEFT's ADAPTION_PROMPT fails on this base: its heads are {width} wide together, its hidden size is "
+            f"PEFT's ADAPTION_PROMPT fails on this base: its heads are {width} wide together, but its hidden size is "
             f"{config.hidden_size}; LORA and PROMPT_TUNING work on it, and PREFIX_TUNING over all layers"
         )

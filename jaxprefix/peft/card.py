@@ -1,4 +1,4 @@
-"""README.md of what is exported: what it is, how it was trained and measured, how to load it (a Hugging Face card)."""
+"""The model card (README.md) of an export: what it is, how it was trained and evaluated, and how to load it."""
 
 import json
 import re
@@ -16,20 +16,20 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()
 
 
-def card(saved: TrainedRun, run: Path, base_model: str | None, kind: str | None) -> str:
+def card(saved: TrainedRun, run: Path, base_model: str | None, peft_type: str | None) -> str:
     """The card's text.
 
     Args:
-        run: its directory; metrics.jsonl and report.json are read where they are there.
-        base_model: the hub id of the base; None where it is a local directory, which only its owner has.
-        kind: PEFT's type, None for a merged checkpoint.
+        run: the run directory; its metrics.jsonl and report.json are read if they exist.
+        base_model: the hub id of the base; None for a local directory, whose path means nothing to others.
+        peft_type: None for a merged checkpoint.
     """
-    own = f"the local model {saved.base.directory.name}" if saved.config.model else "the model that jaxprefix carries"
-    base = base_model or own
+    local = f"the local model {saved.base.directory.name}" if saved.config.model else "jaxprefix's embedded model"
+    base = base_model or local
     parts = [
-        _front_matter(saved, base_model, kind),
+        _front_matter(saved, base_model, peft_type),
         f"# {saved.config.method} on {base}",
-        _what(saved, base, kind),
+        _description(saved, base, peft_type),
         f"## Settings\n\n{table(('setting', 'value'), _settings(saved), words=(0, 1))}",
         trainable_line(saved.base.config, saved.config.adapter),
     ]
@@ -37,12 +37,12 @@ def card(saved: TrainedRun, run: Path, base_model: str | None, kind: str | None)
         parts.append(f"Held-out loss at the end: {loss:.4f}.")
     if scores := _scores(run / "report.json"):
         parts.append(f"## Scores\n\n{scores}")
-    parts.append(f"## Use\n\n{_use(saved, base_model, kind)}")
+    parts.append(f"## Use\n\n{_use(saved, base_model, peft_type)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(saved: TrainedRun, base_model: str | None, kind: str | None) -> str:
-    lines = ["---", f"library_name: {'peft' if kind else 'transformers'}", "pipeline_tag: text-generation"]
+def _front_matter(saved: TrainedRun, base_model: str | None, peft_type: str | None) -> str:
+    lines = ["---", f"library_name: {'peft' if peft_type else 'transformers'}", "pipeline_tag: text-generation"]
     if base_model:
         lines.append(f"base_model: {base_model}")
     if languages := [part for part in saved.run_json["source"].split(",") if LANGUAGE.fullmatch(part)]:
@@ -51,9 +51,9 @@ def _front_matter(saved: TrainedRun, base_model: str | None, kind: str | None) -
     return "\n".join(lines)
 
 
-def _what(saved: TrainedRun, base: str, kind: str | None) -> str:
-    form = f"in PEFT's form {kind}" if kind else "merged into a full checkpoint"
-    return f"What jaxprefix's method `{saved.config.method}` learnt on {base}, {form}."
+def _description(saved: TrainedRun, base: str, peft_type: str | None) -> str:
+    form = f"in PEFT's format {peft_type}" if peft_type else "merged into a full checkpoint"
+    return f"An adapter that jaxprefix trained on {base} with method `{saved.config.method}`, {form}."
 
 
 def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
@@ -61,7 +61,7 @@ def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
     for name in saved.config.method.split("+"):
         for setting, value in values.get(name.replace("-", "_"), {}).items():
             yield f"{name}.{setting}", value
-    if saved.step:  # an imported adapter has none: how it was trained is not known here
+    if saved.step:  # an imported adapter has no steps: how it was trained is unknown
         yield "steps", saved.step if saved.step == saved.run_json["steps"] else f"{saved.step}, unfinished"
         yield "learning rate", ", ".join(f"{rate:g}" for rate in saved.config.learning_rates.values())
         yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
@@ -80,7 +80,7 @@ def _scores(path: Path) -> str:
     try:
         tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
         tables = [
-            f"{name}, zero-shot but for the training language:\n\n"
+            f"{name}, zero-shot except for the training language:\n\n"
             + table(
                 ("language", *task["metrics"], "rows"),
                 [
@@ -91,21 +91,19 @@ def _scores(path: Path) -> str:
             for name, task in tasks.items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is not a report; evaluate that run again, or take the file away") from None
+        raise InputError(f"{path} is not a report; evaluate that run again, or delete the file") from None
     return "\n\n".join(tables)
 
 
-def _use(saved: TrainedRun, base_model: str | None, kind: str | None) -> str:
+def _use(saved: TrainedRun, base_model: str | None, peft_type: str | None) -> str:
     lines = ["```python", "from transformers import AutoModelForCausalLM"]
-    if kind is None:
+    if peft_type is None:
         return "\n".join([*lines, "", 'model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY")', "```"])
     base = base_model or "BASE_DIRECTORY"
     lines += ["from peft import PeftModel", "", f'base = AutoModelForCausalLM.from_pretrained("{base}")']
     lines += ['model = PeftModel.from_pretrained(base, "THIS_DIRECTORY")', "```", "", "With jaxprefix:", ""]
-    model = f" --model {base}" if saved.config.model else ""  # left out, the embedded default
+    model = f" --model {base}" if saved.config.model else ""  # by default the embedded model
     lines += ["```", f"python -m jaxprefix.peft import THIS_DIRECTORY runs/imported{model}", "```", ""]
     form = "in the model's chat template" if saved.config.chat else "ended by one newline"
-    lines.append(
-        f"A prompt begins with the model's BOS token, where it has one, and is {form}; an answer ends with EOS."
-    )
+    lines.append(f"A prompt begins with the model's BOS token, if it has one, and is {form}. An answer ends with EOS.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""An adapter's directory in PEFT's layout, read strictly and written whole: its configuration and its tensors."""
+"""Reads and writes an adapter directory in PEFT's layout: the configuration and the tensors."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from jaxprefix.models.stored import DTYPES
 from jaxprefix.peft.settings import Settings, Tensors
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-BASE = "jaxprefix_base"  # the key in the file's metadata under which the base's fingerprint stands
+BASE = "jaxprefix_base"  # the metadata key of the base's fingerprint
 
 
 def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
-    """(settings, tensors in float32, the base's fingerprint where this package wrote the file).
+    """(settings, tensors in float32, the base's fingerprint if this package wrote the file).
 
     Raises:
-        InputError: a file is missing or not whole, the weights are pickled, or a tensor is not of finite numbers.
+        InputError: if a file is missing or incomplete, the weights are pickled, or a tensor has non-finite numbers.
     """
     settings = _settings(directory / CONFIG)
     path = directory / WEIGHTS
@@ -30,7 +30,7 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
         if (directory / "adapter_model.bin").is_file():
             raise InputError(
                 f"{directory} holds pickled weights (adapter_model.bin), which can run code; "
-                "load them with PEFT where you trust them and save them as safetensors"
+                "if you trust them, load them with PEFT and save them as safetensors"
             )
         raise InputError(f"no {WEIGHTS} in {directory}; expected what PEFT's save_pretrained writes")
     try:
@@ -38,8 +38,7 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
             base = (file.metadata() or {}).get(BASE)
             for name in file.keys():
                 if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
-                    wanted = ", ".join(DTYPES)
-                    raise InputError(f"{path}: tensor {truncate(name)} is {dtype}; expected one of {wanted}")
+                    raise InputError(f"{path}: tensor {truncate(name)} is {dtype}; expected one of {', '.join(DTYPES)}")
             tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
@@ -48,12 +47,12 @@ def read_adapter(directory: Path) -> tuple[Settings, Tensors, str | None]:
 
 
 def write_adapter(directory: Path, settings: Settings, tensors: Tensors, base: str, card: str) -> None:
-    """Writes settings, tensors, the base's fingerprint and the model card into `directory`, a new one."""
+    """Writes settings, tensors, the base's fingerprint and the model card into `directory`, which must be new."""
     _check_finite(tensors, directory)
-    with new_directory(directory) as place:
-        save_file(tensors, place / WEIGHTS, metadata={"format": "pt", BASE: base})
-        (place / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (place / CARD).write_text(card, encoding="utf-8")
+    with new_directory(directory) as new:
+        save_file(tensors, new / WEIGHTS, metadata={"format": "pt", BASE: base})
+        (new / CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (new / CARD).write_text(card, encoding="utf-8")
 
 
 def _settings(path: Path) -> Settings:
@@ -62,9 +61,9 @@ def _settings(path: Path) -> Settings:
     return read_object(path)
 
 
-def _check_finite(tensors: Tensors, where: Path) -> None:
+def _check_finite(tensors: Tensors, source: Path) -> None:
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise InputError(
-                f"{where}: tensor {truncate(name)} holds numbers that are not finite; its training has diverged"
+                f"{source}: tensor {truncate(name)} holds numbers that are not finite; the training diverged"
             )

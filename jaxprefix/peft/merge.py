@@ -1,10 +1,9 @@
-"""export --merge: the adapted model as a full checkpoint in Hugging Face layout, for servers that load no adapter."""
+"""Export of the adapted model as a full checkpoint in Hugging Face layout, for servers that load no adapters."""
 
 import shutil
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,37 +12,38 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.runs.base_model import BaseModel
 
-# Beside the weights: configurations, tokenizer, chat template.
+# The files that are copied: configurations, tokenizer, chat template.
 COPIED = tuple(pattern for pattern in MODEL_FILES if "safetensors" not in pattern)
 BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def merge(
-    adapter: Adapter, params: Any, base: BaseModel, directory: Path, shard_size: int
+    adapter: Adapter, params: Params, base: BaseModel, directory: Path, shard_size: int
 ) -> tuple[list[str], list[str]]:
-    """Writes the checkpoint into `directory`; (the files of weights, the types that the base's tensors have on disk).
+    """Writes the checkpoint into `directory`; (its files of weights, the dtypes of the base's tensors on disk).
 
-    Sums are computed in float32 and rounded to the type that the tensor has in the base. Never more than one shard of
-    at most `shard_size` bytes is in memory beside the adapter.
+    Sums are computed in float32 and rounded to the dtype of the tensor in the base. Beside the adapter, memory holds
+    one shard of at most `shard_size` bytes.
 
     Raises:
-        InputError: a sum that the type cannot hold.
+        InputError: if a sum overflows the dtype.
     """
     with weights.opened(base.directory, base.config) as tensors:
         shapes = weights.disk_shapes(base.config)
         types = {name: tensors[name].dtype for name in shapes}
         sizes = {name: prod(shape) * BYTES[types[name]] for name, shape in shapes.items()}
-        changed = _learnt(params, base) if isinstance(adapter, FullFineTuning) else _terms(adapter, params, base)
+        update = _trained(params, base) if isinstance(adapter, FullFineTuning) else _low_rank(adapter, params, base)
 
         def read(name: str) -> np.ndarray:
             old = tensors[name][:]
-            with np.errstate(over="ignore"):  # refused in the next line
-                new = changed(name, old).astype(old.dtype)
+            with np.errstate(over="ignore"):  # an overflow raises the error below
+                new = update(name, old).astype(old.dtype)
             if not np.isfinite(new).all():
-                raise InputError(f"tensor {name} would hold numbers that {NAMES[types[name]]} cannot; nothing written")
+                raise InputError(f"tensor {name} would overflow {NAMES[types[name]]}; nothing was written")
             return new
 
         files = weights.write(sizes, read, directory, shard_size)
@@ -53,35 +53,33 @@ def merge(
 
 
 def check_mergeable(adapter: Adapter, method: str) -> None:
-    """InputError for a method that is no change of the weights."""
+    """InputError if the method cannot be expressed as a change of the weights."""
     if isinstance(adapter, NoAdapter):
-        raise InputError("--merge: method none has learnt nothing; the base itself is the checkpoint")
+        raise InputError("--merge: method none has no parameters; the base itself is the checkpoint")
     if not isinstance(adapter, LoRA | FullFineTuning):
-        raise InputError(
-            f"--merge: method {method} does more than change weights; only lora and full can be merged into them"
-        )
+        raise InputError(f"--merge: method {method} does more than change weights; only lora and full can be merged")
 
 
-def _learnt(params: Any, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
+def _trained(params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
     tensors = weights.on_disk(params, base.config)
     return lambda name, old: tensors[name]
 
 
-def _terms(adapter: Adapter, params: Any, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
-    """W + (alpha/r)·B A, a layer's projection at a time: all of a large model's would not fit beside it."""
+def _low_rank(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
+    """W + (alpha/r)·B A of one projection of one layer at a time; all of them at once would need too much memory."""
     assert isinstance(adapter, LoRA)
-    places = {
+    locations = {
         f"model.layers.{layer}.{weights.MODULES[name]}{name}.weight": (name, layer)
         for name in adapter.projections
         for layer in range(base.config.layers)
     }
 
-    def changed(name: str, old: np.ndarray) -> np.ndarray:
-        if name not in places:
+    def update(name: str, old: np.ndarray) -> np.ndarray:
+        if name not in locations:
             return old
-        projection, layer = places[name]
-        own = jax.tree.map(lambda leaf: leaf[layer : layer + 1], params[projection])
-        term = adapter.terms({projection: own})[projection]
+        projection, layer = locations[name]
+        factors = jax.tree.map(lambda leaf: leaf[layer : layer + 1], params[projection])
+        term = adapter.terms({projection: factors})[projection]
         return old.astype(np.float32) + np.asarray(term, np.float32).reshape(old.shape)
 
-    return changed
+    return update

@@ -1,20 +1,19 @@
 """SoftPrompt <-> PEFT's PROMPT_TUNING: the same vectors at the same positions."""
 
-from typing import Any
-
 import numpy as np
 
 from jaxprefix.models.adapters import SoftPrompt
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
 
 READ = "num_virtual_tokens token_dim num_transformer_submodules num_layers num_attention_heads".split()
-# What the vectors started from.
+# How the vectors were initialized.
 INERT = "prompt_tuning_init prompt_tuning_init_text tokenizer_name_or_path tokenizer_kwargs".split()
-REFUSED = {"modules_to_save": "whole modules were trained beside the prompt; only the prompt can be held"}
+REFUSED = {"modules_to_save": "whole modules were trained beside the prompt; only the prompt is supported"}
 
 
-def to_peft(adapter: SoftPrompt, params: Any, config: DecoderConfig) -> tuple[Settings, Tensors]:
+def to_peft(adapter: SoftPrompt, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
     """Params `{"prompt": [P, D]}` as `prompt_embeddings` [P, D]."""
     settings = common("PROMPT_TUNING") | {
         "num_virtual_tokens": adapter.length,
@@ -26,8 +25,8 @@ def to_peft(adapter: SoftPrompt, params: Any, config: DecoderConfig) -> tuple[Se
     return settings, {"prompt_embeddings": np.ascontiguousarray(params["prompt"], np.float32)}
 
 
-def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[SoftPrompt, Any]:
-    """The inverse; InputError names what cannot be held."""
+def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[SoftPrompt, Params]:
+    """The inverse of `to_peft`; InputError if this package cannot represent the adapter."""
     check(settings, READ, INERT, REFUSED)
     agree(settings, "num_transformer_submodules", 1)
     agree(settings, "token_dim", config.hidden_size)

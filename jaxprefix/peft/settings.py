@@ -1,6 +1,6 @@
 """adapter_config.json: every key is read, known to change no number, or refused by name.
 
-The keys are those of the configuration classes of PEFT 0.21 (https://github.com/huggingface/peft).
+The keys are those of the configuration classes in PEFT 0.21 (https://github.com/huggingface/peft).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,28 +14,27 @@ from jaxprefix.io.values import positive
 from jaxprefix.models.adapters.adapter import MAX_SIZE
 
 Settings = dict[str, Any]  # the object in adapter_config.json
-Tensors = dict[str, np.ndarray]  # what adapter_model.safetensors holds, by name, in float32
+Tensors = dict[str, np.ndarray]  # adapter_model.safetensors: name -> tensor, in float32
 
 TYPES = ("LORA", "PREFIX_TUNING", "ADAPTION_PROMPT", "PROMPT_TUNING")
 COMMON = frozenset("peft_type base_model_name_or_path revision inference_mode auto_mapping peft_version".split())
 
 
-def common(kind: str) -> Settings:
-    """What every adapter_config.json says; the command adds base_model_name_or_path."""
-    return {"peft_type": kind, "task_type": "CAUSAL_LM", "inference_mode": True}
+def common(peft_type: str) -> Settings:
+    """The settings of every adapter_config.json; the export adds base_model_name_or_path."""
+    return {"peft_type": peft_type, "task_type": "CAUSAL_LM", "inference_mode": True}
 
 
 def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused: Mapping[str, str]) -> None:
-    """InputError for what would change the numbers and cannot be held.
+    """InputError for a setting that would change the numbers and is not supported.
 
     Args:
-        read: keys that the caller reads itself.
+        read: keys that the caller reads.
         inert: keys that change no number of a trained adapter.
-        refused: keys that must be absent or falsy, and why.
+        refused: keys that must be absent or falsy, with the reason.
     """
     if settings.get("task_type") not in (None, "CAUSAL_LM"):
-        given = short_repr(settings["task_type"])
-        raise InputError(f"task_type is {given}; expected CAUSAL_LM: this package has no other head")
+        raise InputError(f"task_type is {short_repr(settings['task_type'])}; expected CAUSAL_LM, the only task here")
     for name, why in refused.items():
         if settings.get(name):
             raise InputError(f"{name} is {short_repr(settings[name])}: {why}")
@@ -43,7 +42,8 @@ def check(settings: Settings, read: Iterable[str], inert: Iterable[str], refused
     for name, value in sorted(settings.items()):
         if value and name not in known:
             raise InputError(
-                f"unknown key {short_repr(name)} (value {short_repr(value)}); it could change the numbers: not skipped"
+                f"unknown key {short_repr(name)} (value {short_repr(value)}); it could change the numbers, "
+                "so it is not ignored"
             )
 
 
@@ -53,15 +53,15 @@ def whole(settings: Settings, name: str) -> int:
 
 
 def agree(settings: Settings, name: str, expected: int) -> None:
-    """InputError where a size is given and is not this base's."""
+    """InputError if a size is set and differs from this base's."""
     if settings.get(name) not in (None, expected):
         raise InputError(
-            f"{name} is {short_repr(settings[name])}; this base needs {expected}: was it made for another one?"
+            f"{name} is {short_repr(settings[name])}; this base needs {expected}; name the adapter's base with --model"
         )
 
 
 def take(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> list[np.ndarray]:
-    """The tensors of these names and shapes, in this order, and no others."""
+    """The tensors in the order of `shapes`; InputError if one is missing, unknown or has another shape."""
     if missing := sorted(set(shapes) - set(tensors)):
         raise InputError(f"tensor {truncate(missing[0])} is missing ({len(missing)} in all)")
     if extra := sorted(set(tensors) - set(shapes)):

@@ -22,7 +22,7 @@ SIZES = {"vocab_size": 1024, "hidden_size": 32, "intermediate_size": 64, "num_hi
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONFIG", module.CONFIG | SIZES)
     monkeypatch.setattr(module, "TOKENIZER_DOCUMENTS", 500)
-    monkeypatch.setattr(module, "EVERY", 2)
+    monkeypatch.setattr(module, "SAVE_EVERY", 2)
     monkeypatch.setattr(text, "ROWS", 300)
 
 

@@ -58,7 +58,7 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, ca
 
     monkeypatch.setattr(module, "train", refuse)
     assert study(Study(output, **SMALL)) == found
-    assert capsys.readouterr().out.count("done before") == 3
+    assert capsys.readouterr().out.count("already done") == 3
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     assert study(Study(output, **SMALL)) == found
     printed = capsys.readouterr().out
     line = r"(?m)^\d of 3: .*lora-[01]: babel-nli en [\d.]+, others [\d.]+ \(\d+ s\)$"
-    assert printed.count("done before") == 1 and len(re.findall(line, printed)) == 2
+    assert printed.count("already done") == 1 and len(re.findall(line, printed)) == 2
 
 
 def test_one_that_stopped_in_its_first_run_goes_on(tmp_path: Path):
@@ -108,7 +108,7 @@ def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, caps
         ("study --languages xx", "task babel-qa has no language 'xx'; it has en, ar"),
         ("study --limit 0", "--limit is 0; expected at least 1"),
         ("study --steps 0", "--steps is 0; expected more than 0"),
-        ("learn", "'learn' is no command of python -m jaxprefix.babel; expected pretrain or study"),
+        ("learn", "'learn' is not a command of python -m jaxprefix.babel; expected pretrain or study"),
         ("pretrain --skew 0", "the skew is 0.0; expected more than 0"),
     ],
 )

@@ -17,7 +17,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.peft import __main__ as command
+from jaxprefix.peft import exchange
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CONFIG, WEIGHTS, read_adapter
 from jaxprefix.text import chat_template
@@ -180,7 +180,7 @@ ADAPTERS: dict[str, tuple[dict[str, Any], str]] = {
     "a rank beyond floats": ({"r": 10**400}, "; expected at most 1048576"),
     "an alpha beyond floats": ({"lora_alpha": 10**400}, "; expected a number"),
     "a long value": ({"use_dora": ["x" * 99] * 99}, "use_dora is ['xxx"),
-    "a long unknown key": ({"x" * 9999: 1}, "it could change the numbers: not skipped"),
+    "a long unknown key": ({"x" * 9999: 1}, "(value 1); it could change the numbers"),
 }
 
 
@@ -220,7 +220,7 @@ def test_a_tensor_name_of_lines(place: Path):
 
 def test_the_name_of_a_base_of_nobody(place: Path, capsys: pytest.CaptureFixture[str]):
     """It is only shown: no file of that name is looked for."""
-    base = command.open_base(None)
-    command._note_of_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)
+    base = exchange.open_base(None)
+    exchange.note_other_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)
     said = capsys.readouterr().out
     assert said.startswith(r"note: the adapter names the base ~nobody-of-that-name\n\x1b[2Jxxx") and len(said) < 400

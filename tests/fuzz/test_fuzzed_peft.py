@@ -17,7 +17,7 @@ from strict import fuzz, returns_or_says_why
 
 from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
-from jaxprefix.peft import __main__ as command
+from jaxprefix.peft import exchange
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import BASE, CONFIG, WEIGHTS
 from jaxprefix.runs import base_model
@@ -40,8 +40,8 @@ def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
     """The base of every import, opened and its shapes worked out once; nothing is written."""
     monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
     opened = base_model.open_base(str(small.write_model(place / "base", **SIZES)))
-    monkeypatch.setattr(command, "open_base", lambda model: opened)
-    monkeypatch.setattr(command, "save_run", lambda *_: None)
+    monkeypatch.setattr(exchange, "open_base", lambda model: opened)
+    monkeypatch.setattr(exchange, "save_run", lambda *_: None)
     return opened
 
 
@@ -57,7 +57,6 @@ def test_an_adapter(kind: str, place: Path, tiny: base_model.BaseModel):
     whole = save(tensors, metadata={"format": "pt", BASE: tiny.fingerprint})
     size = struct.unpack_from("<Q", whole)[0]
     header, data = json.loads(whole[8 : 8 + size]), whole[8 + size :]
-    wanted = command.Import(directory, place / "run", "base")
 
     def make(recipe: bytes) -> bytes:
         found, way = changes(recipe), recipe[-1] % 8
@@ -77,7 +76,9 @@ def test_an_adapter(kind: str, place: Path, tiny: base_model.BaseModel):
         (directory / CONFIG).write_bytes(found[8 : 8 + size])
         (directory / WEIGHTS).write_bytes(found[8 + size :])
         with redirect_stdout(io.StringIO()) as said:
-            returned = returns_or_says_why(lambda: print(command.import_adapter(wanted)), directory)
+            returned = returns_or_says_why(
+                lambda: print(exchange.import_adapter(directory, place / "run", "base")), directory
+            )
         assert said.getvalue().encode().count(b"\n") <= 2, said.getvalue()
         return returned
 

@@ -18,7 +18,7 @@ from jaxprefix.distributed import mesh
 from jaxprefix.io import terminal
 from jaxprefix.lm_eval import __main__ as command
 from jaxprefix.lm_eval import xquad
-from jaxprefix.lm_eval.mirror import OWN, write_tasks
+from jaxprefix.lm_eval.mirror import TASKS, write_tasks
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.tasks.xquad import XQUAD
 
@@ -130,7 +130,7 @@ def test_xquad_scores_as_our_own_evaluation():
 
 
 def test_xquad_has_every_language_and_a_group():
-    found = TaskManager(include_path=str(OWN), include_defaults=False)
+    found = TaskManager(include_path=str(TASKS), include_defaults=False)
     names = [f"jaxprefix_xquad_{language}" for language in XQUAD.languages]
     assert set(found.all_subtasks) == set(names) and found.all_groups == ["jaxprefix_xquad"]
     assert (found.task_index["jaxprefix_xquad"].cfg or {})["task"] == names
@@ -153,7 +153,7 @@ def test_a_mirror_changes_where_rows_are_and_nothing_else(place: Path, tmp_path:
     where = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {"test": rows}}}
     assert other == one | where
     kept = (after.task_index["xcopa_it"].cfg or {})["dataset_kwargs"]["data_files"]
-    assert kept["test"].endswith("cambridgeltl/xcopa/it/test.jsonl")  # said to be missing when it is asked
+    assert kept["test"].endswith("cambridgeltl/xcopa/it/test.jsonl")  # the harness reports it as missing
 
 
 def refused(arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -171,23 +171,23 @@ def refused(arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 ASK = "run --tasks belebele_deu_Latn"
 CASES = {
-    ASK: "expected --adapter RUN or --model MODEL, given neither",
+    ASK: "expected either --adapter RUN or --model MODEL, given neither",
     f"{ASK} --model model --adapter run": "given both --adapter run and --model model; a run names its own base",
     f"{ASK} --adapter model": "model is not a run: it has no readable run.json",
     f"{ASK} --adapter nothing": "nothing is not a run",
     f"{ASK} --model model --batch 0": "--batch is 0; expected at least 1",
     f"{ASK} --model model --max-length 0": "--max-length is 0; expected at least 1",
-    f"{ASK} --model model --device cuda:0": "--device is for other models of the harness; here it is --platform",
+    f"{ASK} --model model --device cuda:0": "--device is for other models of the harness; use --platform",
     f"{ASK} --model model --model_args=dtype=float32": "--model_args is for other models of the harness",
     f"{ASK} --model model --mesh 2": "--mesh '2' is not a mesh",
-    f"{ASK} --model model --data empty": "--data empty holds no rows of belebele, mgsm, xcopa, xnli or xquad",
+    f"{ASK} --model model --data empty": "--data empty has no rows of belebele, mgsm, xcopa, xnli or xquad",
     f"{ASK} --model model --log_samples": "Specify --output_path if providing --log_samples",
     "run --tasks nothing --model model": "Tasks not found: nothing",
     "run --tasks xcopa_it --model model --data mirror --mesh 1x1": "cambridgeltl/xcopa/it/test.jsonl",
     "run --tasks jaxprefix_xquad_hi --model model --data mirror --mesh 1x1": (
-        "; --data mirror holds no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}"
+        "; --data mirror has no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}"
     ),
-    "run --tasks jaxprefix_xquad_hi --model model --mesh 1x1": "; rows can be read from a local mirror: --data DIR",
+    "run --tasks jaxprefix_xquad_hi --model model --mesh 1x1": "use --data DIR",
     f"{ASK} --model model --data mirror --batch 4 --mesh 3x1": "--batch 4 cannot be divided among 3 data devices",
     f"{ASK} --model model --data mirror --mesh 1x1 --apply_chat_template": "the model has no chat template",
 }
@@ -199,7 +199,7 @@ def test_one_line_and_code_2(
 ):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # what is not there is not there, at once
-    monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)  # devices are woken long before: none can be emulated
+    monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)  # JAX has started, so devices can no longer be emulated
     lines = refused(arguments, place, monkeypatch, capsys).splitlines()
     message = [line for line in lines if line and "split: " not in line]  # a bar of the harness is no message
     assert len(message) == 1 and message[0].startswith("error: ") and CASES[arguments] in message[0]

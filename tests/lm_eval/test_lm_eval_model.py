@@ -17,9 +17,9 @@ from lm_eval.models.huggingface import HFLM
 from jaxprefix.errors import InputError
 from jaxprefix.inference import engine
 from jaxprefix.inference.model import open_frozen
-from jaxprefix.lm_eval.model import LONGEST, JaxPrefixLM
+from jaxprefix.lm_eval.model import NO_LIMIT, JaxPrefixLM
 from jaxprefix.lm_eval.settings import Settings, read_settings
-from jaxprefix.lm_eval.sharing import TOGETHER, fit, share
+from jaxprefix.lm_eval.sharing import MAX_CHOICES, fit, group_by_prompt
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.text.tokenizer import load_tokenizer
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ours(folder: Path, batch: int = 4) -> JaxPrefixLM:
-    return JaxPrefixLM(open_frozen(str(folder), "1x1", batch, LONGEST), batch)
+    return JaxPrefixLM(open_frozen(str(folder), "1x1", batch, NO_LIMIT), batch)
 
 
 def theirs(folder: Path) -> HFLM:
@@ -116,21 +116,22 @@ TOKENS = some.lists(some.integers(0, 3), min_size=1, max_size=4).map(tuple)
 @settings(max_examples=60, deadline=None)
 @given(some.lists(some.tuples(TOKENS, TOKENS), max_size=40))
 def test_every_request_is_answered_once_by_its_own_prompt_and_continuation(pairs: list):
-    found = share([(list(prompt), list(continuation)) for prompt, continuation in pairs])
     answered = []
-    for each in found:
-        assert len(each.asked.choices) in (1, 2, 4, 8) and len(each.places) <= len(each.asked.choices) <= TOGETHER
-        for choice, places in zip(each.asked.choices, each.places, strict=False):
-            answered += places
-            assert all(pairs[place] == (tuple(each.asked.prompt), tuple(choice)) for place in places)
+    for group in group_by_prompt([(list(prompt), list(continuation)) for prompt, continuation in pairs]):
+        request = group.request
+        assert len(request.choices) in (1, 2, 4, 8)
+        assert len(group.pair_indices) <= len(request.choices) <= MAX_CHOICES
+        for choice, indices in zip(request.choices, group.pair_indices, strict=False):
+            answered += indices
+            assert all(pairs[index] == (tuple(request.prompt), tuple(choice)) for index in indices)
     assert sorted(answered) == list(range(len(pairs)))
 
 
 def test_choices_share_a_prompt_that_is_longer_than_they_are():
     letters = [([1, 2, 3], [choice]) for choice in (7, 8, 9, 7)]
-    assert [each.places for each in share(letters)] == [((0, 3), (1,), (2,))]
+    assert [group.pair_indices for group in group_by_prompt(letters)] == [((0, 3), (1,), (2,))]
     sentences = [([0], [choice, 5, 5]) for choice in (7, 8, 9)]
-    assert [each.places for each in share(sentences)] == [((0,),), ((1,),), ((2,),)]
+    assert [group.pair_indices for group in group_by_prompt(sentences)] == [((0,),), ((1,),), ((2,),)]
 
 
 @given(some.integers(1, 9), some.integers(1, 9), some.integers(1, 9))
@@ -191,7 +192,7 @@ def test_settings_as_the_harness_writes_them():
 REFUSED = {
     "generation setting 'repetition_penalty' is not supported; expected until": {"repetition_penalty": 1.2},
     "temperature is 'hot'; expected a number": {"do_sample": True, "temperature": "hot"},
-    "num_beams is 4; answers are generated without beams": {"num_beams": 4},
+    "num_beams is 4; beam search is not supported": {"num_beams": 4},
     "max_gen_toks is 0; expected at least 1": {"max_gen_toks": 0},
     "do_sample needs a temperature above 0": {"do_sample": True},
     "top-p is 2.0; expected a share": {"do_sample": True, "temperature": 1.0, "top_p": 2.0},
@@ -212,13 +213,13 @@ def test_no_room_for_a_prompt(folder: Path):
 
 def test_a_mesh_that_does_not_divide_the_batch(folder: Path):
     with pytest.raises(InputError, match="--batch 4 cannot be divided among 3 data devices; choose a multiple of 3"):
-        open_frozen(str(folder), "3x1", 4, LONGEST)
+        open_frozen(str(folder), "3x1", 4, NO_LIMIT)
 
 
 @pytest.mark.slow
 def test_meshes_say_the_same(folder: Path):
     pairs = [("The boat is", " red"), ("The boat is", " green"), ("", "The lamp is"), ("A stone", " is white")]
     one = score(ours(folder), pairs)
-    other = score(JaxPrefixLM(open_frozen(str(folder), "2x2", 4, LONGEST), 4), pairs)
+    other = score(JaxPrefixLM(open_frozen(str(folder), "2x2", 4, NO_LIMIT), 4), pairs)
     np.testing.assert_allclose(harness.likelihoods(one), harness.likelihoods(other), atol=1e-4)
     assert harness.likeliest(one) == harness.likeliest(other)

@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from jaxprefix.inference.model import open_frozen
-from jaxprefix.lm_eval.model import LONGEST, JaxPrefixLM, open_adapted
+from jaxprefix.lm_eval.model import NO_LIMIT, JaxPrefixLM, open_adapted
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft.__main__ import main as exchange
 
@@ -53,13 +53,13 @@ def pair(place: Path, name: str, max_length: int | None = None, batch: int = 8) 
     model, adapter, run, out = place / "model", METHODS[name], place / f"run-{name}", place / f"peft-{name}"
     theirs = {"pretrained": str(model), "device": "cpu", "dtype": "float32", "batch_size": 1, "max_length": max_length}
     if adapter is None:
-        return JaxPrefixLM(open_frozen(str(model), "1x1", batch, max_length or LONGEST), batch), HFLM(**theirs)
+        return JaxPrefixLM(open_frozen(str(model), "1x1", batch, max_length or NO_LIMIT), batch), HFLM(**theirs)
     if not run.exists():
         harness.write_run(run, model, adapter)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["peft", "export", str(run), str(out)])
             exchange()
-    ours = JaxPrefixLM(open_adapted(run, "1x1", batch, max_length or LONGEST), batch)
+    ours = JaxPrefixLM(open_adapted(run, "1x1", batch, max_length or NO_LIMIT), batch)
     return ours, HFLM(peft=str(out), **theirs)
 
 
@@ -91,7 +91,7 @@ def compare(
 @pytest.fixture(scope="module")
 def plain(place: Path, manager: TaskManager) -> np.ndarray:
     """What the base alone says of two rows of XCOPA: an adapter that changed nothing would hide every error in it."""
-    model = JaxPrefixLM(open_frozen(str(place / "model"), "1x1", 8, LONGEST), 8)
+    model = JaxPrefixLM(open_frozen(str(place / "model"), "1x1", 8, NO_LIMIT), 8)
     return harness.likelihoods(harness.evaluate(model, manager, ["xcopa_zh"], 2).responses["xcopa_zh"])
 
 
