@@ -191,7 +191,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "the model has 2 adapters; add one to train": several,
         "row 1 is ('a',); expected (prompt, response), two texts": lambda: trained([("a", "b"), ("a",)]),
         "row 0 is 'ab'; expected (prompt, response)": lambda: trained(["ab"]),
-        "row 0 is ('a', ' '); expected (prompt, response), two texts, neither of them blank": lambda: trained(
+        "row 0 is ('a', ' '); expected (prompt, response), two texts that are not blank": lambda: trained(
             [("a", " ")]
         ),
         "row 0 is array([[0.], [0.]]); expected": lambda: trained([np.zeros((2, 1))]),

@@ -68,7 +68,7 @@ def make_mesh(text: str | None = None) -> Mesh:
 
 
 def start_jax() -> None:
-    """Starts JAX; InputError where it cannot use the platform."""
+    """Starts JAX; InputError if it cannot use the platform."""
     compilation_cache.enable()
     try:
         jax.devices()

@@ -37,14 +37,14 @@ def new_directory(directory: Path) -> Iterator[Path]:
 
 
 def check_new(directory: Path) -> None:
-    """InputError where something is there already, or nothing can be written."""
+    """InputError if something is there already, or nothing can be written."""
     check_writable(directory)
     if entries(directory):
         raise InputError(f"{directory} holds files already; give a new directory")
 
 
 def check_writable(directory: Path) -> None:
-    """InputError where nothing can be written to a directory, there already or still to be made."""
+    """InputError if nothing can be written to a directory, there already or still to be made."""
     place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     where = f"{place}" if place == directory else f"{directory}: {place}"
     if not place.is_dir():
@@ -54,7 +54,7 @@ def check_writable(directory: Path) -> None:
 
 
 def check_new_file(path: Path) -> None:
-    """InputError where something is there already, or nothing can be written."""
+    """InputError if something is there already, or nothing can be written."""
     if path.exists():
         raise InputError(f"{path} is there already; give a new file")
     check_writable(path.parent)
@@ -66,7 +66,7 @@ class RunLocked(InputError):
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Makes the directory; a InputError where another process that asked so still runs."""
+    """Makes the directory; an InputError if another process that asked so still runs."""
     check_writable(directory)
     with lock(directory / LOCK, f"another process writes to {directory}; wait for its end, or give --output"):
         yield
@@ -103,7 +103,7 @@ def entries(directory: Path) -> set[str]:
 
 @contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:
-    """A disk that is full or gone while a run's files are written, as a InputError."""
+    """A disk that is full or gone while a run's files are written, as an InputError."""
     try:
         yield
     except OSError as error:

@@ -103,7 +103,7 @@ class SentencePieceBackend:
 
 @contextmanager
 def _refused(what: str) -> Iterator[None]:
-    """A InputError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
+    """An InputError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
     try:
         yield
     except BaseException as error:

@@ -75,7 +75,7 @@ def test_without_the_table_the_way_to_it_is_told(tmp_path: Path):
     ):
         with pytest.raises(InputError) as error:
             BELEBELE_MIX.load("en", "train", data)
-        assert str(error.value) == f"task belebele-mix is on no hub: {sought}; {way}"
+        assert str(error.value) == f"task belebele-mix is not on the Hub: {sought}; {way}"
 
 
 def test_only_its_own_splits_are_known(tmp_path: Path):
