@@ -180,7 +180,7 @@ print(jax.device_count(), mesh.make("3x4").devices.shape, mesh.prepare("1x1", "c
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "mesh 3x4: emulated by 12 CPU devices, which is slower than 1x1; it is for trying and testing",
+        "mesh 3x4: emulated by 12 CPU devices; this is slower than 1x1, and only for trying and testing",
         "12 (3, 4) None None",
     ]
 

@@ -199,7 +199,7 @@ def test_one_line_and_code_2(
 ):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # what is not there is not there, at once
-    monkeypatch.setattr(mesh, "_accelerated", lambda: True)  # devices are woken long before: none can be emulated
+    monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)  # devices are woken long before: none can be emulated
     lines = refused(arguments, place, monkeypatch, capsys).splitlines()
     message = [line for line in lines if line and "split: " not in line]  # a bar of the harness is no message
     assert len(message) == 1 and message[0].startswith("error: ") and CASES[arguments] in message[0]

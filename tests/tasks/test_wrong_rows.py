@@ -152,4 +152,4 @@ def test_an_unknown_split_is_answered_with_those_that_there_are(name: str, tmp_p
         find(name).load(LANGUAGES.get(name, "en"), "tset", tmp_path)
     line, there = str(error.value), RIGHT[name][0].rpartition("/")[2]
     assert "tset" in line and "\n" not in line
-    assert line.endswith("it has train, validation" if name == "belebele-mix" else f"holds {there}.jsonl")
+    assert line.endswith("it has train, validation" if name == "belebele-mix" else f"has {there}.jsonl")
