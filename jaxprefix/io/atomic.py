@@ -73,8 +73,8 @@ def exclusive(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def lock(path: Path, refusal: str) -> Iterator[None]:
-    """Holds a lock file, and removes it at the end. RunLocked, with the message `refusal`, if another process holds it.
+def lock(path: Path, message: str) -> Iterator[None]:
+    """Holds a lock file, and removes it at the end. RunLocked, with this message, if another process holds it.
 
     The directory is made. The operating system releases the lock of a process that ends, so the file of a killed
     process does not block. On a file system without locks, a warning is printed and nothing is locked.
@@ -84,7 +84,7 @@ def lock(path: Path, refusal: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except (Timeout, FileNotFoundError, FileExistsError):  # the latter two if the last holder removes the directory
-        raise RunLocked(refusal) from None
+        raise RunLocked(message) from None
     except OSError as error:  # some cluster file systems have no locks
         print(
             f"{path.parent} could not be locked ({error.strerror}); make sure that no other command writes to it",

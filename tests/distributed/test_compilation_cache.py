@@ -15,7 +15,7 @@ import jax, sys
 from jaxprefix.distributed import mesh
 found = []
 jax.monitoring.register_event_listener(lambda name, **_: found.append(name))
-mesh.make("1x1")
+mesh.make_mesh("1x1")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.jit(lambda x: x @ x)(jax.numpy.ones((4, 4)))
 print(sum(name.endswith("cache_hits") for name in found), sum(name.endswith("cache_misses") for name in found))
@@ -71,7 +71,7 @@ import jax, sys
 from jaxprefix.distributed import mesh
 from jaxprefix.io import terminal
 def main():
-    mesh.make("1x1")
+    mesh.make_mesh("1x1")
     add = lambda: jax.lax.reduce_window(jax.lax.iota("float32", 3000), 0.0, jax.lax.add, (3000,), (1,), "SAME")
     jax.jit(add).lower().compile()
 terminal.run(main) if sys.argv[1:] == ["command"] else main()

@@ -174,9 +174,10 @@ def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
     """In a process of its own, where JAX still sleeps."""
     program = """
 from jaxprefix.distributed import mesh
-print(mesh.prepare("3x4", "cpu"))
+print(mesh.configure_platform("3x4", "cpu"))
 import jax
-print(jax.device_count(), mesh.make("3x4").devices.shape, mesh.prepare("1x1", "cpu"), mesh.prepare(None, "cpu"))
+emulated = [mesh.configure_platform(text, "cpu") for text in ("1x1", None)]
+print(jax.device_count(), mesh.make_mesh("3x4").devices.shape, *emulated)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [

@@ -41,7 +41,7 @@ def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
     monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
     opened = base_model.open_base(str(small.write_model(place / "base", **SIZES)))
     monkeypatch.setattr(command, "open_base", lambda model: opened)
-    monkeypatch.setattr(command, "write_saved", lambda *_: None)
+    monkeypatch.setattr(command, "save_run", lambda *_: None)
     return opened
 
 

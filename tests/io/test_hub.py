@@ -169,7 +169,7 @@ def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
         pytest.fail("more tries than three")
     silent.close()
     assert run.returncode == 0, run.stderr
-    assert [line.split(" ")[0] for line in run.stdout.splitlines()] == ["org/m", "org/d,"]
+    assert [line.split(" ")[3] for line in run.stdout.splitlines()] == ["org/m:", "org/d,"]
     assert run.stdout.count("the Hub cannot be reached (ReadTimeout") == 2
 
 
