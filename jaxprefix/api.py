@@ -64,7 +64,7 @@ class LanguageModel:
         self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
         self.names: list[str] = []  # the names of several adapters that were loaded together
         self.source = "en"
-        self._put(NoAdapter(), {})
+        self._replace_adapter(NoAdapter(), {})
 
     def set_adapter(self, *adapters: Adapter, seed: int = 0, params: Params | None = None) -> None:
         """Replaces the adapter with a newly initialised one, or with the sum of several, and prints its size.
@@ -79,7 +79,7 @@ class LanguageModel:
         line = trainable_line(self.base.config, adapter)
         tokens = init_token_ids(self.base.tokenizer, seed)
 
-        def make(frozen: Frozen) -> Params:
+        def init(frozen: Frozen) -> Params:
             return adapter_init.init_params(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
@@ -87,14 +87,14 @@ class LanguageModel:
         like = adapter_init.abstract_params(adapter, self.base.config)
         shardings = sharding.param_shardings(self.mesh, like)
         if params is None:
-            params = jax.jit(meshes.with_mesh(self.mesh, make), out_shardings=shardings)(self.frozen)
+            params = jax.jit(meshes.with_mesh(self.mesh, init), out_shardings=shardings)(self.frozen)
         else:
             _check_params(params, like)
             params = jax.device_put(
                 jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, like), shardings
             )
         self.config = config
-        self._put(adapter, params)
+        self._replace_adapter(adapter, params)
         print(line)
 
     def train(
@@ -158,7 +158,7 @@ class LanguageModel:
             Cadence(config.log_every, config.eval_every, config.save_every, plan.steps),
             quiet=quiet,
         )
-        self._put(self.adapter, state.params)  # an early end keeps the parameters
+        self._replace_adapter(self.adapter, state.params)  # an early end keeps the parameters
         if ended:
             raise ended
         return [row["loss"] for row in rows]
@@ -249,12 +249,12 @@ class LanguageModel:
         runs = [load_run(Path(directory), self.mesh, self.base) for directory in directories]
         adapter, params = stack_adapters(runs)
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
-        self._put(adapter, params, names if len(names) > 1 else [])
+        self._replace_adapter(adapter, params, names if len(names) > 1 else [])
 
     def __str__(self) -> str:
         return f"{self.base.name} with {self.adapter}, {trainable_line(self.base.config, self.adapter)}"
 
-    def _put(self, adapter: Adapter, params: Params, names: Sequence[str] = ()) -> None:
+    def _replace_adapter(self, adapter: Adapter, params: Params, names: Sequence[str] = ()) -> None:
         self.adapter, self.params, self.names = adapter, params, list(names)
         longest = max_text_tokens(self.base.config, adapter, self.base.config.max_positions)
         self._model = Model(

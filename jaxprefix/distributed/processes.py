@@ -85,12 +85,12 @@ def is_main_process() -> bool:
 
 
 def any_process(value: bool) -> bool:
-    """Whether `value` is true in any process. All of them must call this."""
+    """Whether `value` is true in any process. All processes must call this."""
     return value if process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(value)).any())
 
 
 def broadcast_from_main(value: int) -> int:
-    """The value of the main process. All of them must call this."""
+    """The value of the main process. All processes must call this."""
     return value if process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 

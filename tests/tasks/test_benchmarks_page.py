@@ -60,5 +60,13 @@ def test_its_languages_are_in_the_table(task: Task):
 def test_what_the_page_names_is_there():
     for name in re.findall(r"`(jaxprefix/[\w/.]+|tests/[\w/.]+)`", PAGE):
         assert name.endswith("pawsx.py") or (Path(__file__).parents[2] / name).exists(), name
-    for field in ("max_new_tokens", "stop", "answer", "corpus_metrics", "train_split", "forbidden_splits", "eval_tasks"):
+    for field in (
+        "max_new_tokens",
+        "stop",
+        "answer",
+        "corpus_metrics",
+        "train_split",
+        "forbidden_splits",
+        "eval_tasks",
+    ):
         assert f"`{field}`" in PAGE and field in Task.__dataclass_fields__

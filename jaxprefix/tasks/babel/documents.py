@@ -109,7 +109,7 @@ def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
     Raises:
         InputError: an unknown language, a negative weight, or no positive weight.
     """
-    # A separate function, so that errors are raised by the call and not at the first document.
+    # `_lessons` is a separate function, so that errors are raised by the call and not at the first document.
     for code, weight in weights.items():
         find_language(code)
         if weight < 0:
@@ -121,19 +121,19 @@ def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
 
 def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
     others = {code: {other: share for other, share in weights.items() if other != code} for code in weights}
-    names, likely = tuple(KINDS_OF_DOCUMENTS), tuple(KINDS_OF_DOCUMENTS.values())
+    names, probabilities = tuple(KINDS_OF_DOCUMENTS), tuple(KINDS_OF_DOCUMENTS.values())
     while True:
         first = _draw_language(random, weights)
         if first.code == "en" and random.random() < ABOUT_ENGLISH:
             yield Lesson("", " ".join(random.sample(ABOUT, 3)))
             continue
         second = _draw_language(random, others[first.code]) if others[first.code] else first
-        kind = random.choices(names, likely)[0]
+        kind = random.choices(names, probabilities)[0]
         if kind in WORD_DOCUMENTS:
             yield WORD_DOCUMENTS[kind](random, first, second)
             continue
-        asks = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
-        lesson = PASSAGE_DOCUMENTS[kind](random, first, asks)
+        target = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
+        lesson = PASSAGE_DOCUMENTS[kind](random, first, target)
         preface = f"{random.choice(ABOUT)}\n" if random.random() < PREFACED else ""
         yield Lesson(preface + lesson.given, lesson.told)
 
@@ -178,28 +178,28 @@ def _name(language: Language, person: str) -> str:
     return language.people["name"][person]
 
 
-def retold(random: Random, tells: Language, again: Language) -> Lesson:
+def retold(random: Random, source: Language, target: Language) -> Lesson:
     """A passage, and the same facts in another order, in the same or another language.
 
     It trains looking up a person in the passage, which a small model learns slowly.
     """
     facts = world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 2)))
-    return Lesson(passage(tells, facts), "\n" + passage(again, random.sample(facts, len(facts))))
+    return Lesson(passage(source, facts), "\n" + passage(target, random.sample(facts, len(facts))))
 
 
-def conversation(random: Random, tells: Language, asks: Language) -> Lesson:
+def conversation(random: Random, source: Language, target: Language) -> Lesson:
     """A passage and a question about each of its facts, all with short answers or all with whole sentences."""
     facts = _taught_facts(lambda: world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 1, 2))))
     shuffled = random.sample(facts, len(facts))
     if random.random() < 0.25:
-        sentences = (say(asks, fact) for fact in shuffled for say in (question, statement))
-        return Lesson(passage(tells, facts), "".join(asks.space + sentence for sentence in sentences))
-    reply, separator = random.choice((answer, answer, statement)), _separator(random, asks)
-    lines = [f"{question(asks, fact)}{separator}{reply(asks, fact)}" for fact in shuffled]
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+        sentences = (say(target, fact) for fact in shuffled for say in (question, statement))
+        return Lesson(passage(source, facts), "".join(target.space + sentence for sentence in sentences))
+    reply, separator = random.choice((answer, answer, statement)), _separator(random, target)
+    lines = [f"{question(target, fact)}{separator}{reply(target, fact)}" for fact in shuffled]
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
-def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
+def verdicts(random: Random, source: Language, target: Language) -> Lesson:
     """A passage and the verdicts on a few claims."""
     while True:
         count = random.choice((1, 2, 2, 3))
@@ -208,12 +208,12 @@ def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
         claims = list(dict.fromkeys(claim for claim in sampled if claim))
         if claims and all(_is_taught(facts, claim) for claim in claims):
             break
-    separator = _separator(random, asks)
-    lines = [f"{statement(asks, claim)}{separator}{asks.verdicts[world.verdict(facts, claim)]}" for claim in claims]
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+    separator = _separator(random, target)
+    lines = [f"{statement(target, claim)}{separator}{target.verdicts[world.verdict(facts, claim)]}" for claim in claims]
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
-def sums(random: Random, tells: Language, asks: Language) -> Lesson:
+def sums(random: Random, source: Language, target: Language) -> Lesson:
     """The amounts of three people and of pairs of them, as a sum, an amount, or both; or a list of sums."""
     if random.random() < 0.2:
         pairs = [(random.randrange(2, 10), random.randrange(2, 10)) for _ in range(6)]
@@ -223,13 +223,13 @@ def sums(random: Random, tells: Language, asks: Language) -> Lesson:
         pairs = [random.sample(pair, 2) for pair in combinations(facts, 2)]
         if all(_is_taught(facts, *pair) for pair in pairs):
             break
-    separator, reply = _separator(random, asks), random.choice(("{sum}", "{sum}", "{amount}", "{sum}. {amount}"))
+    separator, reply = _separator(random, target), random.choice(("{sum}", "{sum}", "{amount}", "{sum}. {amount}"))
     lines = []
     for one, other in random.sample(pairs, 3):
         total = world.total((one, other))
-        text = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(asks, total))
-        lines.append(f"{world.sum_question(asks, one, other)}{separator}{text}")
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+        text = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(target, total))
+        lines.append(f"{world.sum_question(target, one, other)}{separator}{text}")
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
 WORD_DOCUMENTS = {"parallel": parallel, "recited": recited, "table": table}
@@ -249,5 +249,5 @@ def _taught_facts(draw: Callable[[], tuple[Fact, ...]]) -> tuple[Fact, ...]:
             return facts
 
 
-def _separator(random: Random, asks: Language) -> str:
-    return random.choice((asks.dash, asks.dash, *SEPARATORS))
+def _separator(random: Random, target: Language) -> str:
+    return random.choice((target.dash, target.dash, *SEPARATORS))
