@@ -105,8 +105,8 @@ CASES = {
     f"{TRAIN} --train-file rows.txt": "rows.txt: expected rows in a .jsonl, .json, .parquet or .csv file",
     f"{TRAIN} --train-file nowhere.jsonl": "no such file: nowhere.jsonl",
     f"{TRAIN} --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
-    f"{TRAIN} --model nowhere": "no such model directory: nowhere; give a directory in Hugging Face layout or a hub id",
-    f"{TRAIN} --model rows.jsonl": "rows.jsonl is a file; give a model's directory",
+    f"{TRAIN} --model nowhere": "no such model directory: nowhere; give a directory in Hugging Face layout or a Hub id",
+    f"{TRAIN} --model rows.jsonl": "rows.jsonl is a file; give a model directory",
     f"{TRAIN} --model files": "files is not a model in Hugging Face layout: it has no config.json",
     f"{TRAIN} --output files": "--output files holds other files and no run.json; choose a new directory",
     f"{TRAIN} --output rows.jsonl": "rows.jsonl is a file; give a new directory",
@@ -120,13 +120,13 @@ CASES = {
     f"{MNLI} --task banana": "no task 'banana'; for training: squad, tydiqa, mnli",
     f"{MNLI} --task mgsm": "task mgsm measures and is never trained on; train on gsm8k",
     f"{MNLI} --task gsm8k --split test": "--split test of gsm8k must not be trained on: MGSM",
-    f"{MNLI} --task squad --split validation": "--split validation of squad must not be trained on: XQuAD is a part",
+    f"{MNLI} --task squad --split validation": "--split validation of squad must not be trained on: XQuAD",
     f"{MNLI} --data nowhere": "there is no directory nowhere",
-    f"{MNLI} --data mirror": "mirror holds google-research-datasets/tydiqa",
+    f"{MNLI} --data mirror": "mirror has google-research-datasets/tydiqa",
     f"{BY_TASK} --language sw": "none of its 4 rows has an id that begins with 'swahili-'",
     f"{BY_TASK} --language hi": "task tydiqa has no language 'hi'; it has ar, bn, en",
     f"{BY_TASK} --split validation": "--split validation of tydiqa must not be trained on: evaluation uses it",
-    f"{BY_TASK} --split test": "holds train.jsonl, validation.jsonl",
+    f"{BY_TASK} --split test": "has train.jsonl, validation.jsonl",
     "evaluation nowhere": "nowhere is not a run: it has no readable run.json; give the directory that training printed",
     "evaluation model": "model is not a run",
     "evaluation run": "the run was trained on your own rows; say what to ask",
@@ -134,7 +134,7 @@ CASES = {
     "evaluation run --task squad": "task squad is for training; evaluate on xquad",
     "evaluation run --task xquad --languages xx": "task xquad has no language 'xx'; it has ar, de, el",
     "evaluation run --task xquad --languages ,": "',' names nothing; expected names, comma-separated",
-    "evaluation run --task xquad --languages de --data mirror": "mirror holds google-research-datasets/tydiqa",
+    "evaluation run --task xquad --languages de --data mirror": "mirror has google-research-datasets/tydiqa",
     "evaluation run --task xquad --eval-file rows.jsonl": "both say what to ask; give one",
     "evaluation run --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     "evaluation run --eval-file rows.jsonl --batch 0": "--batch is 0; expected at least 1",
@@ -245,7 +245,7 @@ def test_a_mesh_of_accelerators(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Where there are accelerators a mesh is not emulated unless that is asked for."""
-    monkeypatch.setattr(mesh, "_accelerated", lambda: True)
+    monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)
     message = refused(command, place, monkeypatch, capsys)
     assert message.startswith("error: ") and message.count("\n") == 1 and MESHES[command] in message
 

@@ -51,8 +51,8 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
 HOLD = """
 import sys
 from pathlib import Path
-from jaxprefix.io.atomic import alone
-with alone(Path(sys.argv[1])):
+from jaxprefix.io.atomic import exclusive
+with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
