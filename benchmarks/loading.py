@@ -49,7 +49,7 @@ config = DecoderConfig.read(directory)
 shapes = frozen_shapes(config, "bfloat16", on_cpu=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.monotonic()
-frozen = loading.load_like(directory, config, shapes, sharding.param_shardings(mesh, shapes))
+frozen = loading.load(directory, config, shapes, sharding.param_shardings(mesh, shapes))
 jax.block_until_ready(frozen)
 seconds = time.monotonic() - began
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -1,4 +1,4 @@
-"""For notebooks and scripts: load a model, add a method, train it on pairs, ask it, save it, load it again.
+"""The interface for notebooks and scripts.
 
 model = load_model("meta-llama/Llama-3.2-1B")
 model.set_adapter(PrefixTuning(length=10))
@@ -24,6 +24,7 @@ from jaxprefix.inference.model import Model
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
+from jaxprefix.models.adapters.adapter import Frozen, Params
 from jaxprefix.models.sampling import GREEDY, Sampling
 from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig
@@ -37,22 +38,22 @@ from jaxprefix.train.trainer import Cadence, fit
 
 
 def load_model(model: str | None = None, mesh: str | None = None, dtype: Dtype = "auto") -> "LanguageModel":
-    """The frozen model that `model` names: a directory, a hub id, or (None) the tiny one that the package carries.
+    """Loads a frozen model: a directory, a Hub id, or (None) the tiny model in the package.
 
     Args:
-        model: as on the command line, such as "meta-llama/Llama-3.2-1B" or "runs/../my-llama".
-        mesh: "DATAxMODEL", such as "4x2"; None is all devices × 1.
-        dtype: of the frozen weights; "auto" is bfloat16 on accelerators and float32 on CPU, "int8" that with
-            projections in eight bits.
+        model: as on the command line, such as "meta-llama/Llama-3.2-1B" or "models/my-llama".
+        mesh: "DATAxMODEL", such as "4x2". None is all devices × 1.
+        dtype: the dtype of the frozen weights: "auto" (bfloat16 on accelerators, float32 on CPU), "float32",
+            "bfloat16" or "int8" (quantized projections, the rest as with "auto").
 
     Raises:
-        InputError: what is wrong with the model, the mesh or the dtype, in one line.
+        InputError: the model, the mesh or the dtype cannot be used.
     """
     return LanguageModel(model, mesh, dtype)
 
 
 class LanguageModel:
-    """A frozen Llama or Mistral with the adapter that was added or loaded last; without one it answers as the base."""
+    """A frozen Llama or Mistral with at most one adapter: the last one that was set or loaded."""
 
     def __init__(self, model: str | None, mesh: str | None, dtype: Dtype) -> None:
         if dtype not in get_args(Dtype):
@@ -61,25 +62,24 @@ class LanguageModel:
         self.mesh = meshes.make_mesh(mesh)
         self.frozen = load_weights(self.base, self.mesh, dtype)
         self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
-        self.names: list[str] = []  # of several adapters that were loaded together
+        self.names: list[str] = []  # the names of several adapters that were loaded together
         self.source = "en"
-        self._put(NoAdapter(), {})
+        self._replace_adapter(NoAdapter(), {})
 
-    def set_adapter(self, *adapters: Adapter, seed: int = 0, params: Any = None) -> None:
-        """Puts fresh parameters of a method, or of the sum of several, in the place of what was there.
+    def set_adapter(self, *adapters: Adapter, seed: int = 0, params: Params | None = None) -> None:
+        """Replaces the adapter with a newly initialised one, or with the sum of several, and prints its size.
 
-        Prints how many they are. What was trained before and not saved is gone. `params` are used in place of fresh
-        ones: those that a training loop of your own has learned.
+        Unsaved parameters are lost. `params` are used instead of initial ones, such as those of your own training loop.
         """
-        for each in adapters or (None,):
-            if isinstance(each, type) or not isinstance(each, Adapter):
-                raise InputError(f"{each!r} is no method; expected one such as PrefixTuning(length=10)")
+        for method in adapters or (None,):
+            if isinstance(method, type) or not isinstance(method, Adapter):
+                raise InputError(f"{method!r} is not a method; expected one such as PrefixTuning(length=10)")
         members = tuple((type(member).method, member) for member in adapters)  # type: ignore[attr-defined]
         adapter = adapters[0] if len(adapters) == 1 else Sum(members)
         line = trainable_line(self.base.config, adapter)
         tokens = init_token_ids(self.base.tokenizer, seed)
 
-        def make(frozen: Any) -> Any:
+        def init(frozen: Frozen) -> Params:
             return adapter_init.init_params(adapter, jax.random.key(seed), self.base.config, frozen, tokens)
 
         config = replace(self.config.with_adapter(adapter), seed=seed)
@@ -87,12 +87,14 @@ class LanguageModel:
         like = adapter_init.abstract_params(adapter, self.base.config)
         shardings = sharding.param_shardings(self.mesh, like)
         if params is None:
-            params = jax.jit(meshes.with_mesh(self.mesh, make), out_shardings=shardings)(self.frozen)
+            params = jax.jit(meshes.with_mesh(self.mesh, init), out_shardings=shardings)(self.frozen)
         else:
             _check_params(params, like)
-            params = jax.device_put(jax.tree.map(lambda own, leaf: jnp.array(own, leaf.dtype), params, like), shardings)
+            params = jax.device_put(
+                jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, like), shardings
+            )
         self.config = config
-        self._put(adapter, params)
+        self._replace_adapter(adapter, params)
         print(line)
 
     def train(
@@ -109,19 +111,20 @@ class LanguageModel:
         """Trains the adapter on (prompt, response) pairs and returns the loss of every step.
 
         Args:
-            rows: the pairs; each is learnt once an epoch, the response alone.
-            steps: of the optimizer; or `epochs`, passes over the rows; 2 passes where neither is given.
-            batch: rows a step, fewer where there are fewer.
-            lr: the peak learning rate; None is the method's own.
-            max_length: tokens a row.
-            quiet: no progress.
+            rows: the pairs. The loss covers only the responses.
+            steps: optimizer steps. Give `steps` or `epochs`; the default is 2 epochs.
+            epochs: passes over the rows.
+            batch: rows per step, or all rows if there are fewer.
+            lr: the peak learning rate. None is the default of the method.
+            max_length: the maximum number of tokens per row.
+            quiet: show no progress.
 
         Raises:
-            InputError: no adapter to train, no rows, rows that are no pairs or too long, or a setting that cannot be.
+            InputError: no adapter to train, no rows, rows that are not pairs or too long, or an impossible setting.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
-            held = f"{len(self.names)} adapters" if self.names else "no adapter"
-            raise InputError(f"the model has {held}; add one to train, such as model.set_adapter(PrefixTuning())")
+            current = f"{len(self.names)} adapters" if self.names else "no adapter"
+            raise InputError(f"the model has {current}; set one to train, such as model.set_adapter(PrefixTuning())")
         config = replace(self.config, steps=steps, epochs=epochs, batch=batch, lr=lr, max_length=max_length)
         config.check()
         check_batch(config, self.mesh)
@@ -130,15 +133,15 @@ class LanguageModel:
             raise InputError(f"rows are {short_repr(rows)}; expected a list of pairs (prompt, response)")
         encoded = [encode(self.base.tokenizer, pair(number, row), longest) for number, row in enumerate(rows)]
         if not encoded:
-            raise InputError("there are no rows to train on; expected one pair (prompt, response) at least")
-        whole = [row for row in encoded if row]
-        if len(whole) < len(encoded):
+            raise InputError("there are no rows to train on; expected at least one pair (prompt, response)")
+        fitting = [row for row in encoded if row]
+        if len(fitting) < len(encoded):
             why = f"max_length {max_length}, and the model has {self.base.config.max_positions} positions"
             raise InputError(
-                f"{len(encoded) - len(whole)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
+                f"{len(encoded) - len(fitting)} of {len(encoded)} rows are longer than {longest} tokens ({why}); "
                 "shorten them or leave them out"
             )
-        losses = self._fit(config, Plan(config, whole), quiet)
+        losses = self._fit(config, Plan(config, fitting), quiet)
         self.config = config
         return losses
 
@@ -155,7 +158,7 @@ class LanguageModel:
             Cadence(config.log_every, config.eval_every, config.save_every, plan.steps),
             quiet=quiet,
         )
-        self._put(self.adapter, state.params)  # an early end keeps what was learned before it
+        self._replace_adapter(self.adapter, state.params)  # an early end keeps the parameters
         if ended:
             raise ended
         return [row["loss"] for row in rows]
@@ -194,18 +197,18 @@ class LanguageModel:
         sampling: Sampling = GREEDY,
         stop: Sequence[str] = (),
     ) -> str | list[str]:
-        """The answer to a prompt, or to each of several, `batch` at a time.
+        """Answers a prompt, or several in batches.
 
         Args:
-            prompts: one, or a list.
-            max_new_tokens: the longest answer.
-            batch: rows at a time.
-            adapters: the name, of those that were loaded together, of the one that answers, or one for each prompt.
-            sampling: how tokens are chosen, such as Sampling(temperature=0.7, top_p=0.9, seed=1); greedily as it is.
-            stop: texts that end an answer and are no part of it.
+            prompts: one prompt, or a list.
+            max_new_tokens: the maximum length of an answer.
+            batch: the number of prompts per batch.
+            adapters: if several adapters were loaded together, the name of one, or a name for each prompt.
+            sampling: such as Sampling(temperature=0.7, top_p=0.9, seed=1). The default is greedy.
+            stop: texts that end an answer and are not part of it.
 
         Raises:
-            InputError: what is no text or too long, or a setting that cannot be.
+            InputError: a prompt that is not text or is too long, or an impossible setting.
         """
         if isinstance(prompts, str):
             settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "batch": batch, "adapters": adapters}
@@ -220,72 +223,72 @@ class LanguageModel:
             raise InputError(f"sampling is {short_repr(sampling)}; expected one such as Sampling(temperature=0.7)")
         if not prompts:
             return []
-        chosen = self._chosen(adapters, len(prompts))
+        adapter_ids = self._adapter_ids(adapters, len(prompts))
         data = self.mesh.shape["data"]
-        return answers(self._model, prompts, chosen, max_new_tokens, -(-batch // data) * data, sampling, stop)
+        return answers(self._model, prompts, adapter_ids, max_new_tokens, -(-batch // data) * data, sampling, stop)
 
     def save(self, directory: str | Path, language: str = "en") -> None:
-        """Writes the adapter as a run of its own: to be loaded, evaluated, asked and exported. Nothing is overwritten.
+        """Saves the adapter as a run, which can be loaded, evaluated and exported. Nothing is overwritten.
 
-        `language` is what it was trained on; reports name it.
+        `language` is the language of the training data, for reports.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
-            raise InputError(f"the model has {len(self.names) or 'no'} adapters; add or load the one to save")
+            raise InputError(f"the model has {len(self.names) or 'no'} adapters; set or load the one to save")
         save_run(Path(directory), self.config, self.base, self.params, language)
 
     def load(self, *directories: str | Path) -> None:
-        """Puts the adapter of a run in the place of the one before; several of a kind answer row by row.
+        """Replaces the adapter with that of a run, or with those of several runs of the same method.
 
-        Each is called by the name of its directory (see `generate`).
+        The names of the directories select between several (see `generate`).
         """
         if not directories:
             raise InputError("nothing to load; expected the directory of a run")
         names = [Path(directory).name for directory in directories]
         if len(set(names)) < len(names):
-            raise InputError(f"adapters are told apart by their directories' names, given {', '.join(names)}")
+            raise InputError(f"adapters need different directory names, given {', '.join(names)}")
         runs = [load_run(Path(directory), self.mesh, self.base) for directory in directories]
         adapter, params = stack_adapters(runs)
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
-        self._put(adapter, params, names if len(names) > 1 else [])
+        self._replace_adapter(adapter, params, names if len(names) > 1 else [])
 
     def __str__(self) -> str:
         return f"{self.base.name} with {self.adapter}, {trainable_line(self.base.config, self.adapter)}"
 
-    def _put(self, adapter: Adapter, params: Any, names: Sequence[str] = ()) -> None:
+    def _replace_adapter(self, adapter: Adapter, params: Params, names: Sequence[str] = ()) -> None:
         self.adapter, self.params, self.names = adapter, params, list(names)
         longest = max_text_tokens(self.base.config, adapter, self.base.config.max_positions)
         self._model = Model(
             self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, multi_adapter=bool(names)
         )
 
-    def _chosen(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:
+    def _adapter_ids(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:
         if not self.names and adapters is None:
             return [0] * count
-        wanted = [adapters] * count if isinstance(adapters, str) else adapters
-        if isinstance(wanted, list | tuple) and len(wanted) == count and all(name in self.names for name in wanted):
-            return [self.names.index(name) for name in wanted]
+        names = [adapters] * count if isinstance(adapters, str) else adapters
+        if isinstance(names, list | tuple) and len(names) == count and all(name in self.names for name in names):
+            return [self.names.index(name) for name in names]
         known = ", ".join(self.names) or "none: load several runs together"
-        raise InputError(f"adapters={short_repr(adapters)} for {count} prompts; expected one a prompt, of {known}")
+        raise InputError(f"adapters={short_repr(adapters)} for {count} prompts; expected one per prompt, of {known}")
 
 
-def _check_params(params: Any, like: Any) -> None:
-    given, expected = (
+def _check_params(params: Params, like: Params) -> None:
+    actual, expected = (
         {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for tree in (params, like)
     )
-    for name in sorted(given.keys() | expected):
-        if given.get(name) != expected.get(name):
-            raise InputError(f"params{name} has the shape {given.get(name)}; expected {expected.get(name)}")
+    for name in sorted(actual.keys() | expected):
+        if actual.get(name) != expected.get(name):
+            raise InputError(f"params{name} has the shape {actual.get(name)}; expected {expected.get(name)}")
 
 
-def _check_texts(name: str, given: object, expected: str) -> None:
-    if not isinstance(given, list | tuple):
-        raise InputError(f"{name} is {short_repr(given)}; expected {expected}")
-    for place, text in enumerate(given):
+def _check_texts(name: str, value: object, expected: str) -> None:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{name} is {short_repr(value)}; expected {expected}")
+    for index, text in enumerate(value):
         if not isinstance(text, str):
-            raise InputError(f"{name}[{place}] is {short_repr(text)}; expected a text")
+            raise InputError(f"{name}[{index}] is {short_repr(text)}; expected a text")
 
 
-def _check_number(name: str, given: object) -> None:
-    if not isinstance(given, Integral) or given < 1:
-        raise InputError(f"{name} is {short_repr(given)}; expected a whole number, at least 1")
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, Integral) or value < 1:
+        raise InputError(f"{name} is {short_repr(value)}; expected a whole number of at least 1")

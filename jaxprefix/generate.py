@@ -1,4 +1,4 @@
-"""python -m jaxprefix.generate RUN "prompt": what an adapted model answers, as it writes it."""
+"""python -m jaxprefix.generate RUN "prompt": streams the answer of an adapted model."""
 
 import json
 import sys
@@ -22,41 +22,41 @@ from jaxprefix.runs.directory import run_directories
 
 @dataclass(frozen=True)
 class Command:
-    """Answers prompts with a trained run; or with several, in the same batches."""
+    """Answers prompts with one or several trained runs."""
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
-    """The run directory that training printed; several, comma-separated, answer every prompt in turn."""
+    """The run directory that training printed, or several, comma-separated, which all answer every prompt."""
     prompt: tyro.conf.Positional[str | None] = None
-    """Left out, you are asked for prompts; where standard input is no terminal, every line of it is one."""
+    """The prompt. Without it, prompts are read line by line from standard input."""
     file: Path | None = None
-    """A file of prompts: a text with one a line, or rows with "prompt" (.jsonl, .json, .csv, .parquet)."""
+    """A file of prompts: text with one per line, or rows with "prompt" (.jsonl, .json, .csv, .parquet)."""
     output: Path | None = None
-    """A new file for the answers: rows {"run", "prompt", "answer"} (.jsonl); left out, they are printed, each after its
-    prompt where there are several."""
+    """A new .jsonl file for the answers: rows {"run", "prompt", "answer"}. Without it, answers are printed, each after
+    its prompt if there are several."""
     max_new_tokens: int = 64
-    """The longest answer, in tokens."""
+    """Maximum length of an answer, in tokens."""
     temperature: float = 0.0
-    """Draw tokens at this temperature; 0 takes the likeliest."""
+    """Sampling temperature; 0 is greedy."""
     top_k: int = 0
-    """Draw among so many of the likeliest tokens; 0 is all."""
+    """Sample from the k most likely tokens; 0 is all."""
     top_p: float = 1.0
-    """Draw among the likeliest tokens that hold this share together."""
+    """Sample from the most likely tokens with this total probability."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the sampling."""
     stop: tuple[str, ...] = ()
-    r"""Texts that end an answer and are no part of it; \n is a new line."""
+    r"""Texts that end an answer and are not part of it; \n is a newline."""
     batch: int = 8
-    """Prompts at a time."""
+    """Number of prompts per batch."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
-    """Where to run."""
+    """Platform to run on."""
 
     def check(self) -> None:
-        """InputError, in one line, for settings that cannot be or that contradict each other."""
+        """InputError for settings that are impossible or contradict each other."""
         for name in ("max_new_tokens", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
         if self.prompt is not None and self.file:
-            raise InputError(f"a prompt and --file {self.file} both say what to ask; give one")
+            raise InputError(f"both a prompt and --file {self.file}; give one")
         if self.output:
             check_new_file(self.output)
         if "" in self.stop:
@@ -64,31 +64,31 @@ class Command:
 
     @property
     def sampling(self) -> Sampling:
-        """How the tokens are chosen."""
+        """The sampling settings."""
         return Sampling(self.temperature, self.top_k, self.top_p, self.seed)
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The texts of --stop as they stand in answers."""
+        """The texts of --stop, with newlines."""
         return tuple(text.replace("\\n", "\n") for text in self.stop)
 
 
 def main() -> None:
     command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate")
     command.check()
-    command.sampling  # noqa: B018 - refuses draws that cannot be
+    command.sampling  # noqa: B018 - raises for impossible settings
     directories = run_directories(command.run)
     mesh.configure_platform(None, command.platform)
-    asked = _prompts(command)
+    prompts = _prompts(command)
     model, _ = open_model(directories, "1x1", command.batch)
-    if asked is None or (command.prompt is not None and not command.output):
-        converse(command, directories, model, _typed() if asked is None else asked)
+    if prompts is None or (command.prompt is not None and not command.output):
+        converse(command, directories, model, _typed() if prompts is None else prompts)
     else:
-        answer(command, directories, model, asked)
+        answer(command, directories, model, prompts)
 
 
 def _prompts(command: Command) -> list[str] | None:
-    """What is asked, None where a person at a terminal is still to say it."""
+    """The prompts; None if they are still to be typed at a terminal."""
     if command.prompt is not None:
         return [command.prompt]
     if command.file and command.file.suffix.lower() in (".jsonl", ".json", ".csv", ".parquet"):
@@ -99,11 +99,11 @@ def _prompts(command: Command) -> list[str] | None:
         return [row["prompt"] for row in rows]
     if command.file is None and sys.stdin.isatty() and not command.output:
         return None
-    found = [line.rstrip("\r\n") for line in _lines(command.file) if line.strip()]
-    if not found:
-        place = command.file or "standard input"
-        raise InputError(f'no prompt in {place}; expected RUN "prompt", --file FILE, or prompts one a line')
-    return found
+    prompts = [line.rstrip("\r\n") for line in _lines(command.file) if line.strip()]
+    if not prompts:
+        source = command.file or "standard input"
+        raise InputError(f'no prompt in {source}; expected RUN "prompt", --file FILE, or one prompt per line')
+    return prompts
 
 
 def _lines(file: Path | None) -> Iterable[str]:
@@ -118,8 +118,8 @@ def _lines(file: Path | None) -> Iterable[str]:
 
 
 def _typed() -> Iterator[str]:
-    """Prompts as a person types them, until the end of input."""
-    print("a prompt a line; Ctrl-D ends", file=sys.stderr)
+    """Prompts that a person types, until the end of the input."""
+    print("one prompt per line; Ctrl-D to end", file=sys.stderr)
     while True:
         try:
             line = input("> ")
@@ -131,7 +131,7 @@ def _typed() -> Iterator[str]:
 
 
 def converse(command: Command, directories: Sequence[Path], model: Model, prompts: Iterable[str]) -> None:
-    """Answers prompt by prompt, each answer printed piece by piece; whoever types may mend a prompt that cannot be."""
+    """Answers one prompt after another and prints answers as they are generated. A typed prompt may be invalid."""
     for prompt in prompts:
         for number, directory in enumerate(directories):
             try:
@@ -140,7 +140,7 @@ def converse(command: Command, directories: Sequence[Path], model: Model, prompt
                 if command.prompt is not None:
                     raise
                 print(f"error: {error}", file=sys.stderr)
-                break  # what one run cannot take, none can
+                break  # the other runs would reject it too
             if len(directories) > 1:
                 print(f"{directory}: ", end="", flush=True)
             for piece in pieces:
@@ -149,21 +149,21 @@ def converse(command: Command, directories: Sequence[Path], model: Model, prompt
 
 
 def answer(command: Command, directories: Sequence[Path], model: Model, prompts: Sequence[str]) -> None:
-    """Answers all prompts in shared batches, in their order: printed, or a row of --output each."""
-    asked = [(prompt, run) for prompt in prompts for run in range(len(directories))]
-    texts, runs = [prompt for prompt, _ in asked], [run for _, run in asked]
-    found = answers(model, texts, runs, command.max_new_tokens, command.batch, command.sampling, command.ends)
+    """Answers all prompts in batches, and prints the answers in order or writes them to --output."""
+    requests = [(prompt, run) for prompt in prompts for run in range(len(directories))]
+    texts, runs = [prompt for prompt, _ in requests], [run for _, run in requests]
+    results = answers(model, texts, runs, command.max_new_tokens, command.batch, command.sampling, command.ends)
     if command.output:
         rows = [
             {"run": str(directories[run]), "prompt": prompt, "answer": text}
-            for (prompt, run), text in zip(asked, found, strict=True)
+            for (prompt, run), text in zip(requests, results, strict=True)
         ]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_atomically(command.output, text.encode("utf-8"))
         print(f"{len(rows)} answers: {command.output}")
         return
-    for (prompt, run), text in zip(asked, found, strict=True):
-        if len(prompts) > 1 and run == 0:  # answers may have several lines
+    for (prompt, run), text in zip(requests, results, strict=True):
+        if len(prompts) > 1 and run == 0:  # answers may span several lines
             print("".join(f"> {line}\n" for line in prompt.splitlines()), end="")
         print(text if len(directories) == 1 else f"{directories[run]}: {text}")
 

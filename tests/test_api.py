@@ -187,39 +187,37 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         base.train(PAIRS)
 
     return {
-        "the model has no adapter; add one to train": untrained,
-        "the model has 2 adapters; add one to train": several,
+        "the model has no adapter; set one to train": untrained,
+        "the model has 2 adapters; set one to train": several,
         "row 1 is ('a',); expected (prompt, response), two texts": lambda: trained([("a", "b"), ("a",)]),
         "row 0 is 'ab'; expected (prompt, response)": lambda: trained(["ab"]),
-        "row 0 is ('a', ' '); expected (prompt, response), two texts, neither of them blank": lambda: trained(
-            [("a", " ")]
-        ),
+        "row 0 is ('a', ' '); expected (prompt, response), two texts that are not blank": lambda: trained([("a", " ")]),
         "row 0 is array([[0.], [0.]]); expected": lambda: trained([np.zeros((2, 1))]),
         "rows are 'abc'; expected a list of pairs (prompt, response)": lambda: trained("abc"),
         "rows are 3; expected a list of pairs": lambda: trained(3),
-        "there are no rows to train on; expected one pair": lambda: trained([]),
+        "there are no rows to train on; expected at least one pair": lambda: trained([]),
         "1 of 2 rows are longer than 20 tokens": lambda: trained([("a", "b"), ("x" * 90, "y")], max_length=20),
         "--steps 2 and --epochs 1 both say how long": lambda: trained(PAIRS, steps=2, epochs=1),
         "--steps is '2'; expected a whole number": lambda: trained(PAIRS, steps="2"),
         "--lr is 'x'; expected a number": lambda: trained(PAIRS, lr="x"),
-        "None is no method; expected one such as PrefixTuning(length=10)": base.set_adapter,
-        "'prefix' is no method": lambda: base.set_adapter("prefix"),  # type: ignore[arg-type]
-        "PrefixTuning'> is no method": lambda: base.set_adapter(PrefixTuning),  # type: ignore[arg-type]
+        "None is not a method; expected one such as PrefixTuning(length=10)": base.set_adapter,
+        "'prefix' is not a method": lambda: base.set_adapter("prefix"),  # type: ignore[arg-type]
+        "PrefixTuning'> is not a method": lambda: base.set_adapter(PrefixTuning),  # type: ignore[arg-type]
         "params['hidden'] has the shape (3,); expected (3, 4, 32)": lambda: base.set_adapter(
             PREFIX, params={"hidden": np.zeros(3)}
         ),
         "params has the shape (); expected None": lambda: base.set_adapter(PREFIX, params=3),
-        "the model has no adapters; add or load the one to save": unsaved,
+        "the model has no adapters; set or load the one to save": unsaved,
         "nothing to load": loaded,
         "is not a run: it has no readable run.json": lambda: loaded(folder),
-        "told apart by their directories' names, given red, red": lambda: loaded(both[0], both[0]),
-        "adapters=None for 5 prompts; expected one a prompt, of red, blue": lambda: loaded(*both),
+        "adapters need different directory names, given red, red": lambda: loaded(both[0], both[0]),
+        "adapters=None for 5 prompts; expected one per prompt, of red, blue": lambda: loaded(*both),
         "adapters=['red'] for 5 prompts": lambda: loaded(*both, adapters=["red"]),
         "adapters='green' for 5 prompts": lambda: loaded(*both, adapters="green"),
-        "adapters='red' for 5 prompts; expected one a prompt, of none": lambda: loaded(both[0], adapters="red"),
+        "adapters='red' for 5 prompts; expected one per prompt, of none": lambda: loaded(both[0], adapters="red"),
         "adapters=3 for 5 prompts": lambda: loaded(*both, adapters=3),
         "adapters=[['red'], ['red'], ['red'], ['red'], ['red']] for": lambda: loaded(*both, adapters=[["red"]] * 5),
-        "max_new_tokens is 0; expected a whole number, at least 1": lambda: asked(max_new_tokens=0),
+        "max_new_tokens is 0; expected a whole number of at least 1": lambda: asked(max_new_tokens=0),
         "max_new_tokens is '3'; expected a whole number": lambda: asked(max_new_tokens="3"),
         "batch is 1.5; expected a whole number": lambda: asked(batch=1.5),
         "prompts is 3; expected a text or a list of texts": lambda: asked(3),
@@ -237,7 +235,7 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "seed is 'x'; expected a whole number": lambda: Sampling(1.0, seed="x"),  # type: ignore[arg-type]
         "temperature is nan; expected 0 (greedy) or more": lambda: Sampling(temperature=float("nan")),
         "dtype is 'half'; expected auto, float32, bfloat16 or int8": lambda: load_model(dtype="half"),  # type: ignore[arg-type]
-        f"{both[0]} holds files already; give a new directory": lambda: base.save(both[0]),
+        f"{both[0]} already has files; give a new directory": lambda: base.save(both[0]),
     }
 
 

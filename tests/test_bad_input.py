@@ -78,7 +78,7 @@ CASES = {
     f"{TRAIN} --lr nan": "--lr is nan; expected more than 0",
     f"{TRAIN} --weight-decay inf": "--weight-decay is inf; expected 0 or more",
     f"{TRAIN} --max-length 4096": "--max-length 4096 is beyond the model's 1024 positions; choose less",
-    "train --split test": "--split test of babel-qa must not be trained on: it is what evaluation asks",
+    "train --split test": "--split test of babel-qa must not be trained on: evaluation uses it",
     f"{TRAIN} --mesh banana": "--mesh 'banana' is not a mesh; expected DATAxMODEL, such as 4x2",
     f"{TRAIN} --mesh 0x1": "--mesh '0x1' is not a mesh",
     f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, llama-adapter, soft-prompt, lora, bottle",
@@ -99,15 +99,15 @@ CASES = {
     f"{TRAIN} --language de": "has no language 'de'; it has en",
     f"{TRAIN} --split test": "rows.jsonl has no split 'test'",
     f"{TRAIN} --max-length 4": "none of 11 rows fits --max-length 4, even without context; raise it",
-    f"{TRAIN} --train-file empty.jsonl": "empty.jsonl: no rows in it",
+    f"{TRAIN} --train-file empty.jsonl": "empty.jsonl has no rows",
     f"{TRAIN} --train-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     f"{TRAIN} --train-file lacking.jsonl": 'lacking.jsonl:3: no "response"; a row needs {"prompt", "response"}',
-    f"{TRAIN} --train-file rows.txt": "rows.txt: rows are read from .jsonl, .json, .parquet or .csv",
+    f"{TRAIN} --train-file rows.txt": "rows.txt: expected rows in a .jsonl, .json, .parquet or .csv file",
     f"{TRAIN} --train-file nowhere.jsonl": "no such file: nowhere.jsonl",
     f"{TRAIN} --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
-    f"{TRAIN} --model nowhere": "no such model directory: nowhere; give a directory in Hugging Face layout or a hub id",
-    f"{TRAIN} --model rows.jsonl": "rows.jsonl is a file; give a model's directory",
-    f"{TRAIN} --model files": "files is not a model in Hugging Face layout: it holds no config.json",
+    f"{TRAIN} --model nowhere": "no such model directory: nowhere; give a directory in Hugging Face layout or a Hub id",
+    f"{TRAIN} --model rows.jsonl": "rows.jsonl is a file; give a model directory",
+    f"{TRAIN} --model files": "files is not a model in Hugging Face layout: it has no config.json",
     f"{TRAIN} --output files": "--output files holds other files and no run.json; choose a new directory",
     f"{TRAIN} --output rows.jsonl": "rows.jsonl is a file; give a new directory",
     f"{TRAIN} --output rows.jsonl/new": "rows.jsonl is a file; give a new directory",
@@ -119,14 +119,14 @@ CASES = {
     "train --model model": "--model without a task; give --task (squad, tydiqa, mnli, belebele-mix, gsm8k",
     f"{MNLI} --task banana": "no task 'banana'; for training: squad, tydiqa, mnli",
     f"{MNLI} --task mgsm": "task mgsm measures and is never trained on; train on gsm8k",
-    f"{MNLI} --task gsm8k --split test": "--split test of gsm8k must not be trained on: MGSM is its first 250 rows",
-    f"{MNLI} --task squad --split validation": "--split validation of squad must not be trained on: XQuAD is a part",
+    f"{MNLI} --task gsm8k --split test": "--split test of gsm8k must not be trained on: MGSM",
+    f"{MNLI} --task squad --split validation": "--split validation of squad must not be trained on: XQuAD",
     f"{MNLI} --data nowhere": "there is no directory nowhere",
-    f"{MNLI} --data mirror": "mirror holds google-research-datasets/tydiqa",
-    f"{BY_TASK} --language sw": "no id among its 4 rows begins with 'swahili-'",
+    f"{MNLI} --data mirror": "mirror has google-research-datasets/tydiqa",
+    f"{BY_TASK} --language sw": "none of its 4 rows has an id that begins with 'swahili-'",
     f"{BY_TASK} --language hi": "task tydiqa has no language 'hi'; it has ar, bn, en",
-    f"{BY_TASK} --split validation": "--split validation of tydiqa must not be trained on: it is what evaluation asks",
-    f"{BY_TASK} --split test": "holds train.jsonl, validation.jsonl",
+    f"{BY_TASK} --split validation": "--split validation of tydiqa must not be trained on: evaluation uses it",
+    f"{BY_TASK} --split test": "has train.jsonl, validation.jsonl",
     "evaluation nowhere": "nowhere is not a run: it has no readable run.json; give the directory that training printed",
     "evaluation model": "model is not a run",
     "evaluation run": "the run was trained on your own rows; say what to ask",
@@ -134,7 +134,7 @@ CASES = {
     "evaluation run --task squad": "task squad is for training; evaluate on xquad",
     "evaluation run --task xquad --languages xx": "task xquad has no language 'xx'; it has ar, de, el",
     "evaluation run --task xquad --languages ,": "',' names nothing; expected names, comma-separated",
-    "evaluation run --task xquad --languages de --data mirror": "mirror holds google-research-datasets/tydiqa",
+    "evaluation run --task xquad --languages de --data mirror": "mirror has google-research-datasets/tydiqa",
     "evaluation run --task xquad --eval-file rows.jsonl": "both say what to ask; give one",
     "evaluation run --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     "evaluation run --eval-file rows.jsonl --batch 0": "--batch is 0; expected at least 1",
@@ -218,7 +218,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "is not a whole safetensors file"),
     "pickled": (pickled, "holds only pickled weights (pytorch_model.bin), which can run code"),
     "outside": (outside, "points to '../model.safetensors'; expected a .safetensors file beside it"),
-    "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "holds no tokenizer"),
+    "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "has no tokenizer"),
     "small head": (rewrite(vocab_size=100), "the tokenizer has"),
 }
 
@@ -265,7 +265,7 @@ def test_an_output_that_may_not_be_written(
 ):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     message = refused(TRAIN, place, monkeypatch, capsys)
-    assert "may not be written to; give another directory" in message and message.count("\n") == 1
+    assert "is not writable; give another directory" in message and message.count("\n") == 1
 
 
 def test_rows_that_cannot_fit_are_counted_and_skipped(place: Path):
@@ -278,8 +278,8 @@ def test_rows_that_cannot_fit_are_counted_and_skipped(place: Path):
 
 
 PROCESSES = {
-    "train --model jaxprefix-tests/nothing --task tydiqa --data mirror": "is no directory here, and cannot be had from",
-    "train --model model --task squad": "rajpurkar/squad, config plain_text, split train, cannot be had from the hub",
+    "train --model jaxprefix-tests/nothing --task tydiqa --data mirror": "nothing: no such directory",
+    "train --model model --task squad": "could not load rajpurkar/squad, config plain_text, split train",
     "train --model model --task tydiqa --data mirror --platform tpu": "JAX cannot use tpu here",
     "evaluation model": "model is not a run",
 }

@@ -76,7 +76,7 @@ def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path
     lines = done.stdout.splitlines()
     assert lines[-1] == "torch False"
     assert lines[:3] == [
-        "mesh 2x2: emulated by 4 CPU devices, which is slower than 1x1; it is for trying and testing",
+        "mesh 2x2: emulated by 4 CPU devices; this is slower than 1x1, and only for trying and testing",
         "run: runs/mine-prefix-1",
         "trainable: 960 of 61,600 (1.5584%)",
     ]

@@ -76,7 +76,7 @@ def test_a_prompt_of_the_command_line_or_of_a_file_ends_it(runs: tuple[Path, Pat
 def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     ask(runs[0], "Who?", "--output", tmp_path / "new" / "answers.jsonl")
     written = (tmp_path / "new" / "answers.jsonl").read_text()
-    with pytest.raises(InputError, match=r"answers.jsonl is there already; give a new file"):
+    with pytest.raises(InputError, match=r"answers.jsonl already exists; give a new file"):
         ask(runs[0], "Where?", "--output", tmp_path / "new" / "answers.jsonl")
     assert (tmp_path / "new" / "answers.jsonl").read_text() == written and '"prompt": "Who?"' in written
 

@@ -1,4 +1,4 @@
-"""Compiled programs are kept in the user's cache directory, so that the same command starts sooner the next time."""
+"""Keeps compiled programs in the cache directory of the user, so that the same command starts faster next time."""
 
 import hashlib
 import os
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import jax
 
-# Bytes. JAX's own limit is not used: a process that is killed while it writes breaks its list.
+# Bytes. JAX's own limit is not used: a process that is killed while writing corrupts its index.
 LIMIT = 4 * 2**30
-SHORTEST = 0.1  # seconds: what takes less to compile is not kept
+SHORTEST = 0.1  # seconds: programs that compile faster are not kept
 
 
 def enable() -> None:
-    """Before anything is compiled. Leaves JAX_COMPILATION_CACHE_DIR, and what else the user has set, as it is.
+    """Enables the cache; to be called before any compilation. A JAX_COMPILATION_CACHE_DIR of the user has precedence.
 
-    Where no directory can be made nothing is kept.
+    Without a writable directory nothing is kept.
     """
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
@@ -24,7 +24,7 @@ def enable() -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         prune(folder)
-    except (OSError, RuntimeError):  # the latter is a user without a home
+    except (OSError, RuntimeError):  # RuntimeError for a user without a home directory
         return
     if not os.access(folder, os.W_OK):
         return
@@ -33,21 +33,21 @@ def enable() -> None:
 
 
 def _processor() -> str:
-    """Programs for CPUs are compiled for this one's instructions; a home may be shared by machines of several kinds."""
+    """The kind of this CPU. Programs use its instructions, and machines of several kinds may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    found = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-    return f"{platform.machine()}-{hashlib.sha256(found.encode()).hexdigest()[:12]}"
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
 def prune(folder: Path) -> None:
-    """Removes the oldest programs beyond the limit."""
-    files = sorted(((path, path.stat()) for path in folder.iterdir()), key=lambda each: each[1].st_mtime)
-    beyond = sum(about.st_size for _, about in files) - LIMIT
-    for path, about in files:
-        if beyond <= 0:
+    """Removes the oldest programs until the rest is within the limit."""
+    files = sorted(((path, path.stat()) for path in folder.iterdir()), key=lambda file: file[1].st_mtime)
+    excess = sum(stat.st_size for _, stat in files) - LIMIT
+    for path, stat in files:
+        if excess <= 0:
             return
         path.unlink(missing_ok=True)
-        beyond -= about.st_size
+        excess -= stat.st_size

@@ -1,7 +1,7 @@
-"""Runs of several processes, one a host: how they find each other, which of them writes, and what they agree on.
+"""Runs of several processes, one per host: how they connect, which one writes, and how they agree on values.
 
-Every process runs the same program on the same settings and holds its own part of the weights and of each batch. The
-first one alone writes, and in a command prints; where they might differ they agree, or one would wait for ever.
+All processes run the same program with the same settings; each has a part of the weights and of every batch. Only the
+main process writes files and prints. They exchange values that might differ, because otherwise one could wait forever.
 """
 
 import re
@@ -23,17 +23,17 @@ DAY = 24 * 60 * 60  # seconds
 
 
 def initialize(text: str, seconds: int = 300) -> int | None:
-    """Meets the other processes, before JAX wakes.
+    """Connects to the other processes, before JAX starts.
 
-    Returns how many they are; None for "auto", where that cannot be known before JAX wakes.
+    Returns the number of processes; None for "auto", because only JAX knows it.
 
     Args:
-        text: "auto" where JAX finds the others by itself (TPU pods, SLURM, Open MPI, Kubernetes), else
-            ADDRESS:PORT,PROCESS/PROCESSES such as 10.0.0.1:8476,0/4, where the address is that of process 0.
-        seconds: to wait for them.
+        text: "auto" if JAX can find the others (TPU pods, SLURM, Open MPI, Kubernetes), else
+            ADDRESS:PORT,PROCESS/PROCESSES with the address of process 0, such as 10.0.0.1:8476,0/4.
+        seconds: the time limit.
 
     Raises:
-        InputError: another text, or the processes did not meet.
+        InputError: `text` is neither, or not all processes connected in time.
     """
     match = re.fullmatch(r"(\S+:\d+),(\d+)/([1-9]\d*)", text)
     if text != "auto" and (not match or int(match[2]) >= int(match[3])):
@@ -43,39 +43,39 @@ def initialize(text: str, seconds: int = 300) -> int | None:
     settings: dict[str, Any] = {}
     if match:
         settings = {"coordinator_address": match[1], "process_id": int(match[2]), "num_processes": int(match[3])}
-    print(f"waiting for the other processes, {seconds} s at most", file=sys.stderr)
+    print(f"waiting for the other processes, at most {seconds} s", file=sys.stderr)
     try:
         _initialize(seconds, **settings)
-    except (RuntimeError, ValueError, TimeoutError) as error:  # JAX's own are of the first two kinds
-        why = " ".join(str(error).split())[:200] or f"not all of them came within {seconds} s"
+    except (RuntimeError, ValueError, TimeoutError) as error:  # JAX raises the first two
+        why = " ".join(str(error).split())[:200] or f"not all of them connected within {seconds} s"
         raise InputError(
-            f"--hosts {text}: the processes did not meet ({why}); start all of them with one address, "
-            "whose port is free, and a number each"
+            f"--hosts {text}: the processes could not connect ({why}); start all of them with the same address, "
+            "a free port, and different numbers"
         ) from error
     return int(match[3]) if match else None
 
 
 def _initialize(seconds: int, **settings: Any) -> None:
-    """jax.distributed.initialize; TimeoutError where the processes have not met within `seconds`.
+    """jax.distributed.initialize. TimeoutError if the processes have not connected within `seconds`.
 
-    JAX does not raise at its own timeout: it aborts the process with a stack trace. So it gets a day, and a thread that
-    this one stops waiting for.
+    JAX does not raise at its own timeout but aborts the process with a stack trace. It therefore gets a timeout of a
+    day in a thread, and this thread waits for `seconds`.
     """
-    met: Future[None] = Future()
+    connected: Future[None] = Future()
 
     def initialize() -> None:
         try:
             jax.distributed.initialize(**settings, initialization_timeout=DAY)
-            met.set_result(None)
+            connected.set_result(None)
         except Exception as error:
-            met.set_exception(error)
+            connected.set_exception(error)
 
     Thread(target=initialize, daemon=True).start()
-    met.result(timeout=seconds)
+    connected.result(timeout=seconds)
 
 
 def process_count() -> int:
-    """Processes of this run. Does not wake JAX where there is one."""
+    """The number of processes. Does not start JAX if there is one."""
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
@@ -85,28 +85,28 @@ def is_main_process() -> bool:
 
 
 def any_process(value: bool) -> bool:
-    """Whether it is so in any process. All of them must ask."""
+    """Whether `value` is true in any process. All processes must call this."""
     return value if process_count() == 1 else bool(multihost_utils.process_allgather(np.bool_(value)).any())
 
 
 def broadcast_from_main(value: int) -> int:
-    """The first process's value. All of them must ask."""
+    """The value of the main process. All processes must call this."""
     return value if process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
 @contextmanager
 def enter_on_main(context: AbstractContextManager[T], others: T) -> Iterator[T]:
-    """The context, entered by the first process alone; `others` is what the others go on with.
+    """Enters the context in the main process only, and yields `others` in the other processes.
 
-    Raises InputError in all processes where the first one is refused.
+    All processes raise an InputError if the main process does.
     """
     with ExitStack() as stack:
-        found, refusal = others, None
+        result, error = others, None
         if is_main_process():
             try:
-                found = stack.enter_context(context)
-            except InputError as error:
-                refusal = error
-        if any_process(refusal is not None):
-            raise refusal or InputError("the first process was refused; its own line says why")
-        yield found
+                result = stack.enter_context(context)
+            except InputError as raised:
+                error = raised
+        if any_process(error is not None):
+            raise error or InputError("the main process failed; its error message says why")
+        yield result

@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all, and locks on directories."""
+"""Atomic writes of files and directories, and locks on directories."""
 
 import os
 import secrets
@@ -13,50 +13,50 @@ from filelock import FileLock, Timeout
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 
-UNFINISHED = ".new"  # ends the name of a file that is being written
-LOCK = ".jaxprefix-lock"  # begins the name of a lock file
+UNFINISHED = ".new"  # suffix of a file that is being written
+LOCK = ".jaxprefix-lock"  # prefix of a lock file
 
 
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
-    """A place to write files that become `directory` all at once, and only if nothing goes wrong."""
+    """A temporary directory that is renamed to `directory` at the end, unless there was an error."""
     check_new(directory)
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
-    place = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
-    place.mkdir()
+    temporary = directory.parent / f".{directory.name}.{secrets.token_hex(4)}"
+    temporary.mkdir()
     try:
-        yield place
-        for path in place.iterdir():
+        yield temporary
+        for path in temporary.iterdir():
             if path.is_file():
-                path.chmod(0o644)  # the safetensors library's own are for their owner alone
-        os.rename(place, directory)
+                path.chmod(0o644)  # the safetensors library makes files that only their owner can read
+        os.rename(temporary, directory)
     except BaseException:
-        shutil.rmtree(place)
+        shutil.rmtree(temporary)
         raise
 
 
 def check_new(directory: Path) -> None:
-    """InputError where something is there already, or nothing can be written."""
+    """InputError if the directory has files or cannot be written to."""
     check_writable(directory)
     if entries(directory):
-        raise InputError(f"{directory} holds files already; give a new directory")
+        raise InputError(f"{directory} already has files; give a new directory")
 
 
 def check_writable(directory: Path) -> None:
-    """InputError where nothing can be written to a directory, there already or still to be made."""
-    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    where = f"{place}" if place == directory else f"{directory}: {place}"
-    if not place.is_dir():
-        raise InputError(f"{where} is a file; give a new directory")
-    if not os.access(place, os.W_OK):
-        raise InputError(f"{where} may not be written to; give another directory")
+    """InputError if a directory, which need not exist yet, cannot be written to."""
+    nearest = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    location = f"{nearest}" if nearest == directory else f"{directory}: {nearest}"
+    if not nearest.is_dir():
+        raise InputError(f"{location} is a file; give a new directory")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{location} is not writable; give another directory")
 
 
 def check_new_file(path: Path) -> None:
-    """InputError where something is there already, or nothing can be written."""
+    """InputError if the file exists or cannot be written."""
     if path.exists():
-        raise InputError(f"{path} is there already; give a new file")
+        raise InputError(f"{path} already exists; give a new file")
     check_writable(path.parent)
 
 
@@ -66,57 +66,60 @@ class RunLocked(InputError):
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Makes the directory; a InputError where another process that asked so still runs."""
+    """Makes the directory and locks it. RunLocked if another process has the lock."""
     check_writable(directory)
-    with lock(directory / LOCK, f"another process writes to {directory}; wait for its end, or give --output"):
+    with lock(directory / LOCK, f"another process writes to {directory}; wait for it to end, or give another --output"):
         yield
 
 
 @contextmanager
-def lock(path: Path, refusal: str) -> Iterator[None]:
-    """Holds a lock file and removes it at the end; raises Busy with these words where another process holds it.
+def lock(path: Path, message: str) -> Iterator[None]:
+    """Holds a lock file, and removes it at the end. RunLocked, with this message, if another process holds it.
 
-    Makes its directory. The operating system ends the lock with its process: a file that a killed process left does not
-    matter. On a file system that has no locks it says so in a line and holds none.
+    The directory is made. The operating system releases the lock of a process that ends, so the file of a killed
+    process does not block. On a file system without locks, a warning is printed and nothing is locked.
     """
-    lock = FileLock(path, timeout=0, mode=0o666, fallback_to_soft=False)  # whoever shares the directory can lock it
+    lock = FileLock(path, timeout=0, mode=0o666, fallback_to_soft=False)  # others who share the directory can lock it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (Timeout, FileNotFoundError, FileExistsError):  # the latter two where its last holder removes the directory
-        raise RunLocked(refusal) from None
-    except OSError as error:  # some file systems of clusters have none
-        print(f"{path.parent} cannot be locked ({error.strerror}): see that no other command writes", file=sys.stderr)
+    except (Timeout, FileNotFoundError, FileExistsError):  # the latter two if the last holder removes the directory
+        raise RunLocked(message) from None
+    except OSError as error:  # some cluster file systems have no locks
+        print(
+            f"{path.parent} could not be locked ({error.strerror}); make sure that no other command writes to it",
+            file=sys.stderr,
+        )
     try:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held: it is nobody else's
+            path.unlink()  # before the release, after which it may be another process's
         lock.release()
 
 
 def entries(directory: Path) -> set[str]:
-    """The names in a directory, without lock files; none where there is no directory."""
+    """The names in a directory, without lock files; empty if there is no directory."""
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     return {name for name in names if not name.startswith(LOCK)}
 
 
 @contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:
-    """A disk that is full or gone while a run's files are written, as a InputError."""
+    """Makes an InputError of an OSError while the files of a run are written, such as a full disk."""
     try:
         yield
     except OSError as error:
         raise InputError(
-            f"{directory} cannot be written to ({error.strerror or error}); what was saved before is kept: make room "
-            "there, and the same command goes on"
+            f"{directory} could not be written to ({error.strerror or error}); what was saved before is kept: "
+            "make room, and run the same command to resume"
         ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, also where the machine stops; makes its directory.
+    """Writes a file completely or not at all, even if the machine stops. Makes its directory.
 
-    Of several processes the first one does it. Where it cannot be written nothing of it is left.
+    Of several processes, only the main one writes. After an OSError nothing is left of the file.
     """
     if not processes.is_main_process():
         return

@@ -1,4 +1,4 @@
-"""hashes.json: size and SHA-256 of every file of a directory, so that what was cut short or changed is noticed."""
+"""hashes.json: the size and SHA-256 of every file in a directory, to detect truncated or changed files."""
 
 import hashlib
 import json
@@ -7,23 +7,23 @@ from pathlib import Path
 FILE = "hashes.json"
 
 
-def write(directory: Path, besides: frozenset[str] = frozenset()) -> None:
-    """Lists all files of the directory but those of the names `besides`."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in {FILE, *besides})
-    found = {str(path.relative_to(directory)): [path.stat().st_size, _digest(path)] for path in files}
-    (directory / FILE).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+def write(directory: Path, exclude: frozenset[str] = frozenset()) -> None:
+    """Lists all files in the directory except those with a name in `exclude`."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in {FILE, *exclude})
+    values = {str(path.relative_to(directory)): [path.stat().st_size, _digest(path)] for path in files}
+    (directory / FILE).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def exists(directory: Path) -> bool:
-    """Whether there is anything to check the files by."""
+    """Whether the directory has checksums."""
     return (directory / FILE).is_file()
 
 
 def first_mismatch(directory: Path) -> str | None:
-    """In which listed file the directory differs from what was written, and how; None where it does not."""
+    """The first listed file that has changed, and how; None if none has."""
     try:
         listed = [(name, int(size), str(digest)) for name, (size, digest) in _read(directory).items()]
-    except (OSError, ValueError, TypeError, AttributeError):  # bytes that are no text, or no such list
+    except (OSError, ValueError, TypeError, AttributeError):  # not UTF-8, or not such a list
         return f"its {FILE} cannot be read"
     for name, size, digest in listed:
         path = directory / name
@@ -32,7 +32,7 @@ def first_mismatch(directory: Path) -> str | None:
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes, expected {size}"
         if _digest(path) != digest:
-            return f"{name} has other bytes than were written"
+            return f"{name} has a different SHA-256"
     return None
 
 

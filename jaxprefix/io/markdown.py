@@ -1,4 +1,4 @@
-"""Markdown that GitHub shows as it is meant: tables, and text in which nothing is markup."""
+"""Markdown for GitHub: tables, and escaped text."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -10,10 +10,10 @@ def table(
     closing: Iterable[Sequence[object]] = (),
     words: Collection[int] = (0,),
 ) -> str:
-    """A table with plain rows and then bold ones.
+    """A table with plain rows, followed by bold rows.
 
     Args:
-        words: the columns that are aligned to the left; the others hold figures and are aligned to the right.
+        words: the columns that are left-aligned; the others have figures and are right-aligned.
     """
     rules = ["---" if column in words else "---:" for column in range(len(header))]
     lines = [list(map(escape, header)), rules, *(list(map(escape, row)) for row in rows)]
@@ -22,6 +22,6 @@ def table(
 
 
 def escape(value: object) -> str:
-    """The value's text on one line, without markup; an underscore inside a word needs no escape."""
+    """The text of a value on one line, with markup escaped. An underscore inside a word needs no escape."""
     text = re.sub(r"([\\`*\[\]<>|~&$])", r"\\\1", " ".join(str(value).split()))
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

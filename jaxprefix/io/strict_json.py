@@ -1,7 +1,7 @@
-"""JSON that others wrote, read strictly: of bounded depth, without a key that stands twice, and all of it Unicode.
+"""A strict JSON reader: bounded depth, no duplicate keys, and valid Unicode.
 
-Python's own reader takes the last of two equal keys, recurses until its stack ends, and lets half a surrogate pair
-through, which fails much later, wherever the text is first written.
+The reader of Python takes the last of two equal keys, recurses until the stack overflows, and accepts half a surrogate
+pair, which fails much later, when the text is first written.
 """
 
 import json
@@ -12,51 +12,51 @@ from typing import Any
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, short_repr
 
-DEEPEST = 100  # objects and lists inside each other
-LARGEST = 2**26  # bytes of a file of settings; those of real models have less than 2**20
+DEEPEST = 100  # nested objects and lists
+LARGEST = 2**26  # bytes of a settings file; those of real models have less than 2**20
 
 
 def parse(content: bytes) -> Any:
-    """The value that the content is; InputError says in one line why it is none, and the caller in which file."""
+    """The value of the content. InputError if it is not valid; the caller adds the name of the file."""
     try:
-        found = _DECODER.decode(content.decode("utf-8"))
+        value = _DECODER.decode(content.decode("utf-8"))
     except RecursionError:
         raise InputError(f"nested deeper than {DEEPEST} levels") from None
     except ValueError as error:  # malformed, not UTF-8, a key twice, or an integer of thousands of digits
         raise InputError(one_line(error)) from None
-    # Nothing else can be deep or hold a surrogate; most rows need no second look.
+    # Other content is neither deep nor has surrogates; most rows skip the check.
     if content.count(b"[") + content.count(b"{") > DEEPEST or b"\\ud" in content or b"\\uD" in content:
-        _check(found)
-    return found
+        _check(value)
+    return value
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a file of settings; InputError names the file and what is wrong in it."""
+    """The object in a settings file. InputError names the file and the problem."""
     try:
         if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} has {path.stat().st_size} bytes; expected settings, at most {LARGEST}")
+            raise InputError(f"{path} has {path.stat().st_size} bytes; expected at most {LARGEST} for settings")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        found = parse(content)
+        value = parse(content)
     except InputError as error:
         raise InputError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__}; expected an object")
-    return found
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}; expected an object")
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InputError(f"the key {short_repr(twice)} stands twice in one object")
-    return found
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        duplicate = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InputError(f"the key {short_repr(duplicate)} occurs twice in one object")
+    return values
 
 
-def _check(found: Any) -> None:
-    level, depth = [found], 0
+def _check(root: Any) -> None:
+    level, depth = [root], 0
     while level:
         below: list[Any] = []
         for value in level:
@@ -68,12 +68,12 @@ def _check(found: Any) -> None:
                 below += value.keys()
                 below += value.values()
         level, depth = below, depth + 1
-        if depth > DEEPEST + 1:  # the innermost level are plain values
+        if depth > DEEPEST + 1:  # the innermost level has plain values
             raise InputError(f"nested deeper than {DEEPEST} levels")
 
 
 def check_unicode(text: str) -> None:
-    """InputError for half a surrogate pair, which can be neither encoded nor written."""
+    """InputError for half a surrogate pair, which cannot be encoded."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: progress, and one line for a mistake of theirs."""
+"""Output on the terminal: progress, and one line for an error of the user."""
 
 import logging
 import os
@@ -15,17 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaxprefix.errors import InputError
 
-MINUTE = 60.0  # seconds between lines of progress where there is no terminal
-JAX_LEVEL = "1"  # of TF_CPP_MIN_LOG_LEVEL: what JAX sets where the user has set nothing
-FATAL = 3  # the level of Abseil's log
+MINUTE = 60.0  # seconds between lines of progress without a terminal
+JAX_LEVEL = "1"  # of TF_CPP_MIN_LOG_LEVEL: the value that JAX sets by default
+FATAL = 3  # a level of Abseil's log
 
 
 class Stopped(Exception):
-    """The end of a run that a signal asked for, in a line."""
+    """A signal has stopped the run; the message is one line."""
 
-    def __init__(self, line: str, asked: int) -> None:
+    def __init__(self, line: str, signal: int) -> None:
         super().__init__(line)
-        self.code = 128 + asked  # as shells say it
+        self.code = 128 + signal  # the convention of shells
 
 
 def run(main: Callable[[], None]) -> None:
@@ -40,43 +40,43 @@ def run(main: Callable[[], None]) -> None:
         print(stopped, file=sys.stderr)
         sys.exit(stopped.code)
     except KeyboardInterrupt:
-        print("stopped; what was saved is kept, and the same command goes on from there", file=sys.stderr)
+        print("stopped; what was saved is kept: run the same command to resume", file=sys.stderr)
         sys.exit(130)
 
 
 def _quiet_libraries() -> None:
-    """Hides what libraries print of errors that they also raise, until the process ends.
+    """Hides the messages of libraries about errors that they also raise, until the process ends.
 
-    XLA's log is hidden unless TF_CPP_MIN_LOG_LEVEL asks for it; all that is lost is a banner about a program that takes
-    two minutes to compile. Orbax's threads print tracebacks.
+    The log of XLA is hidden unless TF_CPP_MIN_LOG_LEVEL is set; this loses only a banner about programs that need more
+    than two minutes to compile. The threads of Orbax print tracebacks.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", JAX_LEVEL) == JAX_LEVEL:
         utils.absl_set_min_log_level(FATAL)
     for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(_not_of_orbax)  # a filter that is there already is not added again
+        logging.getLogger(name).addFilter(_not_from_orbax)  # adding it again has no effect
     if not isinstance(sys.excepthook, _Hook):
         sys.excepthook = _Hook(sys.excepthook)
 
 
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    # asyncio names the task whose exception nobody asked for, with its file.
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    # asyncio logs the file of a task whose exception was never retrieved.
     return not (record.exc_info and "orbax" in record.pathname + record.getMessage())
 
 
 class _Hook:
-    """sys.excepthook without what the second of two failing writes says when the first has ended Orbax's event loop."""
+    """A sys.excepthook that hides the RuntimeError of Orbax's second failed write: the first closed the event loop."""
 
-    def __init__(self, before: Callable[..., object]) -> None:
-        self.before = before
+    def __init__(self, hook: Callable[..., object]) -> None:
+        self.hook = hook
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            self.before(kind, error, trace)
+            self.hook(kind, error, trace)
 
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """A bar with rate and time left; where there is no terminal to draw it on, a line a minute on stderr."""
+    """A progress bar with rate and time left; without a terminal, one line per minute on stderr."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
@@ -95,7 +95,7 @@ def progress(quiet: bool) -> Iterator[Progress]:
 
 
 def _report(bar: Progress, done: threading.Event) -> None:
-    """Prints a line a task every MINUTE; a thread, because a compiler may keep the main one for long."""
+    """Prints a line per task every MINUTE, in a thread because compilation may block the main thread for long."""
     while not done.wait(MINUTE):
         for task in bar.tasks:
             steps = f" {task.completed:g} of {task.total:g}" if task.total else ""

@@ -1,7 +1,7 @@
-"""Values that others wrote in JSON, each of its kind: an InputError names the key, what it holds and what was expected.
+"""Type checks for values from JSON files. An InputError names the key, the value and the expected type.
 
-The bounds are far above every published model, and low enough that nothing which is listed or shaped by a size can fill
-the memory before the weights are there to contradict it.
+The bounds are far above every published model, and low enough that no list or shape of such a size fills the memory
+before the weights contradict it.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ LARGEST_NUMBER = 1e30  # float32 ends at 3.4e38
 
 
 def matches(kind: Any, value: object) -> bool:
-    """Whether a JSON value is of a type; true and false are no numbers, and numbers are finite."""
+    """Whether a JSON value has a type. True and false are not numbers, and numbers are finite."""
     if get_origin(kind) in (Union, UnionType):
-        return any(matches(each, value) for each in get_args(kind))
+        return any(matches(member, value) for member in get_args(kind))
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if kind is Path:
@@ -41,46 +41,46 @@ def matches(kind: Any, value: object) -> bool:
 
 
 def describe_type(kind: Any) -> str:
-    """What a type is called in a message."""
+    """The name of a type in messages."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(describe_type(each) for each in get_args(kind))
+        return " or ".join(describe_type(member) for member in get_args(kind))
     if get_origin(kind) is Literal:
         return ", ".join(get_args(kind))
     return WORDS[kind]
 
 
-def value_of(values: Mapping[str, Any], key: str, kind: Any, where: str = "") -> Any:
-    """The value of a key, of this kind; None for an absent key if the kind admits it. `where` begins the message."""
+def value_of(values: Mapping[str, Any], key: str, kind: Any, prefix: str = "") -> Any:
+    """The value of a key, of this type; None for a missing key if the type allows it. `prefix` starts the message."""
     if not matches(kind, values.get(key)):
-        raise InputError(f"{where}{key} is {_given(values, key)}; expected {describe_type(kind)}")
+        raise InputError(f"{prefix}{key} is {_repr_of(values, key)}; expected {describe_type(kind)}")
     return values.get(key)
 
 
 def flag(values: Mapping[str, Any], key: str) -> bool:
-    """True, or false where it is absent or null."""
+    """The value of a boolean; False if it is missing or null."""
     return bool(value_of(values, key, bool | None))
 
 
 def number(values: Mapping[str, Any], key: str, least: float = 0, above: bool = False) -> float:
-    """A number of at least `least`, or `above` it."""
+    """A number of at least `least`, or greater than `least` if `above`."""
     value: Any = values.get(key)
     if not matches(float, value) or value < least or (above and value == least):
         bound = "above" if above else "of at least"
         raise InputError(
-            f"{key} is {_given(values, key)}; expected a number {bound} {least:g}, and at most {LARGEST_NUMBER:g}"
+            f"{key} is {_repr_of(values, key)}; expected a number {bound} {least:g}, and at most {LARGEST_NUMBER:g}"
         )
     return float(value)
 
 
 def positive(values: Mapping[str, Any], key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int:
-    """A whole number from 1 to `most`, which may be written as 2.0; `default` stands for an absent key or null."""
+    """A whole number from 1 to `most`, which may be written as 2.0; `default` for a missing key or null."""
     value: Any = default if values.get(key) is None else values[key]
     if type(value) not in (int, float) or not value >= 1 or value % 1:
-        raise InputError(f"{key} is {_given(values, key)}; expected a whole number of at least 1")
+        raise InputError(f"{key} is {_repr_of(values, key)}; expected a whole number of at least 1")
     if value > most:
         raise InputError(f"{key} is {short_repr(value)}; expected at most {most}")
     return int(value)
 
 
-def _given(values: Mapping[str, Any], key: str) -> str:
+def _repr_of(values: Mapping[str, Any], key: str) -> str:
     return short_repr(values[key]) if key in values else "missing"

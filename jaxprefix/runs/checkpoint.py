@@ -210,7 +210,7 @@ class _Hashed(atomicity.AtomicRenameTemporaryPath):
 
     async def finalize(self) -> None:
         if self.get_final().name.isdecimal():  # a step; its items are such directories too
-            checksums.write(Path(self.get()), besides=NOTES)
+            checksums.write(Path(self.get()), exclude=NOTES)
         await super().finalize()
 
 

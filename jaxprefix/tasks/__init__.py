@@ -1,4 +1,4 @@
-"""The benchmarks, one file each, and the way to one by its name."""
+"""The benchmarks, one file each, and the lookup by name."""
 
 from jaxprefix.errors import InputError
 from jaxprefix.tasks.belebele import BELEBELE
@@ -33,8 +33,8 @@ TASKS = (
 )
 
 
-def _known() -> dict[str, Task]:
-    # Here and not above: the embedded world builds on this room.
+def _by_name() -> dict[str, Task]:
+    # Imported late: the tasks of the embedded world import modules of this package.
     from jaxprefix.tasks.babel import TASKS as EMBEDDED
 
     return {task.name: task for task in (*TASKS, *EMBEDDED)}
@@ -42,20 +42,20 @@ def _known() -> dict[str, Task]:
 
 def names() -> tuple[str, ...]:
     """The names of all tasks."""
-    return tuple(_known())
+    return tuple(_by_name())
 
 
 def training() -> tuple[str, ...]:
-    """The names of the benchmarks that can be trained on."""
+    """The names of the benchmarks with training data."""
     return tuple(task.name for task in TASKS if task.eval_tasks)
 
 
 def find(name: str) -> Task:
-    """The task of that name, a benchmark or one of the embedded world; InputError that names them all."""
-    known = _known()
-    if name not in known:
-        training = ", ".join(task.name for task in known.values() if task.eval_tasks)
-        measured = (task for task in known.values() if not task.eval_tasks or task.name in task.eval_tasks)
-        evaluation = ", ".join(task.name for task in measured)
+    """A benchmark, or a task of the embedded world. InputError, with all names, if the name is unknown."""
+    tasks = _by_name()
+    if name not in tasks:
+        training = ", ".join(task.name for task in tasks.values() if task.eval_tasks)
+        evaluated = (task for task in tasks.values() if not task.eval_tasks or task.name in task.eval_tasks)
+        evaluation = ", ".join(task.name for task in evaluated)
         raise InputError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
-    return known[name]
+    return tasks[name]

@@ -1,4 +1,4 @@
-"""Belebele (Bandarkar et al., arXiv:2308.16884): 900 questions on passages of FLORES, in 122 language variants."""
+"""Belebele (Bandarkar et al., arXiv:2308.16884): 900 questions about passages of FLORES in 122 language variants."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ REVISION = "75b399394a9803252cfec289d103de462763db7c"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
+    """The rows of one language, in the same order for all languages; InputError if they could not be loaded."""
     check_languages(BELEBELE, (language,))
     return with_ids(dataset_rows("facebook/belebele", language, split, REVISION, data))
 

@@ -1,6 +1,6 @@
 """Belebele's training set: 67,500 English questions of RACE, SciQ, MultiRC, MCTest, MCScript2.0 and ReClor.
 
-No hub set holds it: Belebele's own program assemble_training_set.py downloads the parts and writes one table, with the
+The Hub does not have it. Belebele's script assemble_training_set.py downloads the parts and writes one table with the
 columns dataset, split (train or dev), passage_id, question_id, passage, question, answer1 to answer4, correct_answer
 and correct_answer_num.
 """
@@ -14,30 +14,30 @@ from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
-PLACE = "facebook/belebele/belebele_training_set"  # in the mirror; the name is the program's
+TABLE = "facebook/belebele/belebele_training_set"  # in the mirror; the script chose the name
 SPLITS = {"train": "train", "validation": "dev"}
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; InputError where the table is not there, with the way to make it."""
+    """The rows of a split. InputError if there is no table; the message says how to make it."""
     check_languages(BELEBELE_MIX, (language,))
     if split not in SPLITS:
         raise InputError(f"task {BELEBELE_MIX.name} has no split {split!r}; it has {', '.join(SPLITS)}")
     endings = ("tsv", *ENDINGS)
-    paths = [data / f"{PLACE}.{ending}" for ending in endings] if data else []
+    paths = [data / f"{TABLE}.{ending}" for ending in endings] if data else []
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        sought = f"no {data / PLACE}.{{{','.join(endings)}}}" if data else "give --data DIR"
+        problem = f"no {data / TABLE}.{{{','.join(endings)}}}" if data else "give --data DIR"
         raise InputError(
-            f"task {BELEBELE_MIX.name} is on no hub: {sought}; write DIR/{PLACE}.tsv with assemble_training_set.py of "
-            "https://github.com/facebookresearch/belebele"
+            f"task {BELEBELE_MIX.name} is not on the Hub: {problem}; write DIR/{TABLE}.tsv with "
+            "assemble_training_set.py of https://github.com/facebookresearch/belebele"
         )
     rows = with_ids(read_tsv(path) if path.suffix == ".tsv" else read_rows(path))
     return [row for row in rows if text_of(row, "split") == SPLITS[split]]
 
 
 def example(row: Row, language: str) -> Example | None:
-    """The row's question; None where an answer is blank: the program's CSV reader takes the answer "None" for a gap."""
+    """The question of a row; None if an answer is blank: the CSV reader of the script drops the answer "None"."""
     if not all(value_of(row, f"answer{number}") for number in (1, 2, 3, 4)):
         return None
     return passage_options(row, language, passage="passage", option="answer")

@@ -1,4 +1,4 @@
-"""Examples to ids: the one place where prompts are fitted to a length, for training and evaluation alike."""
+"""Encodes examples. Training and evaluation both shorten prompts to a maximum length here."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from jaxprefix.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt's ids, the response's ids (end token included), and whether the context was cut to fit."""
+    """The ids of a prompt and of its response (with the end token), and whether the context was cut to fit."""
 
     prompt: list[int]
     response: list[int]
@@ -22,28 +22,27 @@ class Encoded:
 def encode(
     tokenizer: Tokenizer, example: Example, max_length: int, room: int | None = None, chat: bool = False
 ) -> Encoded | None:
-    """The example within `max_length` ids, `room` of them for the answer (None: what the response takes).
+    """The example in at most `max_length` ids. `room` ids are kept for the answer (None: the length of the response).
 
-    What does not fit is cut from the end of the context, never from the question or the answer; None where even an
-    empty context leaves it too long.
+    Only the end of the context is cut, never the question or the answer. None if an empty context is still too long.
     """
     response = tokenizer.response_ids(example.response)
     budget = max_length - (len(response) if room is None else room)
     prompt = prompt_ids(tokenizer, example, chat)
     if len(prompt) <= budget:
         return Encoded(prompt, response, cut=False)
-    # The largest number of characters of the context that fits; fewer characters practically never make more tokens.
-    fits, over = -1, len(example.context)
-    while over - fits > 1:
-        middle = (fits + over) // 2
+    # Bisects the number of characters that fit: a shorter text practically never has more tokens.
+    fits, too_long = -1, len(example.context)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
         shorter = prompt_ids(tokenizer, replace(example, context=example.context[:middle]), chat)
         if len(shorter) <= budget:
             fits, prompt = middle, shorter
         else:
-            over = middle
+            too_long = middle
     return None if fits < 0 else Encoded(prompt, response, cut=True)
 
 
 def prompt_ids(tokenizer: Tokenizer, example: Example, chat: bool) -> list[int]:
-    """The whole prompt, as plain text or as a user's turn in the model's chat template."""
+    """The ids of the whole prompt, as plain text or as a user turn in the chat template of the model."""
     return tokenizer.chat(example.prompt) if chat else tokenizer.prompt_ids(example.prompt)

@@ -1,4 +1,4 @@
-"""GSM8K (Cobbe et al., arXiv:2110.14168): 7,473 English problems solved in words; trains what MGSM measures."""
+"""GSM8K (Cobbe et al., arXiv:2110.14168): 7,473 English problems with solutions in words; evaluated on MGSM."""
 
 import re
 from pathlib import Path
@@ -11,20 +11,20 @@ from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
 # https://huggingface.co/datasets/openai/gsm8k
 REVISION = "cc7b047b6e5bb11b4f1af84efc572db110a51b3c"
-_CALCULATOR = re.compile(r"<<[^>]*>>")  # "48/2 = <<48/2=24>>24": notes for a calculator
+_CALCULATOR = re.compile(r"<<[^>]*>>")  # "48/2 = <<48/2=24>>24": annotations for a calculator
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; InputError where they cannot be had, or for another language than English."""
+    """The rows of a split; InputError if they could not be loaded, or for a language other than English."""
     check_languages(GSM8K, (language,))
     return with_ids(dataset_rows("openai/gsm8k", "main", split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
-    """The problem of a row {"question", "answer"}, whose answer ends on a line "#### 72"."""
+    """The problem of a row {"question", "answer"}; the last line of the answer is "#### 72"."""
     solution, mark, number = _CALCULATOR.sub("", text_of(row, "answer")).rpartition("####")
     if not mark or not find_number(number):
-        raise row_error(row, "'answer' has no line \"#### NUMBER\" at its end")
+        raise row_error(row, "'answer' does not end with a line \"#### NUMBER\"")
     return word_problem(row, language, solution.strip(), find_number(number))
 
 
@@ -40,5 +40,5 @@ GSM8K = Task(
     stop=(NEXT_PROBLEM,),
     answer=find_number,
     eval_tasks=("mgsm",),
-    forbidden_splits={"test": "MGSM is its first 250 rows, so the scores would measure memory"},
+    forbidden_splits={"test": "MGSM translates its first 250 rows, so the scores would measure memory"},
 )

@@ -8,12 +8,12 @@ from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
-# https://huggingface.co/datasets/juletxara/mgsm is a program, which is not run: this is the hub's copy of its rows.
+# https://huggingface.co/datasets/juletxara/mgsm is a script, which is not run; this is the Hub's copy of its rows.
 REVISION = "refs/convert/parquet"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
+    """The rows of one language, in the same order for all languages; InputError if they could not be loaded."""
     check_languages(MGSM, (language,))
     return with_ids(dataset_rows("juletxara/mgsm", language, split, REVISION, data))
 

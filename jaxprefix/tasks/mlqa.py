@@ -1,4 +1,4 @@
-"""MLQA (Lewis et al., arXiv:1910.07475): questions on passages of Wikipedia, both in one of seven languages."""
+"""MLQA (Lewis et al., arXiv:1910.07475): questions about passages of Wikipedia, in seven languages."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from jaxprefix.tasks.metrics.mlqa import score_by_language
 from jaxprefix.tasks.prompts import passage_question
 from jaxprefix.tasks.task import Row, Task, check_languages
 
-# https://huggingface.co/datasets/facebook/mlqa is a program, which is not run: this is the hub's copy of its rows.
+# https://huggingface.co/datasets/facebook/mlqa is a script, which is not run; this is the Hub's copy of its rows.
 REVISION = "refs/convert/parquet"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; InputError where they cannot be had."""
+    """The rows of one language; InputError if they could not be loaded."""
     check_languages(MLQA, (language,))
     return list(dataset_rows("facebook/mlqa", f"mlqa.{language}.{language}", split, REVISION, data))
 
@@ -30,7 +30,7 @@ MLQA = Task(
     answer=first_line,
     train_split="validation",
     eval_tasks=("mlqa",),
-    forbidden_splits={"test": "it is what evaluation asks, and many of its rows say the same in several languages"},
-    note="F1 and exact match follow MLQA's script, whose rule for Arabic articles takes letters out of the middle of "
-    "words; f1_fixed and em_fixed take them from the front alone. In other languages both are equal.",
+    forbidden_splits={"test": "evaluation uses it, and many of its rows are parallel across languages"},
+    note="F1 and exact match follow the script of MLQA, whose rule for Arabic articles also removes letters inside "
+    "words; f1_fixed and em_fixed remove the article only at the start of words. In other languages both are equal.",
 )

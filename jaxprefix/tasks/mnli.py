@@ -1,4 +1,4 @@
-"""MultiNLI (Williams et al., arXiv:1704.05426): English pairs of sentences; trains what XNLI measures."""
+"""MultiNLI (Williams et al., arXiv:1704.05426): English pairs of sentences; evaluated on XNLI."""
 
 import random
 from pathlib import Path
@@ -11,13 +11,13 @@ from jaxprefix.tasks.task import Row, Task, check_languages
 
 # https://huggingface.co/datasets/nyu-mll/multi_nli
 REVISION = "da70db2af9d09693783c3320c4249840212ee221"
-# The study trains on 100K rows drawn from the 392,702 (arXiv:2510.24619); the seed is ours.
+# The study trains on a sample of 100K of the 392,702 rows (arXiv:2510.24619); the seed is ours.
 SAMPLED_ROWS = 100_000
 SAMPLE_SEED = 0
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split, or 100,000 of them, the same ones always; InputError where they cannot be had."""
+    """The rows of a split, or always the same 100,000 of them; InputError if they could not be loaded."""
     check_languages(MNLI, (language,))
     rows = with_ids(dataset_rows("nyu-mll/multi_nli", "default", split, REVISION, data))
     if len(rows) <= SAMPLED_ROWS:

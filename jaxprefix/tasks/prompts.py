@@ -1,6 +1,6 @@
-"""What the model is told: one English instruction a kind of question, around text in whatever language the row has.
+"""The prompts: one English instruction for each kind of question, around text in the language of the row.
 
-Training and evaluation sets of one kind share one function here, so what is learnt is what is asked.
+Training and evaluation sets of the same kind share a function here, so evaluation uses the prompt of training.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from jaxprefix.tasks.task import Example, Row
 
 # In the order of the labels 0, 1, 2 of MNLI and XNLI.
 NLI_CHOICES = ("entailment", "neutral", "contradiction")
-# MNLI marks by -1 the pairs on which its annotators did not agree.
+# MNLI marks pairs on which its annotators did not agree with -1.
 _NLI_ANSWERS = {"0": NLI_CHOICES[0], "1": NLI_CHOICES[1], "2": NLI_CHOICES[2], "-1": None}
 LETTERS = ("A", "B", "C", "D")
 _LETTER_ANSWERS = dict(zip("1234", LETTERS, strict=True))
@@ -18,9 +18,9 @@ NEXT_PROBLEM = "\nProblem:"
 
 
 def passage_question(row: Row, language: str) -> Example | None:
-    """A question whose answer is a stretch of a passage, from a row in SQuAD's form; None where no answer is given.
+    """A question that a span of a passage answers, from a row in the format of SQuAD; None if it has no answer.
 
-    The row: {"id", "context", "question", "answers": {"text": [...]}}. InputError for any other form.
+    The row: {"id", "context", "question", "answers": {"text": [...]}}. InputError for any other format.
     """
     answers = value_of(row, "answers")
     texts = answers.get("text") if isinstance(answers, Mapping) else None
@@ -42,10 +42,10 @@ def passage_question(row: Row, language: str) -> Example | None:
 
 
 def premise_hypothesis(row: Row, language: str) -> Example | None:
-    """A pair of sentences whose relation is one of three, from a row in MNLI's form; None for its label -1.
+    """A pair of sentences with one of three relations, from a row in the format of MNLI; None for the label -1.
 
-    The row: {"id", "premise", "hypothesis", "label"}. Both sentences stand after the context, where nothing is cut:
-    half a premise entails something else. InputError for any other form.
+    The row: {"id", "premise", "hypothesis", "label"}. Both sentences come after the context and are
+    never cut: half a premise would entail something else. InputError for any other format.
     """
     response = one_of(row, "label", _NLI_ANSWERS)
     if response is None:
@@ -63,10 +63,10 @@ def premise_hypothesis(row: Row, language: str) -> Example | None:
 
 
 def passage_options(row: Row, language: str, passage: str, option: str) -> Example:
-    """A question about a passage with four answers to choose from by their letters.
+    """A question about a passage with four answers, labelled with letters.
 
     The row: {"id", `passage`, "question", `option` + "1" to "4", "correct_answer_num": "1" to "4"}. The letters are
-    scored: they are equally long, and what they stand for is in the prompt. InputError for any other form.
+    scored: they have equal length, and the prompt contains the answers. InputError for any other format.
     """
     options = "\n".join(
         f"{letter}: {filled_text_of(row, f'{option}{number}')}" for number, letter in enumerate(LETTERS, start=1)
@@ -84,9 +84,9 @@ def passage_options(row: Row, language: str, passage: str, option: str) -> Examp
 
 
 def word_problem(row: Row, language: str, solution: str, number: str) -> Example:
-    """A problem of arithmetic, solved in words; the last line of the answer gives the number. Nothing of it is cut.
+    """An arithmetic problem, solved in words. The last line of the answer gives the number. Nothing is cut.
 
-    The row: {"id", "question"}. `solution` is what training learns before that line, "" where there is none.
+    The row: {"id", "question"}. `solution` is the part of the response before that line; "" for none.
     """
     return Example(
         id=text_of(row, "id"),

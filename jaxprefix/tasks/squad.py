@@ -1,4 +1,4 @@
-"""SQuAD v1.1 (Rajpurkar et al., arXiv:1606.05250): 87,599 English questions; trains what XQuAD measures."""
+"""SQuAD v1.1 (Rajpurkar et al., arXiv:1606.05250): 87,599 English questions; evaluated on XQuAD."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ REVISION = "7b6d24c440a36b6815f21b70d25016731768db1f"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of a split; InputError where they cannot be had, or for another language than English."""
+    """The rows of a split; InputError if they could not be loaded, or for a language other than English."""
     check_languages(SQUAD, (language,))
     return list(dataset_rows("rajpurkar/squad", "plain_text", split, REVISION, data))
 
@@ -28,5 +28,5 @@ SQUAD = Task(
     max_new_tokens=32,
     answer=first_line,
     eval_tasks=("xquad",),
-    forbidden_splits={"validation": "XQuAD is a part of SQuAD's validation split, so its scores would measure memory"},
+    forbidden_splits={"validation": "XQuAD translates a part of it, so the scores would measure memory"},
 )

@@ -1,4 +1,4 @@
-"""What is asked: an Example is one question and its answer, a Task is where examples come from and how they score."""
+"""An `Example` is one question and its answer. A `Task` says where examples come from and how answers are scored."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,25 +12,25 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """One question put to the model and what is known of its answer.
+    """One question for the model and its correct answer.
 
-    The prompt is cut in three because a length is kept by shortening the context, never the question or the answer.
+    The prompt has three parts because only the context may be shortened to fit a length, never the question.
     """
 
     id: str
     language: str
     before: str
-    """The instruction and all that stands before the context."""
+    """The instruction, and everything else before the context."""
     context: str
-    """The only part that may be cut to fit a length; may be empty."""
+    """The only part that may be cut to fit a length. It may be empty."""
     after: str
-    """The question and the cue for the answer; ends with a newline, so that prompt and response tokenise apart."""
+    """The question and the cue for the answer. It ends with a newline, so that no token spans prompt and response."""
     response: str
-    """What training learns: the first accepted answer, or the right choice; without a leading space."""
+    """The target of training: the first accepted answer or the right choice, without a leading space."""
     references: tuple[str, ...] = ()
-    """Every accepted answer, where the answer is generated."""
+    """Every accepted answer, if answers are generated."""
     choices: tuple[str, ...] = ()
-    """The candidates, where the answer is the likeliest of them; then the response is one of them."""
+    """The candidates, if the answer is the most likely of them. The response is one of them."""
 
     @property
     def prompt(self) -> str:
@@ -39,46 +39,46 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark, or a user's own rows. With `evaluated_on` it is one to train on; those named there measure it."""
+    """A benchmark, or a user's own rows. It can be trained on if it names `eval_tasks`."""
 
     name: str
     languages: tuple[str, ...]
-    """BCP-47 or FLORES codes, in the data set's order."""
+    """BCP-47 or FLORES codes, in the order of the data set."""
     split: str
-    """The split that is read when the user names none."""
+    """The default split of evaluation."""
     load: Callable[[str, str, Path | None], list[Row]]
-    """(language, split, local mirror or None) -> rows; InputError where they cannot be had."""
+    """(language, split, local mirror or None) -> rows. InputError if they could not be loaded."""
     example: Callable[[Row, str], Example | None]
-    """(row, language) -> its example, or None for a row that has no answer."""
+    """(row, language) -> the example; None for a row without an answer."""
     metrics: tuple[str, ...]
-    """What `score` returns; the first is the headline."""
+    """The names of the values that `score` returns; the first is the main metric."""
     score: Callable[[str, Example], dict[str, float]]
     """(answer, example) -> a value from 0 to 1 for each metric.
 
-    The answer is what `answer` makes of a generated text, or the likeliest choice. Choices are also scored by the
-    likeliest a token, under the metric's name and "_norm".
+    The answer is the result of `answer` for a generated text, or the most likely choice. A second score takes the
+    choice with the highest likelihood per token; its metric has the suffix "_norm".
     """
     max_new_tokens: int = 0
-    """The length of a generated answer; 0 where choices are scored."""
+    """The maximum length of a generated answer; 0 if choices are scored."""
     stop: tuple[str, ...] = ()
-    """Texts at which a generated answer ends, and which are no part of it; they may straddle tokens."""
+    """Texts that end a generated answer and are not part of it. They may span tokens."""
     answer: Callable[[str], str] = str
-    """What of a generated text is the answer that `score` is given; "" where there is none: a parse failure."""
+    """Extracts from a generated text the answer that `score` takes; "" is a parse failure."""
     corpus_metrics: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
-    """(answers, references of each) of one language -> values from 0 to 1 of metrics that are no means of rows (BLEU);
-    they stand in the report in the place of the rows' means of the same names."""
+    """(answers, references of each) of one language -> values from 0 to 1, for metrics that are not means over rows,
+    such as BLEU. The report has them instead of the means of the same names."""
     train_split: str = "train"
-    """The split that training reads when the user names none."""
+    """The default split of training."""
     eval_tasks: tuple[str, ...] = ()
-    """Names of the tasks that measure the transfer of what this one trains."""
+    """Names of the tasks that evaluate a model trained on this one."""
     forbidden_splits: Mapping[str, str] = field(default_factory=dict)
-    """Splits that training must refuse, each with the reason."""
+    """Splits that training refuses, each with the reason."""
     note: str = ""
-    """What a reader of the scores must know."""
+    """What readers of the scores should know."""
 
 
 def check_languages(task: Task, languages: Sequence[str]) -> None:
-    """Refuses, with a InputError that names the task's languages, any that the task does not have."""
+    """InputError, with the languages of the task, if it does not have all of `languages`."""
     unknown = [language for language in languages if language not in task.languages]
     if unknown:
         raise InputError(

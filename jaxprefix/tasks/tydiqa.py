@@ -1,4 +1,4 @@
-"""TyDiQA-GoldP (Clark et al., arXiv:2003.05002): questions on Wikipedia in nine languages, in SQuAD's form."""
+"""TyDiQA-GoldP (Clark et al., arXiv:2003.05002): questions in nine languages, in the format of SQuAD."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from jaxprefix.tasks.task import Row, Task, check_languages
 
 # https://huggingface.co/datasets/google-research-datasets/tydiqa
 REVISION = "da78f23f9119363459acbaf46bf89426ff26c259"
-# One split holds all languages; only the id tells them apart: "english-12", "arabic-2387335860751143628-1".
+# One split has all languages; only the id distinguishes them: "english-12", "arabic-2387335860751143628-1".
 PREFIXES = {
     "ar": "arabic",
     "bn": "bengali",
@@ -25,18 +25,18 @@ PREFIXES = {
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; InputError where there are none."""
+    """The rows of one language. InputError if there are none."""
     check_languages(TYDIQA, (language,))
     rows = dataset_rows("google-research-datasets/tydiqa", "secondary_task", split, REVISION, data)
-    own: list[Row] = [row for row in rows if _is_of(language, row)]
-    if not own:
-        held = ", ".join(code for code in PREFIXES if any(_is_of(code, row) for row in rows))
-        start = f"{PREFIXES[language]}-"
+    selected: list[Row] = [row for row in rows if _is_of(language, row)]
+    if not selected:
+        available = ", ".join(code for code in PREFIXES if any(_is_of(code, row) for row in rows))
+        prefix = f"{PREFIXES[language]}-"
         raise InputError(
-            f"{rows[0].source.removesuffix(':')}: no id among its {len(rows)} rows begins with {start!r}; "
-            f"choose a language that it holds ({held or 'none of tydiqa is there'})"
+            f"{rows[0].source.removesuffix(':')}: none of its {len(rows)} rows has an id that begins with {prefix!r}; "
+            f"choose a language that it has ({available or 'none of tydiqa'})"
         )
-    return own
+    return selected
 
 
 def _is_of(language: str, row: Row) -> bool:
@@ -54,5 +54,5 @@ TYDIQA = Task(
     max_new_tokens=32,
     answer=first_line,
     eval_tasks=("xquad", "tydiqa"),
-    forbidden_splits={"validation": "it is what evaluation asks"},
+    forbidden_splits={"validation": "evaluation uses it"},
 )

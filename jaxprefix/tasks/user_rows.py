@@ -1,39 +1,38 @@
-"""A user's own file as a task: rows {"prompt", "response"}, optionally "language", "id" and "choices"."""
+"""A file of the user's as a task: rows {"prompt", "response"}, optionally with "language", "id" and "choices"."""
 
 from pathlib import Path
-from typing import Any
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
-from jaxprefix.io.rows import Row as PlacedRow
+from jaxprefix.io.rows import Row as LocatedRow
 from jaxprefix.io.rows import read_rows
 from jaxprefix.tasks.columns import row_error
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
-SPLIT = "file"  # the only one that a file has
-# An answer may have as many tokens as the longest response has bytes (no tokenizer makes more), within these bounds.
+SPLIT = "file"  # the only split of a file
+# Answers may have as many tokens as the longest response has bytes (no tokenizer makes more), within these bounds.
 SHORTEST_ANSWER, LONGEST_ANSWER = 32, 256
 
 
 def own_rows_task(path: Path) -> Task:
-    """Reads a file of rows as a task named after it; InputError that names file and row where one is not right.
+    """Reads a file of rows as a task that has its name. InputError, with file and row, for a wrong row.
 
-    Rows with choices are scored by the likeliest one, rows without by the generated text: a file holds one kind.
-    A row without a language is English, and its id is its number.
+    Rows with choices are scored by the most likely choice, others by the generated text. A file has one kind only.
+    The default language is English, and the default id of a row is its number.
     """
     rows = [_checked(row, number) for number, row in enumerate(read_rows(path), start=1)]
     by_choice = bool(rows[0]["choices"])
     for row in rows:
         if bool(row["choices"]) != by_choice:
-            raise row_error(row, '"choices" must stand in every row or in none; row 1 has it otherwise')
+            raise row_error(row, 'expected "choices" in every row or in none; row 1 differs')
     longest = max(len(row["response"].encode()) for row in rows)
     cut = not by_choice and any("\n" in row["response"] for row in rows)
 
     def load(language: str, split: str, data: Path | None) -> list[Row]:
         check_languages(task, (language,))
         if split != SPLIT:
-            raise InputError(f"{path} has no split {split!r}: a file of rows is read whole, leave the split out")
+            raise InputError(f"{path} has no split {split!r}; a file of rows is read whole, leave the split out")
         return [row for row in rows if row["language"] == language]
 
     task = Task(
@@ -53,13 +52,13 @@ def own_rows_task(path: Path) -> Task:
 
 
 def prompt_end(prompt: str) -> str:
-    """The prompt with one newline at its end, so that it and the response tokenise apart."""
+    """The prompt, ending with a newline, so that no token spans prompt and response."""
     return prompt.removesuffix("\n") + "\n"
 
 
-def _checked(row: PlacedRow, number: int) -> Row:
-    """The row with all its columns, each of its type; `number` counts from 1."""
-    # A column that other rows fill is None in a Parquet file and "" in a CSV file.
+def _checked(row: LocatedRow, number: int) -> Row:
+    """The row with all columns, after a check of their types; `number` counts from 1."""
+    # A missing value is None in a Parquet file and "" in a CSV file.
     present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
     for column in ("prompt", "response", "language"):
         if column not in present:
@@ -68,12 +67,14 @@ def _checked(row: PlacedRow, number: int) -> Row:
             raise row_error(row, f'"{column}" is {short_repr(present[column])}; expected text')
     response = present["response"].strip()
     choices = present.get("choices", ())
-    if not isinstance(choices, list | tuple) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise row_error(row, f'"choices" is {short_repr(choices)}; expected a list of texts, none of them blank')
+    if not isinstance(choices, list | tuple) or not all(
+        isinstance(choice, str) and choice.strip() for choice in choices
+    ):
+        raise row_error(row, f'"choices" is {short_repr(choices)}; expected a list of texts that are not blank')
     choices = tuple(choice.strip() for choice in choices)
     if choices and (response not in choices or len(set(choices)) < max(2, len(choices))):
-        found = f'"choices" is {short_repr(list(choices))}'
-        raise row_error(row, f"{found}; expected several, all different, the response among them")
+        problem = f'"choices" is {short_repr(list(choices))}'
+        raise row_error(row, f"{problem}; expected two or more different texts, one of them the response")
     columns = {
         "id": str(present.get("id", number)),
         "language": present["language"].strip(),
@@ -81,21 +82,20 @@ def _checked(row: PlacedRow, number: int) -> Row:
         "response": response,
         "choices": choices,
     }
-    return PlacedRow(columns, row.source, row.number)
+    return LocatedRow(columns, row.source, row.number)
 
 
-def pair(number: int, row: Any) -> Example:
-    """(prompt, response) as an example; InputError that names the row, counted from 0, for anything else."""
-    two = isinstance(row, tuple | list) and len(row) == 2
-    if not two or not all(isinstance(text, str) and text.strip() for text in row):
+def pair(number: int, row: object) -> Example:
+    """(prompt, response) as an example. InputError, with the row's number from 0, for anything else."""
+    if not isinstance(row, tuple | list) or len(row) != 2 or not all(isinstance(x, str) and x.strip() for x in row):
         raise InputError(
-            f"row {number} is {short_repr(row)}; expected (prompt, response), two texts, neither of them blank"
+            f"row {number} is {short_repr(row)}; expected (prompt, response), two texts that are not blank"
         )
     return _example({"id": str(number), "prompt": row[0], "response": row[1], "choices": ()}, "en")
 
 
 def _example(row: Row, language: str) -> Example:
-    """The prompt stands where nothing is cut, and ends with a newline, which is added where it has none."""
+    """The whole prompt is in `after`, which is never cut and ends with a newline."""
     return Example(
         id=row["id"],
         language=language,

@@ -1,4 +1,4 @@
-"""XL-Sum (Hasan et al., 2021, aclanthology.org/2021.findings-acl.413): articles of the BBC, each with one sentence."""
+"""XL-Sum (Hasan et al., 2021, aclanthology.org/2021.findings-acl.413): BBC articles with one-sentence summaries."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jaxprefix.tasks.metrics import first_line
 from jaxprefix.tasks.metrics.texts import score_summary
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
-# https://huggingface.co/datasets/csebuetnlp/xlsum is a program, which is not run: this is the hub's copy of its rows.
+# https://huggingface.co/datasets/csebuetnlp/xlsum is a script, which is not run; this is the Hub's copy of its rows.
 REVISION = "refs/convert/parquet"
 _PAIRS = """am:amharic ar:arabic az:azerbaijani bn:bengali my:burmese zh:chinese_simplified
     zh-Hant:chinese_traditional en:english fr:french gu:gujarati ha:hausa hi:hindi ig:igbo id:indonesian ja:japanese
@@ -20,13 +20,13 @@ CONFIGS = {code: config for code, _, config in (pair.partition(":") for pair in 
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; InputError where they cannot be had."""
+    """The rows of one language; InputError if they could not be loaded."""
     check_languages(XLSUM, (language,))
     return list(dataset_rows("csebuetnlp/xlsum", CONFIGS[language], split, REVISION, data))
 
 
 def example(row: Row, language: str) -> Example:
-    """The article of a row {"id", "text", "summary"}."""
+    """The article to summarise, from a row {"id", "text", "summary"}."""
     summary = " ".join(filled_text_of(row, "summary").split())
     return Example(
         id=text_of(row, "id"),
@@ -50,6 +50,6 @@ XLSUM = Task(
     max_new_tokens=128,
     answer=first_line,
     eval_tasks=("xlsum",),
-    forbidden_splits={"test": "it is what evaluation asks"},
-    note="ROUGE counts words as this project tells them apart, the same way in every language and without stemming.",
+    forbidden_splits={"test": "evaluation uses it"},
+    note="ROUGE uses the word segmentation of this project, which is the same for every language and has no stemming.",
 )

@@ -1,4 +1,4 @@
-"""XNLI (Conneau et al., arXiv:1809.05053): 5,010 pairs of sentences in fifteen languages, made for MultiNLI's task."""
+"""XNLI (Conneau et al., arXiv:1809.05053): 5,010 pairs of sentences in fifteen languages, labelled as in MultiNLI."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ REVISION = "b8dd5d7af51114dbda02c0e3f6133f332186418e"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language, in the order that all languages share; InputError where they cannot be had."""
+    """The rows of one language, in the same order for all languages; InputError if they could not be loaded."""
     check_languages(XNLI, (language,))
     return with_ids(dataset_rows("facebook/xnli", language, split, REVISION, data))
 
@@ -27,5 +27,5 @@ XNLI = Task(
     metrics=("accuracy",),
     score=score_choice,
     eval_tasks=("xnli",),
-    forbidden_splits={"test": "it is what evaluation asks, and its rows say the same in every language"},
+    forbidden_splits={"test": "evaluation uses it, and its rows are parallel across languages"},
 )

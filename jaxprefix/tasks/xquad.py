@@ -12,7 +12,7 @@ REVISION = "51adfef1c1287aab1d2d91b5bead9bcfb9c68583"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The rows of one language; InputError where they cannot be had."""
+    """The rows of one language; InputError if they could not be loaded."""
     check_languages(XQUAD, (language,))
     return list(dataset_rows("google/xquad", f"xquad.{language}", split, REVISION, data))
 
@@ -27,6 +27,6 @@ XQUAD = Task(
     score=score_generated,
     max_new_tokens=32,
     answer=first_line,
-    note="F1 counts words between spaces. Of XQuAD's answers 92% in zh and 70% in th are one such word, "
+    note="F1 splits words at spaces. In XQuAD, 92% of the answers in zh and 70% in th are a single word in this sense, "
     "so F1 is close to exact match there.",
 )

@@ -1,7 +1,7 @@
-"""The libraries behind a tokenizer: tokenizers for a `tokenizer.json`, sentencepiece for a lone `tokenizer.model`.
+"""Tokenizer backends: the tokenizers library for `tokenizer.json`, sentencepiece for `tokenizer.model` alone.
 
-No conversion stands between: on 5,950 XQuAD questions, transformers 5.23's LlamaTokenizer gives other ids than
-sentencepiece for 4 with a small BPE `tokenizer.model` trained on them, and for 5,748 with a unigram one.
+Files are not converted from one to the other: on 5,950 XQuAD questions, the LlamaTokenizer of transformers 5.23 and
+sentencepiece differ on 4 with a small BPE `tokenizer.model` trained on them, and on 5,748 with a unigram one.
 """
 
 import re
@@ -25,10 +25,10 @@ LARGEST_ID = 2**32 - 1  # both libraries keep ids in 32 bits and raise for other
 
 
 class Backend(Protocol):
-    """What both kinds of tokenizer can do."""
+    """The interface of both backends."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
-    def encode_template(self, text: str) -> list[int]: ...  # rendered chat: special tokens are read as such
+    def encode_template(self, text: str) -> list[int]: ...  # a rendered chat, with special tokens
     def decode(self, ids: Sequence[int]) -> str: ...
     def id_of(self, token: str) -> int | None: ...
     def token_of(self, index: int) -> str | None: ...
@@ -38,20 +38,22 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class FastBackend:
-    """A `tokenizer.json`. Special tokens written in a text become those tokens, as the library does by default."""
+    """A `tokenizer.json`. Special tokens in a text are encoded as such, which is the default of the library."""
 
     tokenizer: tokenizers.Tokenizer
-    path: Path = Path("tokenizer.json")  # where it was read, for messages
+    path: Path = Path("tokenizer.json")  # the file, for messages
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        with _refused(f"{self.path} fails on a text"):
-            return [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _input_errors(f"{self.path} fails on a text"):
+            return [
+                encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            ]
 
     def encode_template(self, text: str) -> list[int]:
         return self.encode_batch([text])[0]
 
     def decode(self, ids: Sequence[int]) -> str:
-        with _refused(f"{self.path} fails on ids"):
+        with _input_errors(f"{self.path} fails on ids"):
             return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def id_of(self, token: str) -> int | None:
@@ -61,8 +63,8 @@ class FastBackend:
         return self.tokenizer.id_to_token(index) if 0 <= index <= LARGEST_ID else None
 
     def encode_start(self) -> list[int]:
-        """The first id of an empty text as the file's own post-processor makes it: nothing, or its BOS."""
-        with _refused(f"{self.path} fails on an empty text"):
+        """The first id that the post-processor of the file adds to an empty text: BOS, or none."""
+        with _input_errors(f"{self.path} fails on an empty text"):
             return self.tokenizer.encode("").ids[:1]
 
     @property
@@ -72,10 +74,10 @@ class FastBackend:
 
 @dataclass(frozen=True)
 class SentencePieceBackend:
-    """A `tokenizer.model`. Control tokens (`<s>`, `</s>`) in a text stay text, as the library does by default."""
+    """A `tokenizer.model`. Control tokens (`<s>`, `</s>`) in a text stay text, which is the default of the library."""
 
     processor: "sentencepiece.SentencePieceProcessor"
-    control: re.Pattern[str]  # every control piece, in a group
+    control: re.Pattern[str]  # any control piece, in one group
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.processor.encode(list(texts))
@@ -87,11 +89,11 @@ class SentencePieceBackend:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.processor.decode([index for index in ids if index < self.size])  # a padded head knows more ids
+        return self.processor.decode([index for index in ids if index < self.size])  # a padded head has more ids
 
     def id_of(self, token: str) -> int | None:
         index = self.processor.piece_to_id(token)
-        return index if self.processor.id_to_piece(index) == token else None  # unknown pieces are given <unk>'s id
+        return index if self.processor.id_to_piece(index) == token else None  # unknown pieces have the id of <unk>
 
     def token_of(self, index: int) -> str | None:
         return self.processor.id_to_piece(index) if 0 <= index < self.size else None
@@ -102,21 +104,21 @@ class SentencePieceBackend:
 
 
 @contextmanager
-def _refused(what: str) -> Iterator[None]:
-    """A InputError for what the tokenizers library raises: a bare Exception, or a Rust panic, which is not even one."""
+def _input_errors(problem: str) -> Iterator[None]:
+    """Makes an InputError of errors of the tokenizers library, Rust panics (BaseExceptions) included."""
     try:
         yield
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise InputError(f"{what}: {one_line(error)}") from None
+        raise InputError(f"{problem}: {one_line(error)}") from None
 
 
 def _check_lengths(path: Path) -> None:
-    """InputError for a unigram's token so long that the library ends the process: it drops its trie by recursion."""
+    """InputError for a long token of a unigram model: the library frees its trie by recursion and would crash."""
     content = path.read_bytes()
     strings = content.replace(b"\\\\", b"..").replace(b'\\"', b"..").split(b'"')
-    if max(map(len, strings)) <= LONGEST_TOKEN:  # nearly always, and quick to find out
+    if max(map(len, strings)) <= LONGEST_TOKEN:  # a quick test, nearly always true
         return
     try:
         values = parse(content)
@@ -124,7 +126,7 @@ def _check_lengths(path: Path) -> None:
         raise InputError(f"{path} cannot be read: {error}") from None
     model = values.get("model") if isinstance(values, dict) else None
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    for entry in vocabulary if isinstance(vocabulary, list) else ():  # of other models it is an object
+    for entry in vocabulary if isinstance(vocabulary, list) else ():  # an object for other models
         if isinstance(entry, list) and entry and isinstance(entry[0], str) and len(entry[0]) > LONGEST_TOKEN:
             raise InputError(
                 f"{path}: a token of the vocabulary has {len(entry[0])} characters; expected at most {LONGEST_TOKEN}"
@@ -132,13 +134,13 @@ def _check_lengths(path: Path) -> None:
 
 
 def open_backend(directory: Path) -> Backend:
-    """The tokenizer of a model directory; tokenizer.json goes before tokenizer.model."""
+    """The tokenizer of a model directory. tokenizer.json has precedence over tokenizer.model."""
     fast, piece = directory / "tokenizer.json", directory / "tokenizer.model"
     if fast.is_file():
         _check_lengths(fast)
-        with _refused(f"{fast} cannot be read"):
+        with _input_errors(f"{fast} cannot be read"):
             tokenizer = tokenizers.Tokenizer.from_file(str(fast))
-        tokenizer.no_truncation()  # a saved length limit or padding is not a property of the text
+        tokenizer.no_truncation()  # a saved maximum length or padding must not change the ids
         tokenizer.no_padding()
         return FastBackend(tokenizer, fast)
     if piece.is_file():
@@ -147,8 +149,8 @@ def open_backend(directory: Path) -> Backend:
         try:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(piece))
             pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
-        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are texts
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are valid UTF-8
             raise InputError(f"{piece} is not a sentencepiece model; give the model's tokenizer.json") from error
         control = [re.escape(text) for index, text in enumerate(pieces) if processor.is_control(index)]
         return SentencePieceBackend(processor, re.compile(f"({'|'.join(control) or '(?!)'})"))
-    raise InputError(f"{directory} holds no tokenizer: neither tokenizer.json nor tokenizer.model")
+    raise InputError(f"{directory} has no tokenizer; expected tokenizer.json or tokenizer.model")

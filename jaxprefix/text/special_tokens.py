@@ -1,4 +1,4 @@
-"""What the small files beside a tokenizer say of it: special tokens, where texts start and end, the chat template."""
+"""Settings in the files beside a tokenizer: special tokens, start and end of texts, and the chat template."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,92 +11,97 @@ from jaxprefix.io.values import value_of
 from jaxprefix.text.backends import Backend, FastBackend
 from jaxprefix.text.chat_template import LONGEST_TEMPLATE
 
-# These classes start no sequence with a BOS unless told to (SmolLM, some Llama-shaped models), though they declare one.
+# These classes (SmolLM, some models with the architecture of Llama) declare a BOS but do not add it by default.
 CLASSES_WITHOUT_BOS = ("GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast")
 FILES = "tokenizer_config.json, special_tokens_map.json"
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The settings of both files; tokenizer_config.json goes before special_tokens_map.json."""
+    """The settings of both files. tokenizer_config.json has precedence over special_tokens_map.json."""
     return _object(directory / "special_tokens_map.json") | _object(directory / "tokenizer_config.json")
 
 
 def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str | None:
-    """A special token, which is written as a text or as an object with its content."""
+    """A special token. The files have its text, or an object with the text as `content`."""
     token = settings.get(name)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str) and token is not None:
-        raise InputError(f"{directory}: {name} is {short_repr(token)} ({FILES}); expected a text, or its content")
+        raise InputError(
+            f"{directory}: {name} is {short_repr(token)} ({FILES}); expected a text, or an object with content"
+        )
     return text
 
 
 def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str, Any]) -> None:
-    """Refuse tokens that stand beside the vocabulary: encoded as plain text they would be silently wrong."""
+    """InputError for added tokens that the tokenizer file lacks: it would encode them as plain text."""
     decoder = value_of(settings, "added_tokens_decoder", dict | None, f"{directory} ({FILES}): ") or {}
-    beside: list[str] = []
+    added: list[str] = []
     for token in decoder.values():
         content = token.get("content") if isinstance(token, dict) else None
         if not isinstance(content, str):
             raise InputError(
                 f"{directory}: added_tokens_decoder has {short_repr(token)} ({FILES}); expected objects with content"
             )
-        beside.append(content)
-    beside += _object(directory / "added_tokens.json")
-    if lacking := [truncate(token, 40) for token in dict.fromkeys(beside) if backend.id_of(token) is None]:
+        added.append(content)
+    added += _object(directory / "added_tokens.json")
+    if missing := [truncate(token, 40) for token in dict.fromkeys(added) if backend.id_of(token) is None]:
         raise InputError(
-            f"{directory}: added tokens that the tokenizer file itself lacks: {', '.join(lacking[:5])}; "
-            "save it with transformers as a tokenizer.json that holds them"
+            f"{directory}: the tokenizer file lacks the added tokens {', '.join(missing[:5])}; "
+            "save it with transformers as a tokenizer.json that has them"
         )
 
 
 def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared: int | None) -> int | None:
-    """The BOS that prompts start with, as settings, post-processor and class have it; else simply the one declared."""
-    index, adding = declared, value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ")
-    if "bos_token" not in settings and index is None:  # a written null means that there is none
+    """The BOS at the start of prompts, or None, from the settings, the post-processor and the tokenizer class."""
+    index, add_bos = declared, value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ")
+    if "bos_token" not in settings and index is None:  # an explicit null means that there is none
         path = directory / "config.json"
         index = value_of(_object(path), "bos_token_id", int | None, f"{path}: ")
-    if index is None or backend.token_of(index) is None or adding is False:
+    if index is None or backend.token_of(index) is None or add_bos is False:
         return None
     adds = isinstance(backend, FastBackend) and backend.encode_start() == [index]
-    if not adding and not adds and settings.get("tokenizer_class") in CLASSES_WITHOUT_BOS:
+    if not add_bos and not adds and settings.get("tokenizer_class") in CLASSES_WITHOUT_BOS:
         return None
     return index
 
 
-def eos(directory: Path, backend: Backend, own: int | None) -> tuple[int, ...]:
-    """generation_config.json, else config.json, else the tokenizer's own; its own first where it is one of them.
+def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, ...]:
+    """The end tokens in generation_config.json, else in config.json, else the one that the tokenizer declares.
 
-    Llama 3 Instruct lists <|end_of_text|> before <|eot_id|>, which ends its turns and is its tokenizer's `eos_token`.
+    The declared one comes first if it is listed: Llama 3 Instruct lists <|end_of_text|> before <|eot_id|>, which ends
+    its turns and is the `eos_token` of its tokenizer.
     """
-    found: Any = None
+    value: Any = None
     for name in ("generation_config.json", "config.json"):
-        found = _object(directory / name).get("eos_token_id") if found is None else found
-    found = own if found is None else found
-    listed = [] if found is None else found if isinstance(found, list) else [found]
+        value = _object(directory / name).get("eos_token_id") if value is None else value
+    value = declared if value is None else value
+    listed = [] if value is None else value if isinstance(value, list) else [value]
     if not listed:
         raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
     if wrong := [index for index in listed if type(index) is not int or backend.token_of(index) is None]:
         raise InputError(
             f"{directory}: eos_token_id {short_repr(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
         )
-    return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != own))
+    return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != declared))
 
 
 def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
-    """The default chat template, from its own file or from the settings."""
-    path, where = directory / "chat_template.jinja", directory / "tokenizer_config.json"
+    """The default chat template, from chat_template.jinja or the settings; None if there is none."""
+    path, source = directory / "chat_template.jinja", directory / "tokenizer_config.json"
     template = settings.get("chat_template")
     if path.is_file():
-        where, template = path, _text(path)
+        source, template = path, _text(path)
     elif isinstance(template, list):  # several, by name
-        if not all(isinstance(each, dict) and {"name", "template"} <= each.keys() for each in template):
-            raise InputError(f"{where}: chat_template is {short_repr(template)}; expected objects of name and template")
-        template = next((each["template"] for each in template if each["name"] == "default"), None)
+        if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in template):
+            raise InputError(
+                f"{source}: chat_template is {short_repr(template)}; expected objects with name and template"
+            )
+        template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
     if not isinstance(template, str | None):
-        raise InputError(f"{where}: chat_template is {short_repr(template)}; expected a text")
+        raise InputError(f"{source}: chat_template is {short_repr(template)}; expected a text")
     if template and len(template) > LONGEST_TEMPLATE:
         raise InputError(
-            f"{where}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
+            f"{source}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
         )
     return template
 
@@ -113,5 +118,5 @@ def _text(path: Path) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file."""
+    """The object in a JSON file; empty if there is no such file."""
     return read_object(path) if path.is_file() else {}

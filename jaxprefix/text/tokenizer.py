@@ -1,4 +1,4 @@
-"""Text to ids and back, with a model's conventions for the start and the end of a text, and its chat template."""
+"""Encodes and decodes text with the conventions of a model: start and end tokens, and the chat template."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,54 +13,54 @@ from jaxprefix.text.backends import Backend, SentencePieceBackend, open_backend
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A model's tokenizer with its conventions for the start and the end of a text.
+    """A tokenizer with the conventions of its model for the start and the end of a text.
 
-    Special tokens inside a user's text are encoded as the backend's library does by default: with a tokenizer.json
-    `</s>` in a text becomes the end token, with a tokenizer.model it stays the four characters.
+    Special tokens in a text follow the default of the library: with a tokenizer.json, `</s>` is encoded as the end
+    token; with a tokenizer.model, it is encoded as four characters.
     """
 
     backend: Backend
-    bos: int | None  # stands once at the start of every prompt; None where the model has none
-    eos: tuple[int, ...]  # any of them ends an answer; the first is the one that training learns
-    pad: int  # a valid id, nothing more: padding is masked
+    bos: int | None  # starts every prompt; None if the model has none
+    eos: tuple[int, ...]  # each of them ends an answer; training uses the first
+    pad: int  # any valid id: padding is masked
     chat_template: str | None = None
-    special_tokens: tuple[tuple[str, str], ...] = ()  # ("bos_token", "<s>"), ...: what the chat template may name
+    special_tokens: tuple[tuple[str, str], ...] = ()  # ("bos_token", "<s>"), ..., for the chat template
 
     @property
     def vocabulary_size(self) -> int:
-        """The largest id + 1; a model may have a larger head, never a smaller one."""
+        """The largest id + 1. The head of a model may be larger but not smaller."""
         return self.backend.size
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, with nothing added at either end."""
+        """The ids of a text without start and end tokens."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
-        """`encode` of each text. Raises InputError for half a surrogate pair, which no tokenizer can read."""
+        """`encode` for several texts. InputError for half a surrogate pair, which tokenizers cannot read."""
         texts = list(texts)
         for text in texts:
             check_unicode(text)
         return self.backend.encode_batch(texts)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens, and ids beyond the vocabulary, are left out."""
+        """The text of ids, without special tokens and ids beyond the vocabulary."""
         return self.backend.decode(ids)
 
     def prompt_ids(self, text: str) -> list[int]:
-        """BOS exactly once where the model has one, also if the text is written with it, then the text."""
+        """The text, with exactly one BOS in front if the model has one, even if the text already contains it."""
         return self._start(self.encode(self._without_bos(text)))
 
     def response_ids(self, text: str) -> list[int]:
-        """The text, without BOS, and the end token. Encoded apart from its prompt, in training and evaluation alike."""
+        """The text and the end token, without BOS. Responses are always encoded separately from their prompts."""
         return [*self.encode(text), self.eos[0]]
 
     def chat(self, prompt: str) -> list[int]:
-        """The ids of one user turn in the model's chat template, ready for the answer, BOS as in `prompt_ids`.
+        """The ids of one user turn in the chat template, up to the answer, with BOS as in `prompt_ids`.
 
-        Special tokens are read as such in the whole rendered text, as every chat tokenizer does.
+        Special tokens in the rendered text are encoded as such, as in other chat tokenizers.
 
         Raises:
-            InputError: the model has no chat template, or its template refuses the turn.
+            InputError: the model has no chat template, or the template rejects the turn.
         """
         if self.chat_template is None:
             raise InputError("--chat: the model has no chat template (tokenizer_config.json, chat_template.jinja)")
@@ -84,10 +84,10 @@ class Tokenizer:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer of a model directory in Hugging Face layout; tokenizer.json goes before tokenizer.model.
+    """The tokenizer of a model directory in Hugging Face layout.
 
     Raises:
-        InputError: no tokenizer file, an unreadable one, tokens that it lacks, or no end token.
+        InputError: the tokenizer file is missing or unreadable or lacks a special token, or there is no end token.
     """
     backend = open_backend(directory)
     settings = special_tokens.read(directory)
@@ -97,9 +97,13 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         for name in ("bos", "eos", "unk", "pad")
         if (text := special_tokens.token_text(directory, settings, f"{name}_token"))
     }
-    if isinstance(backend, SentencePieceBackend):  # its own names serve where no file says otherwise
-        own = {"bos": backend.processor.bos_id(), "eos": backend.processor.eos_id(), "unk": backend.processor.unk_id()}
-        special = {name: backend.processor.id_to_piece(index) for name, index in own.items() if index >= 0} | special
+    if isinstance(backend, SentencePieceBackend):  # it names the tokens that no file names
+        pieces = {
+            "bos": backend.processor.bos_id(),
+            "eos": backend.processor.eos_id(),
+            "unk": backend.processor.unk_id(),
+        }
+        special = {name: backend.processor.id_to_piece(index) for name, index in pieces.items() if index >= 0} | special
     ids = {name: backend.id_of(text) for name, text in special.items()}
     if missing := [
         f"{name}_token {truncate(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None

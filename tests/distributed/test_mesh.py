@@ -176,11 +176,12 @@ def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
 from jaxprefix.distributed import mesh
 print(mesh.configure_platform("3x4", "cpu"))
 import jax
-print(jax.device_count(), mesh.make_mesh("3x4").devices.shape, mesh.configure_platform("1x1", "cpu"), mesh.configure_platform(None, "cpu"))
+emulated = [mesh.configure_platform(text, "cpu") for text in ("1x1", None)]
+print(jax.device_count(), mesh.make_mesh("3x4").devices.shape, *emulated)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "mesh 3x4: emulated by 12 CPU devices, which is slower than 1x1; it is for trying and testing",
+        "mesh 3x4: emulated by 12 CPU devices; this is slower than 1x1, and only for trying and testing",
         "12 (3, 4) None None",
     ]
 

@@ -103,7 +103,7 @@ def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: 
     assert [each.returncode for each in done] == [2, 2]
     assert "emulated" in done[0].stdout and "emulated" not in done[1].stdout
     assert "holds other files" in done[0].stderr.splitlines()[-1]
-    assert done[1].stderr.splitlines()[-1] == "error: the first process was refused; its own line says why"
+    assert done[1].stderr.splitlines()[-1] == "error: the main process failed; its error message says why"
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 
 
@@ -131,9 +131,9 @@ def test_the_others_do_not_come(process: str):
     done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "waiting for the other processes, 1 s at most",
-        f"error: --hosts {text}: the processes did not meet (not all of them came within 1 s); start all of them with "
-        "one address, whose port is free, and a number each",
+        "waiting for the other processes, at most 1 s",
+        f"error: --hosts {text}: the processes could not connect (not all of them connected within 1 s); start all of "
+        "them with the same address, a free port, and different numbers",
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_port_in_use():
         text = f"127.0.0.1:{server.getsockname()[1]},0/2"
         done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: --hosts {text}: the processes did not meet (UNKNOWN: ")
+    assert done.stderr.splitlines()[-1].startswith(f"error: --hosts {text}: the processes could not connect (UNKNOWN: ")
 
 
 def test_alone_everything_is_agreed():

@@ -216,7 +216,7 @@ MISTAKES = {
     "compare a other": "a and other have answered no question in common; evaluate both alike",
     "compare a b --task xquad": "--task xquad: not both runs were evaluated on 'xquad': a has xnli; b has xnli",
     "compare a b --metric accuracy,f1": "--metric accuracy,f1: xnli has no 'f1'; it has accuracy, accuracy_norm",
-    "compare a b --output a": "a is there already; give a new file",
+    "compare a b --output a": "a already exists; give a new file",
     "compare a b --output a/report.json/new": "a/report.json is a file; give a new directory",
     "compare a mixed": "mixed/predictions.jsonl holds answers of another run; move it away",
     "compare a nothing": "nothing/predictions.jsonl holds no answer that counts; evaluate again",

@@ -104,7 +104,7 @@ def test_other_runs_are_refused_by_name(case, reports):
         ("seeds a0,a0", "names no run, or one twice"),
         ("seeds a0,nowhere", "nowhere is not a run: it has no readable run.json"),
         ("seeds a0,unasked", "unasked has no readable report.json; evaluate that run first"),
-        ("seeds a0,a1 --output a2", "a2 is there already; give a new file"),
+        ("seeds a0,a1 --output a2", "a2 already exists; give a new file"),
     ],
 )
 def test_one_line_and_code_2(command, message, reports, monkeypatch, capsys):

@@ -92,6 +92,6 @@ def test_what_does_not_stand_beside_each_other_is_refused(runs: str, message: st
 
 def test_nothing_is_written_over():
     Path("table.md").write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         beside(Beside("none,lora", output=Path("table.md")))
     assert Path("table.md").read_text() == "mine"

@@ -38,7 +38,7 @@ DEEP = "[" * 3000 + "]" * 3000
 CONFIGS: dict[str, tuple[str, str]] = {
     "deep nesting ended the stack": (f'{{"id2label": {DEEP}}}', "is not JSON: nested deeper than 100 levels"),
     "an integer of 5,000 digits": (f'{{"vocab_size": {"9" * 5000}}}', "Exceeds the limit (4300 digits)"),
-    "a key twice": ('{"vocab_size": 1, "vocab_size": 2}', "the key 'vocab_size' stands twice in one object"),
+    "a key twice": ('{"vocab_size": 1, "vocab_size": 2}', "the key 'vocab_size' occurs twice in one object"),
     "half a surrogate pair": ('{"architectures": ["\\ud800"]}', "half a surrogate pair"),
     "a long list as the message": (json.dumps(LLAMA | {"x": ["y" * 99] * 999}), "unknown key 'x' (value ['yyy"),
     "a long key as the message": (json.dumps(LLAMA | {"x" * 9999: 1}), "it could change the numbers"),
@@ -120,7 +120,7 @@ def test_a_deep_run_json(place: Path):
 def test_settings_of_a_gigabyte_are_not_read(place: Path):
     with (place / "config.json").open("wb") as file:
         file.truncate(2**30)  # a hole: it takes no room
-    refused(lambda: DecoderConfig.read(place), place, "has 1073741824 bytes; expected settings, at most 67108864")
+    refused(lambda: DecoderConfig.read(place), place, "has 1073741824 bytes; expected at most 67108864")
 
 
 def test_sizes_of_methods_are_bounded_from_the_command_line_too():
@@ -164,9 +164,9 @@ ROWS: dict[str, tuple[str, bytes, str]] = {
     "100,000 digits": ("a.jsonl", b'{"id": ' + b"9" * 100_000 + b"}", ":1: not a JSON object: Exceeds the limit"),
     "half a surrogate pair": ("a.jsonl", b'{"prompt": "a", "response": "\\ud800"}', ":1: not a JSON object: not valid"),
     "half a pair as a key": ("a.json", b'[{"\\udfff": 1}]', "half a surrogate pair"),
-    "a key twice": ("a.jsonl", b'{"prompt": "a", "prompt": "b"}', "the key 'prompt' stands twice"),
+    "a key twice": ("a.jsonl", b'{"prompt": "a", "prompt": "b"}', "the key 'prompt' occurs twice"),
     "a long value": ("a.jsonl", b'{"prompt": "a", "response": [' + b"1," * 9999 + b"1]}", '"response" is [1, 1,'),
-    "a column twice": ("a.csv", b"prompt,response,prompt\na,b,c\n", "a column stands twice in its header"),
+    "a column twice": ("a.csv", b"prompt,response,prompt\na,b,c\n", "a column occurs twice in the header"),
 }
 
 

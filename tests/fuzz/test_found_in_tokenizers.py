@@ -41,7 +41,7 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "an added token without content": (
         "tokenizer_config.json",
         {"added_tokens_decoder": {"0": {"id": 0}}},
-        "added_tokens_decoder holds {'id': 0}",
+        "added_tokens_decoder has {'id': 0}",
     ),
     "bos_token_id is a text": (
         "config.json",
@@ -57,7 +57,7 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
         {"chat_template": 5},
         "chat_template is 5; expected a text",
     ),
-    "templates without names": ("tokenizer_config.json", {"chat_template": [{}]}, "expected objects of name and templ"),
+    "templates without names": ("tokenizer_config.json", {"chat_template": [{}]}, "expected objects with name and "),
 }
 
 
@@ -149,7 +149,7 @@ TEMPLATES = {
     "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}": "recursion",
     "{{ '%d' % 'x' }}": "format: a real number is required",
     "{{ 'x' * 10 ** 11 }}": "MemoryError",
-    "{{ 'x' * 2000000 }}": "it makes 2000000 characters of these turns",
+    "{{ 'x' * 2000000 }}": "it expands the turns to 2000000 characters",
     "{% for": "unexpected",
     "{{ ''.__class__.__base__.__subclasses__() }}": "access to attribute '__class__'",
     "{{ messages.append(messages[0]) }}": "access to attribute 'append'",  # a loop over it would have no end

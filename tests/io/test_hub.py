@@ -61,7 +61,7 @@ def answers(monkeypatch):
 
 def test_a_directory_is_returned_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "org" / "name").mkdir(parents=True)
-    assert "holds no config.json" in refusal(lambda: hub.model_directory(str(tmp_path / "org/name")))
+    assert "has no config.json" in refusal(lambda: hub.model_directory(str(tmp_path / "org/name")))
     (tmp_path / "org" / "name" / "config.json").write_text("{}")
     assert hub.model_directory(str(tmp_path / "org/name")) == tmp_path / "org/name"
     monkeypatch.chdir(tmp_path)  # a directory goes before a hub id of the same name
@@ -74,7 +74,7 @@ def test_a_directory_is_returned_as_it_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["./m", "/no/m", "~/m", "a/b/c", "model", "or g/m", "org/-m", "", "../m", "org/m/"])
 def test_what_can_only_be_a_path_is_not_asked_of_the_hub(name, answers):
     answers(AssertionError("asked"))
-    expected = f"no such model directory: {name}; give a directory in Hugging Face layout or a hub id such as"
+    expected = f"no such model directory: {name}; give a directory in Hugging Face layout or a Hub id such as"
     assert refusal(lambda: hub.model_directory(name)).startswith(expected)
 
 
@@ -109,8 +109,8 @@ def test_a_hub_model_is_fetched_without_pickles_and_copies(name, revision, answe
         ),
         (hub_error(RepositoryNotFoundError, 401), "check the name, or log in with `hf auth login`"),
         (hub_error(RevisionNotFoundError, 404), "no such revision"),
-        (httpx.ConnectError("no route"), "the hub cannot be reached (ConnectError: no route)"),
-        (OfflineModeIsEnabled("offline\nmode"), "the hub cannot be reached"),
+        (httpx.ConnectError("no route"), "the Hub cannot be reached (ConnectError: no route)"),
+        (OfflineModeIsEnabled("offline\nmode"), "the Hub cannot be reached"),
     ],
 )
 def test_a_hub_model_that_cannot_be_had(error, advice, answers, monkeypatch):
@@ -121,7 +121,11 @@ def test_a_hub_model_that_cannot_be_had(error, advice, answers, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", nothing_cached)
     answers(error)
     line = refusal(lambda: hub.model_directory("org/m@v1"))
-    assert line.startswith("org/m@v1 is no directory here") and advice in line and "give its directory" in line
+    assert (
+        line.startswith("could not load org/m@v1: no such directory")
+        and advice in line
+        and "give the directory" in line
+    )
 
 
 def test_a_gate_that_shows_only_at_the_download(answers, monkeypatch):
@@ -165,8 +169,8 @@ def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
         pytest.fail("more tries than three")
     silent.close()
     assert run.returncode == 0, run.stderr
-    assert [line.split(" ")[0] for line in run.stdout.splitlines()] == ["org/m", "org/d,"]
-    assert run.stdout.count("the hub cannot be reached (ReadTimeout") == 2
+    assert [line.split(" ")[3] for line in run.stdout.splitlines()] == ["org/m:", "org/d,"]
+    assert run.stdout.count("the Hub cannot be reached (ReadTimeout") == 2
 
 
 # Data sets
@@ -217,12 +221,12 @@ def dataset_errors() -> list[tuple[Exception | None, Exception, str]]:
     unknown = hub_error(RepositoryNotFoundError, 401)
     return [
         (None, gated, "accept its licence at https://huggingface.co/datasets/org/d, then log in with `hf auth login`"),
-        (httpx.ConnectError("no route"), offline, "the hub cannot be reached (ConnectError: no route)"),
+        (httpx.ConnectError("no route"), offline, "the Hub cannot be reached (ConnectError: no route)"),
         (unknown, DatasetNotFoundError("doesn't exist"), "check the name, or log in"),
         (None, ValueError("BuilderConfig 'de' not found.\nAvailable: ['en']"), "BuilderConfig 'de' not found."),
         (None, RuntimeError("Dataset scripts are no longer supported"), "scripts are no longer supported"),
         (None, DatasetGenerationError("An error occurred"), "An error occurred"),
-        (None, httpx.ReadError("reset"), "the hub cannot be reached (ReadError: reset)"),
+        (None, httpx.ReadError("reset"), "the Hub cannot be reached (ReadError: reset)"),
     ]
 
 
@@ -231,8 +235,8 @@ def test_a_data_set_that_cannot_be_had(first, then, advice, answers, loads):
     loads(then)
     answers(first)
     line = refusal(lambda: hub.dataset_rows("org/d", "de", "test", None, None))
-    assert line.startswith("org/d, config de, split test, cannot be had from the hub: ")
-    assert advice in line and line.endswith("or give `--data DIR`, a mirror that holds DIR/org/d/de/test.jsonl")
+    assert line.startswith("could not load org/d, config de, split test, from the Hub: ")
+    assert advice in line and line.endswith("give `--data DIR`, a mirror that has DIR/org/d/de/test.jsonl")
 
 
 @pytest.mark.parametrize("ending", hub.ENDINGS)
@@ -252,10 +256,10 @@ def test_what_a_mirror_lacks_is_told_with_what_it_has(tmp_path):
         return refusal(lambda: hub.dataset_rows(dataset, config, split, None, data))
 
     assert line(split="train") == (
-        f"no {tmp_path}/org/d/de/train.{{jsonl,json,parquet,csv}}: {tmp_path}/org/d/de holds test.jsonl"
+        f"no {tmp_path}/org/d/de/train.{{jsonl,json,parquet,csv}}: {tmp_path}/org/d/de has test.jsonl"
     )
-    assert line(config="hi").endswith("org/d has no config hi there, but de")
-    assert line(dataset="org/e").endswith(f"{tmp_path} holds org/d")
+    assert line(config="hi").endswith("org/d has no config hi; it has de")
+    assert line(dataset="org/e").endswith(f"{tmp_path} has org/d")
     assert f"no directory {tmp_path}/no" in line(data=tmp_path / "no")
 
 
@@ -302,19 +306,19 @@ def test_a_byte_order_mark_is_no_part_of_the_rows(ending, tmp_path):
         ("a.jsonl", b'{"a": 1}\n\n{"a": \n', ":3: not a JSON object: Expecting value"),
         ("a.jsonl", b"\n[1, 2]\n", ":2: not a JSON object: [1, 2]"),
         ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', ":2: not a JSON object: 'utf-8' codec"),
-        ("a.jsonl", b"\n  \n", ": no rows in it"),
-        ("a.jsonl", b"", ": no rows in it"),
+        ("a.jsonl", b"\n  \n", " has no rows"),
+        ("a.jsonl", b"", " has no rows"),
         ("a.json", b'{"a": 1}', ": not a JSON list of objects: {'a': 1}"),
         ("a.json", b'[{"a": 1}, 2]', ": row 2 is not a JSON object: 2"),
         ("a.json", b"[", ": not a JSON list of objects: Expecting value"),
-        ("a.json", b"[]", ": no rows in it"),
-        ("a.csv", b"a,b\n1,2\n3\n", ":3: not 2 columns, as the header has"),
-        ("a.csv", b"a,b\n1,2,3\n", ":2: not 2 columns, as the header has"),
+        ("a.json", b"[]", " has no rows"),
+        ("a.csv", b"a,b\n1,2\n3\n", ":3: expected 2 columns, as in the header"),
+        ("a.csv", b"a,b\n1,2,3\n", ":2: expected 2 columns, as in the header"),
         ("a.csv", b"a,b\n\xe9,2\n", ": not a CSV file in UTF-8"),
         ("a.csv", b'a,b\n1,"2\n', ": not a CSV file in UTF-8"),
-        ("a.csv", b"a,b\n", ": no rows in it"),
+        ("a.csv", b"a,b\n", " has no rows"),
         ("a.parquet", b"PAR1", ": not a Parquet file"),
-        ("a.txt", b"{}", ": rows are read from .jsonl, .json, .parquet or .csv, not from .txt"),
+        ("a.txt", b"{}", ": expected rows in a .jsonl, .json, .parquet or .csv file, not .txt"),
     ],
 )
 def test_a_malformed_file_is_refused_at_its_line(name, content, message, tmp_path):

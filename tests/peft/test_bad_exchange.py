@@ -241,7 +241,7 @@ HARM: dict[str, Callable[[Path], Any]] = {
 IMPORT = "import good new --model model"
 COMMANDS = {
     "import nowhere new --model model": "no adapter_config.json in nowhere",
-    "import good files --model model": "files holds files already; give a new directory",
+    "import good files --model model": "files already has files; give a new directory",
     "import good file --model model": "file is a file; give a new directory",
     "import good file/new --model model": "file is a file; give a new directory",
     "import good new --model nowhere": "no such model directory: nowhere",
@@ -249,7 +249,7 @@ COMMANDS = {
     "import good new --model other": "not for other",
     "export nowhere new": "nowhere is not a run",
     "export model new": "model is not a run",
-    "export lora files": "files holds files already; give a new directory",
+    "export lora files": "files already has files; give a new directory",
     "export lora file": "file is a file; give a new directory",
     "export prefix new": "prefix layers 'top:2' leave some of the 3 layers without a prefix",
     "export llama-adapter new": "llama-adapter gate is 'head'",
@@ -258,7 +258,7 @@ COMMANDS = {
     "export lora new --shard-size 5GB": "--shard-size 5GB is for --merge; an adapter is one small file",
     "export lora new --merge --shard-size five": "--shard-size is 'five'; expected a size such as 5GB, 500MB or 20KB",
     "export lora new --merge --shard-size 0GB": "--shard-size is '0GB'; expected a size",
-    "export lora files --merge": "files holds files already; give a new directory",
+    "export lora files --merge": "files already has files; give a new directory",
     "export broken new": "layers.0.self_attn.q_proj.lora_A.weight holds numbers that are not finite",
 }
 

@@ -50,7 +50,7 @@ def flipped(path: Path) -> None:
 EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); put one back"
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncated, r"has \d+ bytes, expected \d+"),
-    "flipped": (flipped, "has other bytes than were written"),
+    "flipped": (flipped, "has a different SHA-256"),
     "deleted": (Path.unlink, "is missing"),
 }
 

@@ -79,7 +79,7 @@ def test_a_file_system_without_locks(tmp_path: Path, number: int, monkeypatch: p
     monkeypatch.setattr(fcntl, "flock", flock)
     with exclusive(tmp_path), exclusive(tmp_path):
         pass
-    line = f"{tmp_path} cannot be locked ({os.strerror(number)}): see that no other command writes\n"
+    line = f"{tmp_path} could not be locked ({os.strerror(number)}); make sure that no other command writes to it\n"
     assert capsys.readouterr().err == 2 * line and not list(tmp_path.iterdir())
 
 

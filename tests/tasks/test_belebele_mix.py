@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from jaxprefix.errors import InputError
-from jaxprefix.tasks.belebele_mix import BELEBELE_MIX, PLACE
+from jaxprefix.tasks.belebele_mix import BELEBELE_MIX, TABLE
 
 COLUMNS = """dataset split passage_id question_id passage question answer1 answer2 answer3 answer4 correct_answer
              correct_answer_num""".split()
@@ -45,7 +45,7 @@ ROWS = [
 
 
 def written(root: Path, ending: str = "tsv") -> Path:
-    file = root / f"{PLACE}.{ending}"
+    file = root / f"{TABLE}.{ending}"
     file.parent.mkdir(parents=True)
     table = pandas.DataFrame(ROWS, columns=COLUMNS)
     table.to_csv(file, sep="\t") if ending == "tsv" else table.to_csv(file)
@@ -68,14 +68,14 @@ def test_the_table_is_read(tmp_path: Path, ending: str):
 
 
 def test_without_the_table_the_way_to_it_is_told(tmp_path: Path):
-    way = f"write DIR/{PLACE}.tsv with assemble_training_set.py of https://github.com/facebookresearch/belebele"
+    way = f"write DIR/{TABLE}.tsv with assemble_training_set.py of https://github.com/facebookresearch/belebele"
     for data, sought in (
         (None, "give --data DIR"),
-        (tmp_path, f"no {tmp_path / PLACE}.{{tsv,jsonl,json,parquet,csv}}"),
+        (tmp_path, f"no {tmp_path / TABLE}.{{tsv,jsonl,json,parquet,csv}}"),
     ):
         with pytest.raises(InputError) as error:
             BELEBELE_MIX.load("en", "train", data)
-        assert str(error.value) == f"task belebele-mix is on no hub: {sought}; {way}"
+        assert str(error.value) == f"task belebele-mix is not on the Hub: {sought}; {way}"
 
 
 def test_only_its_own_splits_are_known(tmp_path: Path):

@@ -49,7 +49,7 @@ def test_the_rows_become_the_prompt(task: Task, tmp_path: Path):
 def test_once_listed_it_trains_and_refuses_its_leak(task: Task, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tasks, "TASKS", (*tasks.TASKS, task))
     assert training_task(RunConfig(model="m", task="paws-x")) is task
-    with pytest.raises(InputError, match="--split test of paws-x must not be trained on: it is what evaluation asks"):
+    with pytest.raises(InputError, match="--split test of paws-x must not be trained on: evaluation uses it"):
         training_task(RunConfig(model="m", task="paws-x", split="test"))
 
 

@@ -10,15 +10,15 @@ from jaxprefix.tasks import TASKS, find
 from jaxprefix.train.dataset import languages, load_rows, training_task
 
 LEAKS = [
-    ("gsm8k", "test", "MGSM is its first 250 rows"),
-    ("squad", "validation", "XQuAD is a part of SQuAD's validation split"),
-    ("xnli", "test", "it is what evaluation asks"),
-    ("tydiqa", "validation", "it is what evaluation asks"),
-    ("mlqa", "test", "it is what evaluation asks"),
-    ("xcopa", "test", "it is what evaluation asks"),
-    ("xlsum", "test", "it is what evaluation asks"),
-    ("flores", "devtest", "it is what evaluation asks"),
-    ("babel-qa", "test", "it is what evaluation asks"),
+    ("gsm8k", "test", "MGSM translates its first 250 rows"),
+    ("squad", "validation", "XQuAD translates a part of it"),
+    ("xnli", "test", "evaluation uses it"),
+    ("tydiqa", "validation", "evaluation uses it"),
+    ("mlqa", "test", "evaluation uses it"),
+    ("xcopa", "test", "evaluation uses it"),
+    ("xlsum", "test", "evaluation uses it"),
+    ("flores", "devtest", "evaluation uses it"),
+    ("babel-qa", "test", "evaluation uses it"),
 ]
 
 

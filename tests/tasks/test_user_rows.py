@@ -70,39 +70,39 @@ def test_of_a_response_with_several_lines_the_first_is_compared_and_all_are_lear
         ({"prompt": "p", "response": "r", "language": 1}, '"language" is 1; expected text'),
         (
             {"prompt": "p", "response": "r", "choices": "r"},
-            "\"choices\" is 'r'; expected a list of texts, none of them blank",
+            "\"choices\" is 'r'; expected a list of texts that are not blank",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r", 1]},
-            "\"choices\" is ['r', 1]; expected a list of texts, none of them blank",
+            "\"choices\" is ['r', 1]; expected a list of texts that are not blank",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r", " "]},
-            "\"choices\" is ['r', ' ']; expected a list of texts, none of them blank",
+            "\"choices\" is ['r', ' ']; expected a list of texts that are not blank",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["", "r"]},
-            "\"choices\" is ['', 'r']; expected a list of texts, none of them blank",
+            "\"choices\" is ['', 'r']; expected a list of texts that are not blank",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["a", "b"]},
-            "\"choices\" is ['a', 'b']; expected several, all different, the response among them",
+            "\"choices\" is ['a', 'b']; expected two or more different texts, one of them the response",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r", "r "]},
-            "\"choices\" is ['r', 'r']; expected several, all different, the response among them",
+            "\"choices\" is ['r', 'r']; expected two or more different texts, one of them the response",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r", "s", "s"]},
-            "\"choices\" is ['r', 's', 's']; expected several, all different, the response among them",
+            "\"choices\" is ['r', 's', 's']; expected two or more different texts, one of them the response",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r"]},
-            "\"choices\" is ['r']; expected several, all different, the response among them",
+            "\"choices\" is ['r']; expected two or more different texts, one of them the response",
         ),
         (
             {"prompt": "p", "response": "r", "choices": ["r", "s"]},
-            '"choices" must stand in every row or in none; row 1 has it otherwise',
+            'expected "choices" in every row or in none; row 1 differs',
         ),
     ],
 )

@@ -64,8 +64,8 @@ WRONG = [
     ("belebele", {"flores_passage": None}, f"'flores_passage' is None; {TEXT}"),
     ("belebele-mix", {"correct_answer_num": "0.5"}, "'correct_answer_num' is '0.5'; expected one of 1, 2, 3, 4"),
     ("belebele-mix", {"answer2": " "}, f"'answer2' is blank; {TEXT}"),
-    ("gsm8k", {"answer": "It is 2."}, "'answer' has no line \"#### NUMBER\" at its end"),
-    ("gsm8k", {"answer": "1 + 1\n#### two"}, "'answer' has no line \"#### NUMBER\" at its end"),
+    ("gsm8k", {"answer": "It is 2."}, "'answer' does not end with a line \"#### NUMBER\""),
+    ("gsm8k", {"answer": "1 + 1\n#### two"}, "'answer' does not end with a line \"#### NUMBER\""),
     ("mgsm", {"answer_number": None}, "'answer_number' is None; expected a number"),
     ("mgsm", {"answer_number": "many"}, "'answer_number' is 'many'; expected a number"),
     ("mgsm", {"answer_number": True}, "'answer_number' is True; expected a number"),
@@ -74,7 +74,7 @@ WRONG = [
     ("xcopa", {"label": 2}, "'label' is 2; expected one of 0, 1"),
     ("xlsum", {"summary": " \n"}, f"'summary' is blank; {TEXT}"),
     ("flores", {"text": ""}, f"'text' is blank; {TEXT}"),
-    ("flores", {"id": 9}, "no sentence of eng_Latn has its id 9"),
+    ("flores", {"id": 9}, "no sentence of eng_Latn has the id 9"),
 ]
 
 
@@ -152,4 +152,4 @@ def test_an_unknown_split_is_answered_with_those_that_there_are(name: str, tmp_p
         find(name).load(LANGUAGES.get(name, "en"), "tset", tmp_path)
     line, there = str(error.value), RIGHT[name][0].rpartition("/")[2]
     assert "tset" in line and "\n" not in line
-    assert line.endswith("it has train, validation" if name == "belebele-mix" else f"holds {there}.jsonl")
+    assert line.endswith("it has train, validation" if name == "belebele-mix" else f"has {there}.jsonl")

@@ -272,7 +272,7 @@ def test_a_chat_that_cannot_be(fast):
 def test_missing_and_unreadable_files(tmp_path, fast):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refusal(empty) == f"{empty} holds no tokenizer: neither tokenizer.json nor tokenizer.model"
+    assert refusal(empty) == f"{empty} has no tokenizer; expected tokenizer.json or tokenizer.model"
     (empty / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")  # Llama 3's original file is not sentencepiece's
     assert "is not a sentencepiece model; give the model's tokenizer.json" in refusal(empty)
     (empty / "tokenizer.json").write_text('{"version": ')
@@ -287,10 +287,10 @@ def test_tokens_that_the_vocabulary_lacks(fast, pieces, tmp_path):
     change(fast / "tokenizer_config.json", bos_token="<x>")
     assert "names bos_token <x>, which the vocabulary lacks" in refusal(fast)
     change(fast / "tokenizer_config.json", **LLAMA3, added_tokens_decoder={"401": {"content": "<y>"}})
-    assert "added tokens that the tokenizer file itself lacks: <y>" in refusal(fast)
+    assert "the tokenizer file lacks the added tokens <y>" in refusal(fast)
     (alpaca := tmp_path / "alpaca").mkdir()
     change(copy(pieces["bpe"], alpaca) / "added_tokens.json", **{"[PAD]": 400})
-    assert "added tokens that the tokenizer file itself lacks: [PAD]" in refusal(alpaca)
+    assert "the tokenizer file lacks the added tokens [PAD]" in refusal(alpaca)
 
 
 def test_torch_is_never_imported(fast, pieces):

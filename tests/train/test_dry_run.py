@@ -163,7 +163,7 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     whole = sum(asdict(needs.bytes).values())
     assert needs.bytes.temporary > 4096 * 14336  # one of a layer's matrices, out of its stack, at least
     assert needs.fits(SimpleNamespace(usable=whole)) and not needs.fits(SimpleNamespace(usable=whole - 1))
-    with pytest.raises(InputError, match=r"plan\.json is there already; give a new file"):
+    with pytest.raises(InputError, match=r"plan\.json already exists; give a new file"):
         dry_run(config, "v5e", tmp_path)
 
 

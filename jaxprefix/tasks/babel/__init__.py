@@ -1,4 +1,4 @@
-"""The tasks of the embedded world, one file each, in the form of any benchmark; and the text of its pretraining."""
+"""The benchmarks of the embedded world, one file each, and the text that its model is pretrained on."""
 
 from jaxprefix.tasks.babel.choice import BABEL_CHOICE
 from jaxprefix.tasks.babel.math import BABEL_MATH

@@ -1,4 +1,4 @@
-"""babel-choice: a question about a passage, and the likeliest of four answers that all stand in it; as in Belebele."""
+"""babel-choice: a question about a passage with four answers, all of which occur in it; similar to Belebele."""
 
 from random import Random
 
@@ -13,25 +13,27 @@ OPTIONS = ("option_1", "option_2", "option_3", "option_4")
 
 
 def draw(random: Random) -> Instance:
-    """Four facts of one kind, one of which is asked for: the passage has every option in it."""
+    """Four facts of one kind and a question about one of them. The passage contains every option."""
     facts = draw_facts(random, 4, kinds=1)
     return Instance(facts, (random.choice(facts),))
 
 
 def say(language: Language, instance: Instance) -> dict[str, str]:
-    """The row {"passage", "question", "option_1" to "option_4", "answer"}; the options' order is the instance's own."""
-    (asked,) = instance.asked
-    ordered = Random(repr(instance)).sample(instance.facts, 4)
+    """The row {"passage", "question", "option_1" to "option_4", "answer"}; the instance determines the order of the
+    options.
+    """
+    (fact,) = instance.asked
+    options = Random(repr(instance)).sample(instance.facts, 4)
     return {
         "passage": passage(language, instance.facts),
-        "question": question(language, asked),
-        **{name: answer(language, fact) for name, fact in zip(OPTIONS, ordered, strict=True)},
-        "answer": answer(language, asked),
+        "question": question(language, fact),
+        **{name: answer(language, option) for name, option in zip(OPTIONS, options, strict=True)},
+        "answer": answer(language, fact),
     }
 
 
 def example(row: Row, language: str) -> Example:
-    """The options are no part of the prompt: each is scored as the answer."""
+    """The options are not in the prompt: each is scored as the answer."""
     return Example(
         id=text_of(row, "id"),
         language=language,

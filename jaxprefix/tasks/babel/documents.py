@@ -1,7 +1,7 @@
-"""The text that the embedded model is pretrained on: documents that teach it each language, and what can be asked.
+"""The pretraining text of the embedded model: documents that teach it each language and how questions are answered.
 
-It tells and asks in many manners, but never in the form in which the tasks ask: that form is what an adapter learns, in
-English alone. The documents and the rows of validation and test have no instance in common, whatever the seeds.
+The documents have many formats, but never the prompt format of the tasks, which an adapter learns in English only. The
+documents never share an instance with the validation and test rows, whatever the seeds.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from jaxprefix.tasks.babel.language import Language
 from jaxprefix.tasks.babel.world import LANGUAGES, Fact, Instance, answer, find_language, passage, question, statement
 
 SKEW = 2.0
-"""How much more text a language has than one of the resource class below it (Joshi et al. 2020, arXiv:2004.09095)."""
+"""The ratio of text between languages of adjacent resource classes (Joshi et al. 2020, arXiv:2004.09095)."""
 ENGLISH = 2.0
-"""How much more text English has than the other languages of its class."""
+"""The ratio of text between English and the other languages of its class."""
 
 KINDS_OF_DOCUMENTS: Mapping[str, float] = MappingProxyType(
     {
@@ -32,18 +32,18 @@ KINDS_OF_DOCUMENTS: Mapping[str, float] = MappingProxyType(
         "sums": 0.08,
     }
 )
-"""The share of each; see the functions of these names."""
+"""The share of each kind; see the functions of these names."""
 ABOUT_ENGLISH = 0.1
-"""The share of English documents that use the words of instructions."""
+"""The share of English documents that consist of sentences from `ABOUT`."""
 PREFACED = 0.1
-"""The share of documents that begin with a sentence of instructions' words."""
+"""The share of documents about a passage that begin with a sentence from `ABOUT`."""
 FOREIGN = 0.25
-"""The share of documents about a passage that ask in another language than the passage's."""
+"""The share of documents about a passage with questions in another language."""
 
 SEPARATORS = ("\n", "\n", ": ", " → ", " = ")
-"""What may stand between a question and its answer, beside the language's own dash."""
+"""Separators of a question and its answer, besides the dash of the language."""
 
-# The words of the tasks' prompts in other sentences: the model knows them, but has never seen an answer follow them.
+# The words of the tasks' prompts in other sentences: the model knows the words, but no answer ever follows them.
 ABOUT = (
     "Read the passage and answer the question.",
     "Read the question and answer with a few words from the passage.",
@@ -75,41 +75,41 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Lesson:
-    """A document in two parts: what could not be foretold (a passage; may be empty), and what follows from it."""
+    """A document in two parts: `given` cannot be predicted (a passage, or nothing), and `told` follows from it."""
 
     given: str
     told: str
 
 
 def shares(skew: float = SKEW) -> dict[str, float]:
-    """The share of documents in each language: `skew` times as many a resource class, English `ENGLISH` times as many.
+    """The share of documents in each language: times `skew` per resource class, and times `ENGLISH` for English.
 
-    InputError for a skew that is not above 0; 1 treats all languages but English alike.
+    A skew of 1 treats all languages except English alike. InputError unless the skew is between 0 and 100.
     """
     if not 0 < skew < 100:
-        raise InputError(f"the skew is {skew}; expected more than 0 (1: all languages alike), such as {SKEW}")
+        raise InputError(f"the skew is {skew}; expected a number above 0 and below 100, such as {SKEW}")
     weights = {code: skew ** _resource(code) * (ENGLISH if code == "en" else 1) for code in LANGUAGES}
     return {code: weight / sum(weights.values()) for code, weight in weights.items()}
 
 
 def _resource(code: str) -> int:
-    found = real.find_language(code)
-    assert found is not None and found.resource is not None, code
-    return found.resource
+    language = real.find_language(code)
+    assert language is not None and language.resource is not None, code
+    return language.resource
 
 
 def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
-    """Endless documents to pretrain on, the same for the same seed; each ends without a line break.
+    """An endless iterator of documents, the same for the same seed. None ends with a line break.
 
     Args:
         seed: any number.
-        weights: language -> its share of the documents; need not sum to 1. A document in two languages counts for
-            the first, and the second is drawn by the same weights.
+        weights: language -> its share of the documents; they need not sum to 1. A document in two languages counts
+            for the first; the second is sampled with the same weights.
 
     Raises:
-        InputError: an unknown language, a negative weight, or no positive one.
+        InputError: an unknown language, a negative weight, or no positive weight.
     """
-    # Checked at the call and not at the first document: hence two functions.
+    # `_lessons` is a separate function, so that errors are raised by the call and not at the first document.
     for code, weight in weights.items():
         find_language(code)
         if weight < 0:
@@ -121,19 +121,19 @@ def lessons(seed: int, weights: Mapping[str, float]) -> Iterator[Lesson]:
 
 def _lessons(random: Random, weights: Mapping[str, float]) -> Iterator[Lesson]:
     others = {code: {other: share for other, share in weights.items() if other != code} for code in weights}
-    names, likely = tuple(KINDS_OF_DOCUMENTS), tuple(KINDS_OF_DOCUMENTS.values())
+    names, probabilities = tuple(KINDS_OF_DOCUMENTS), tuple(KINDS_OF_DOCUMENTS.values())
     while True:
         first = _draw_language(random, weights)
         if first.code == "en" and random.random() < ABOUT_ENGLISH:
             yield Lesson("", " ".join(random.sample(ABOUT, 3)))
             continue
         second = _draw_language(random, others[first.code]) if others[first.code] else first
-        kind = random.choices(names, likely)[0]
-        if kind in OF_WORDS:
-            yield OF_WORDS[kind](random, first, second)
+        kind = random.choices(names, probabilities)[0]
+        if kind in WORD_DOCUMENTS:
+            yield WORD_DOCUMENTS[kind](random, first, second)
             continue
-        asks = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
-        lesson = ABOUT_PASSAGES[kind](random, first, asks)
+        target = second if random.random() < (0.5 if kind == "retold" else FOREIGN) else first
+        lesson = PASSAGE_DOCUMENTS[kind](random, first, target)
         preface = f"{random.choice(ABOUT)}\n" if random.random() < PREFACED else ""
         yield Lesson(preface + lesson.given, lesson.told)
 
@@ -143,9 +143,9 @@ def _draw_language(random: Random, weights: Mapping[str, float]) -> Language:
 
 
 def parallel(random: Random, first: Language, second: Language) -> Lesson:
-    """Four things said in one language and, each on the next line, in the other.
+    """Four statements, questions or answers in one language, each followed by a line with the other language.
 
-    Statements, questions and bare phrases stand on lines of their own, so their first words are known without a space.
+    Each starts a line, so the model also learns its first word without a preceding space.
     """
     lines = []
     for fact in world.draw_facts(random, 4):
@@ -155,20 +155,19 @@ def parallel(random: Random, first: Language, second: Language) -> Lesson:
 
 
 def recited(random: Random, language: Language, _: Language) -> Lesson:
-    """Names and answers in no order, and the same once more.
+    """Names and answers in random order, then the same line again.
 
-    Every word of the second time stands after the same word as the first time: that is the first thing that a model
-    learns to look up (induction heads, Olsson et al. 2022, arXiv:2209.11895), and all other looking up builds on it.
+    The repetition trains induction heads (Olsson et al. 2022, arXiv:2209.11895), which every other lookup builds on.
     """
-    said = [_name(language, person) for person in random.sample(world.PEOPLE, min(12, len(world.PEOPLE)))]
-    said += [answer(language, fact) for fact in world.draw_facts(random, 4)]
-    line = " ".join(random.sample(said, random.randint(len(said) // 2, len(said))))
+    phrases = [_name(language, person) for person in random.sample(world.PEOPLE, min(12, len(world.PEOPLE)))]
+    phrases += [answer(language, fact) for fact in world.draw_facts(random, 4)]
+    line = " ".join(random.sample(phrases, random.randint(len(phrases) // 2, len(phrases))))
     return Lesson(line, f"\n{line}")
 
 
 def table(random: Random, language: Language, _: Language) -> Lesson:
-    """Who has what, a name and an answer a line, three times and each time in another order."""
-    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), kinds=1))
+    """Lines with a name and an answer, three times, each time in another order."""
+    facts = _taught_facts(lambda: world.draw_facts(random, random.choice((2, 3, 4)), kinds=1))
     separator = random.choice((" ", " ", language.space, ": ", language.dash))
     lines = [f"{_name(language, fact.person)}{separator}{answer(language, fact)}" for fact in facts]
     first, second, third = ("\n".join(random.sample(lines, len(lines))) for _ in range(3))
@@ -179,43 +178,43 @@ def _name(language: Language, person: str) -> str:
     return language.people["name"][person]
 
 
-def retold(random: Random, tells: Language, again: Language) -> Lesson:
+def retold(random: Random, source: Language, target: Language) -> Lesson:
     """A passage, and the same facts in another order, in the same or another language.
 
-    Whoever is named the second time can be looked up, and looking up is what a model this small is slowest to learn.
+    It trains looking up a person in the passage, which a small model learns slowly.
     """
     facts = world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 2)))
-    return Lesson(passage(tells, facts), "\n" + passage(again, random.sample(facts, len(facts))))
+    return Lesson(passage(source, facts), "\n" + passage(target, random.sample(facts, len(facts))))
 
 
-def conversation(random: Random, tells: Language, asks: Language) -> Lesson:
-    """A passage and a question about each of its facts, all answered shortly or all by whole sentences."""
-    facts = _asked_one_by_one(lambda: world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 1, 2))))
-    asked = random.sample(facts, len(facts))
+def conversation(random: Random, source: Language, target: Language) -> Lesson:
+    """A passage and a question about each of its facts, all with short answers or all with whole sentences."""
+    facts = _taught_facts(lambda: world.draw_facts(random, random.choice((2, 3, 4)), random.choice((1, 1, 2))))
+    shuffled = random.sample(facts, len(facts))
     if random.random() < 0.25:
-        sentences = (say(asks, fact) for fact in asked for say in (question, statement))
-        return Lesson(passage(tells, facts), "".join(asks.space + sentence for sentence in sentences))
-    reply, separator = random.choice((answer, answer, statement)), _separator(random, asks)
-    lines = [f"{question(asks, fact)}{separator}{reply(asks, fact)}" for fact in asked]
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+        sentences = (say(target, fact) for fact in shuffled for say in (question, statement))
+        return Lesson(passage(source, facts), "".join(target.space + sentence for sentence in sentences))
+    reply, separator = random.choice((answer, answer, statement)), _separator(random, target)
+    lines = [f"{question(target, fact)}{separator}{reply(target, fact)}" for fact in shuffled]
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
-def verdicts(random: Random, tells: Language, asks: Language) -> Lesson:
-    """A passage and what it says of a few claims."""
+def verdicts(random: Random, source: Language, target: Language) -> Lesson:
+    """A passage and the verdicts on a few claims."""
     while True:
         count = random.choice((1, 2, 2, 3))
         facts = world.draw_facts(random, count, kinds=min(count, 2))
-        drawn = [world.draw_claim(random, facts, random.randrange(3)) for _ in range(4)]
-        claims = list(dict.fromkeys(claim for claim in drawn if claim))
+        sampled = [world.draw_claim(random, facts, random.randrange(3)) for _ in range(4)]
+        claims = list(dict.fromkeys(claim for claim in sampled if claim))
         if claims and all(_is_taught(facts, claim) for claim in claims):
             break
-    separator = _separator(random, asks)
-    lines = [f"{statement(asks, claim)}{separator}{asks.verdicts[world.verdict(facts, claim)]}" for claim in claims]
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+    separator = _separator(random, target)
+    lines = [f"{statement(target, claim)}{separator}{target.verdicts[world.verdict(facts, claim)]}" for claim in claims]
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
-def sums(random: Random, tells: Language, asks: Language) -> Lesson:
-    """What three people have, and what two of them have together: as a sum, as an amount, or both. Or sums alone."""
+def sums(random: Random, source: Language, target: Language) -> Lesson:
+    """The amounts of three people and of pairs of them, as a sum, an amount, or both; or a list of sums."""
     if random.random() < 0.2:
         pairs = [(random.randrange(2, 10), random.randrange(2, 10)) for _ in range(6)]
         return Lesson("", "\n".join(f"{one} + {other} = {one + other}" for one, other in pairs))
@@ -224,31 +223,31 @@ def sums(random: Random, tells: Language, asks: Language) -> Lesson:
         pairs = [random.sample(pair, 2) for pair in combinations(facts, 2)]
         if all(_is_taught(facts, *pair) for pair in pairs):
             break
-    separator, reply = _separator(random, asks), random.choice(("{sum}", "{sum}", "{amount}", "{sum}. {amount}"))
+    separator, reply = _separator(random, target), random.choice(("{sum}", "{sum}", "{amount}", "{sum}. {amount}"))
     lines = []
     for one, other in random.sample(pairs, 3):
         total = world.total((one, other))
-        told = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(asks, total))
-        lines.append(f"{world.sum_question(asks, one, other)}{separator}{told}")
-    return Lesson(passage(tells, facts), "\n" + "\n".join(lines))
+        text = reply.format(sum=f"{one.value} + {other.value} = {total.value}", amount=answer(target, total))
+        lines.append(f"{world.sum_question(target, one, other)}{separator}{text}")
+    return Lesson(passage(source, facts), "\n" + "\n".join(lines))
 
 
-OF_WORDS = {"parallel": parallel, "recited": recited, "table": table}
-ABOUT_PASSAGES = {"retold": retold, "conversation": conversation, "verdicts": verdicts, "sums": sums}
+WORD_DOCUMENTS = {"parallel": parallel, "recited": recited, "table": table}
+PASSAGE_DOCUMENTS = {"retold": retold, "conversation": conversation, "verdicts": verdicts, "sums": sums}
 
 
-def _is_taught(facts: Sequence[Fact], *asked: Fact) -> bool:
-    """Whether a document may ask this: it is no instance of validation or test."""
-    return Instance(tuple(facts), asked).split == "train"
+def _is_taught(facts: Sequence[Fact], *subjects: Fact) -> bool:
+    """Whether a document may have this question: its instance belongs to the training split."""
+    return Instance(tuple(facts), subjects).split == "train"
 
 
-def _asked_one_by_one(draw: Callable[[], tuple[Fact, ...]]) -> tuple[Fact, ...]:
-    """Facts each of which a document may ask for."""
+def _taught_facts(draw: Callable[[], tuple[Fact, ...]]) -> tuple[Fact, ...]:
+    """Facts for which a document may have a question about each."""
     while True:
         facts = draw()
         if all(_is_taught(facts, fact) for fact in facts):
             return facts
 
 
-def _separator(random: Random, asks: Language) -> str:
-    return random.choice((asks.dash, asks.dash, *SEPARATORS))
+def _separator(random: Random, target: Language) -> str:
+    return random.choice((target.dash, target.dash, *SEPARATORS))

@@ -1,7 +1,7 @@
-"""What the embedded world speaks of, its concepts, and what a language needs in order to speak of them.
+"""The concepts of the embedded world, and the words that a language needs to express them.
 
-A language is plain data: for every concept the words in the very form that the pattern around it wants (case, article,
-agreement), so that no rule of grammar is written in code.
+A language is plain data. Every concept has its words in the form that the surrounding pattern needs (case, article,
+agreement), so that the code has no rules of grammar.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ OBJECTS = (
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "grey")
 ANIMALS = ("cat", "dog", "horse", "bird", "cow", "goat", "rabbit", "elephant", "lion", "giraffe")
 FOODS = ("apple", "banana", "orange", "egg", "bread", "rice", "fish", "cheese")
-# From five on, Russian years take one form; up to ten, Swahili numbers are one word.
+# From five on, the Russian word for years has one form. Up to ten, Swahili numbers are one word.
 NUMBERS = ("five", "six", "seven", "eight", "nine", "ten")
-# Written in digits. The euro takes one form after all of them in every language here, and after their sums.
+# Written in digits. In every language here the euro has one form after all of these numbers and their sums.
 EUROS = tuple(str(number) for number in range(2, 10))
 
-# Of these, two different values of one person contradict each other; one may like cats and dogs.
+# Two different values of one person contradict each other in these kinds only; one may like cats and dogs.
 EXCLUSIVE: tuple[Kind, ...] = ("location", "age", "money")
 
 VALUES: Mapping[Kind, tuple[str, ...]] = {
@@ -42,20 +42,20 @@ VALUES: Mapping[Kind, tuple[str, ...]] = {
     "age": NUMBERS,
     "money": EUROS,
 }
-"""What a fact of each kind can say of a person."""
+"""The possible values of a fact, by kind."""
 
 LATIN_NAMES = {person: person.capitalize() for person in PEOPLE}
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """How one kind of fact is told and asked for.
+    """The sentences for one kind of fact: a statement, a question and an answer.
 
-    The fields are `{value}`, `{answer}` and every form of a person's name that the language has, `{name}` at least.
+    The fields are `{value}`, `{answer}` and every form of a person's name in the language, at least `{name}`.
     """
 
     statement: str
-    """Has `{answer}` in it, so that a short answer is always a stretch of the statement."""
+    """Contains `{answer}`, so that a short answer is always a span of the statement."""
     question: str
     answer: str = "{value}"
 
@@ -69,22 +69,22 @@ class Language:
     people: Mapping[str, Mapping[str, str]]
     """Form of the name ("name", "genitive") -> person -> text."""
     places: Mapping[str, str]
-    """With the preposition or ending that says "in" or "at"."""
+    """With the preposition or ending for "in" or "at"."""
     objects: Mapping[str, tuple[str, str]]
-    """The class that colours agree with, and the noun phrase around a `{colour}`."""
+    """The class for the agreement of colours, and the noun phrase with a `{colour}`."""
     colours: Mapping[str, Mapping[str, str]]
     """Class -> colour -> text."""
     animals: Mapping[str, str]
-    """All of a kind, as one likes them."""
+    """The animals in general, as the object of "likes"."""
     foods: Mapping[str, str]
-    """As one eats them."""
+    """As the object of "eats"."""
     numbers: Mapping[str, str]
-    """As they count years."""
+    """In the form that counts years."""
     together: str
-    """Asks how many euros two people have together: `{name}`, or another form, and `{other_name}` of the second."""
+    """Asks how many euros two people have together: `{name}` (or another form) and `{other_name}`."""
     verdicts: tuple[str, str, str]
-    """What is said of a statement: that it is true, that it is false, that nobody can tell."""
+    """The words for a statement that is true, false or unknown."""
     space: str = field(default=" ", kw_only=True)
-    """What stands between two sentences."""
+    """The separator of sentences."""
     dash: str = field(default=" – ", kw_only=True)
-    """What stands between a question and a short answer in dialogue."""
+    """The separator of a question and its short answer."""

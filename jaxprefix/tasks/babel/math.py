@@ -1,4 +1,4 @@
-"""babel-math: what two of three people have together, with the reasoning; the final number counts, as in MGSM."""
+"""babel-math: how much two of three people have together, with the reasoning; the last number counts, as in MGSM."""
 
 from random import Random
 
@@ -12,7 +12,7 @@ from jaxprefix.tasks.task import Example, Row, Task
 
 
 def draw(random: Random) -> Instance:
-    """What three people have; two of them are asked for."""
+    """The amounts of three people and a question about two of them."""
     facts = draw_amounts(random, 3)
     one, other = random.sample(facts, 2)
     return Instance(facts, (one, other))
@@ -27,7 +27,7 @@ def say(language: Language, instance: Instance) -> dict[str, str]:
 
 
 def example(row: Row, language: str) -> Example:
-    """The last line of the answer gives the number. Nothing of it is cut."""
+    """The last line of the answer gives the number. Nothing is cut."""
     return Example(
         id=text_of(row, "id"),
         language=language,

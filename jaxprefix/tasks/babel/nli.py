@@ -1,4 +1,4 @@
-"""babel-nli: whether a passage says a claim, contradicts it, or neither; the likeliest of three words, as in XNLI."""
+"""babel-nli: whether a passage entails a claim, contradicts it, or neither; one of three words, as in XNLI."""
 
 from random import Random
 
@@ -10,15 +10,15 @@ from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.task import Example, Row, Task
 
 LABELS = ("true", "false", "unknown")
-"""By what the premise says of the hypothesis: `world.TRUE`, `FALSE`, `UNKNOWN`."""
+"""In the order of the verdicts `world.TRUE`, `FALSE`, `UNKNOWN`."""
 
 
 def draw(random: Random) -> Instance:
     """Two or three facts and a claim; the three verdicts are equally likely."""
-    wanted = random.randrange(3)
+    target = random.randrange(3)
     while True:
         facts = draw_facts(random, random.choice((2, 3)))
-        if claim := draw_claim(random, facts, wanted):
+        if claim := draw_claim(random, facts, target):
             return Instance(facts, (claim,))
 
 
@@ -33,7 +33,7 @@ def say(language: Language, instance: Instance) -> dict[str, str]:
 
 
 def example(row: Row, language: str) -> Example:
-    """Nothing of it is cut."""
+    """Nothing is cut."""
     return Example(
         id=text_of(row, "id"),
         language=language,

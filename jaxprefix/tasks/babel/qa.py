@@ -1,4 +1,4 @@
-"""babel-qa: a question that a stretch of the passage answers, generated; in the shape of XQuAD."""
+"""babel-qa: a question that a span of the passage answers; the answer is generated, as in XQuAD."""
 
 from random import Random
 
@@ -11,23 +11,23 @@ from jaxprefix.tasks.task import Example, Row, Task
 
 
 def draw(random: Random) -> Instance:
-    """Three or four facts, one of which is asked for."""
+    """Three or four facts and a question about one of them."""
     facts = draw_facts(random, random.choice((3, 4)))
     return Instance(facts, (random.choice(facts),))
 
 
 def say(language: Language, instance: Instance) -> dict[str, str]:
     """The row {"passage", "question", "answer"}."""
-    (asked,) = instance.asked
+    (fact,) = instance.asked
     return {
         "passage": passage(language, instance.facts),
-        "question": question(language, asked),
-        "answer": answer(language, asked),
+        "question": question(language, fact),
+        "answer": answer(language, fact),
     }
 
 
 def example(row: Row, language: str) -> Example:
-    """Short, since the model of this world is small."""
+    """The prompt is short because the embedded model is small."""
     return Example(
         id=text_of(row, "id"),
         language=language,
@@ -51,5 +51,5 @@ BABEL_QA = Task(
     answer=first_line,
     eval_tasks=("babel-qa",),
     forbidden_splits=LEAKS,
-    note=f"{NOTE} F1 counts words between spaces, so in zh, ja and th it is close to exact match.",
+    note=f"{NOTE} F1 splits words at spaces, so in zh, ja and th it is close to exact match.",
 )

@@ -1,4 +1,4 @@
-"""What the tasks of the embedded world share: their splits, and how their rows are made."""
+"""The splits of the embedded world's tasks, and how their rows are generated."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,11 +13,11 @@ from jaxprefix.tasks.babel.world import LANGUAGES, SPLITS, Instance, find_langua
 from jaxprefix.tasks.task import Row
 
 ROWS = {"train": 4000, "validation": 200, "test": 100}
-"""Rows a language in each split; ids agree across languages."""
-LEAKS = {"test": "it is what evaluation asks, and its rows say the same in every language"}
+"""Rows per language in each split. Ids agree across languages."""
+LEAKS = {"test": "evaluation uses it, and its rows are parallel across languages"}
 NOTE = (
     "A toy world: its figures say nothing about the real languages. The embedded model has read twice as much in a "
-    "language as in one of the resource class below it."
+    "language as in one of the resource class below."
 )
 
 Draw = Callable[[Random], Instance]
@@ -25,13 +25,14 @@ Say = Callable[[Language, Instance], dict[str, Any]]
 
 
 def loader(name: str, draw: Draw, say: Say) -> Callable[[str, str, Path | None], list[Row]]:
-    """`Task.load` of the task `name`, whose instances `draw` makes and of which `say` says one in a language.
+    """The function `Task.load` of the task `name`. `draw` samples an instance; `say` writes it as a row in a language.
 
-    A local mirror is not read: rows are made here. InputError for an unknown language or split.
+    The rows are generated, and a local mirror is ignored. The function raises InputError for an unknown language or
+    split.
     """
 
     @cache
-    def drawn(split: str) -> tuple[Instance, ...]:
+    def sampled(split: str) -> tuple[Instance, ...]:
         return tuple(islice(instances(split, name, draw), ROWS[split]))
 
     def load(language: str, split: str, data: Path | None) -> list[Row]:
@@ -40,6 +41,6 @@ def loader(name: str, draw: Draw, say: Say) -> Callable[[str, str, Path | None],
         if split not in ROWS:
             raise InputError(f"task {name} has no split {split!r}; it has {', '.join(SPLITS)}")
         words = find_language(language)
-        return [{"id": f"{split}-{place}"} | say(words, each) for place, each in enumerate(drawn(split))]
+        return [{"id": f"{split}-{number}"} | say(words, instance) for number, instance in enumerate(sampled(split))]
 
     return load

@@ -1,4 +1,4 @@
-"""babel-text: what the embedded model is pretrained on, as a task that the one trainer trains."""
+"""babel-text: the pretraining of the embedded model as a task, so that the ordinary trainer can run it."""
 
 import re
 from itertools import islice
@@ -10,27 +10,27 @@ from jaxprefix.tasks.metrics import score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
 
 ROWS = 300_000
-"""Documents, of all languages together."""
+"""Documents of all languages together."""
 
 
 def split_of(skew: float) -> str:
-    """The name of the documents with this skew: "skew=2.0"."""
+    """The name of the split with this skew: "skew=2.0"."""
     return f"skew={float(skew)}"
 
 
 def load(language: str, split: str, data: Path | None) -> list[Row]:
-    """The documents with the skew that the split names, made here. InputError for any other split, or language."""
+    """Generates the documents with the skew in the name of the split. InputError for another split or language."""
     check_languages(BABEL_TEXT, (language,))
-    named = re.fullmatch(r"skew=(\d+(?:\.\d+)?)", split)
-    if not named:
-        raise InputError(f"task babel-text has no split {split!r}; it has {split_of(SKEW)} and the like")
-    weights = shares(float(named[1]))
-    found = islice(lessons(0, weights), ROWS)
-    return [{"id": str(place), "given": lesson.given, "told": lesson.told} for place, lesson in enumerate(found)]
+    match = re.fullmatch(r"skew=(\d+(?:\.\d+)?)", split)
+    if not match:
+        raise InputError(f"task babel-text has no split {split!r}; expected skew=NUMBER, such as {split_of(SKEW)}")
+    weights = shares(float(match[1]))
+    documents = islice(lessons(0, weights), ROWS)
+    return [{"id": str(index), "given": lesson.given, "told": lesson.told} for index, lesson in enumerate(documents)]
 
 
 def example(row: Row, language: str) -> Example:
-    """The given part is read and the rest learnt: nobody can foretell who will be where."""
+    """The loss covers only the told part: the given part is random and cannot be predicted."""
     return Example(id=row["id"], language=language, before=row["given"], context="", after="", response=row["told"])
 
 
@@ -44,5 +44,5 @@ BABEL_TEXT = Task(
     metrics=("f1", "em"),
     score=score_generated,
     eval_tasks=("babel-qa", "babel-nli", "babel-choice", "babel-math"),
-    note="What the embedded model is pretrained on: all languages together.",
+    note="The pretraining text of the embedded model, in all languages.",
 )

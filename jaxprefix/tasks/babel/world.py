@@ -1,6 +1,6 @@
-"""The embedded world: facts about people, told and asked for in every language of the package, and how they are drawn.
+"""The embedded world: random facts about people, with statements and questions about them in every language.
 
-Instances for training, validation and test have nothing in common, whatever the seeds.
+Training, validation and test never share an instance, whatever the seeds.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from jaxprefix.tasks.babel.languages import ALL
 LANGUAGES = tuple(language.code for language in ALL)
 SPLITS = ("train", "validation", "test")
 HELD_OUT = 0.05
-"""The share of all instances that is kept for validation, and as much again for test."""
+"""The share of all instances for validation, and also for test."""
 TRUE, FALSE, UNKNOWN = range(3)
-"""What a passage says of a claim, in the order of `Language.verdicts`."""
+"""Verdicts on a claim, in the order of `Language.verdicts`."""
 
 _BY_CODE = {language.code: language for language in ALL}
 
 
 @dataclass(frozen=True, order=True)
 class Fact:
-    """What is said of one person, in concepts; a colour only with a possession."""
+    """A fact about one person, in concepts. Only possessions have a colour."""
 
     kind: Kind
     person: str
@@ -34,33 +34,36 @@ class Fact:
 
 @dataclass(frozen=True)
 class Instance:
-    """Facts about different people, and what is asked about: one of them, a claim, or two whose amounts are added."""
+    """Facts about different people, and the subject of the question: one of the facts, a claim, or two amounts to add.
+
+    Field names are a part of `repr`, from which splits and the order of options are computed.
+    """
 
     facts: tuple[Fact, ...]
     asked: tuple[Fact, ...]
 
     @property
     def key(self) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
-        """Equal for instances that differ in their order alone."""
+        """Equal for instances that differ only in order."""
         return tuple(sorted(self.facts)), tuple(sorted(self.asked))
 
     @property
     def split(self) -> str:
-        """The only split that may hold this instance, by its concepts: order and language do not matter."""
+        """The only split that may have this instance, whatever its order and language."""
         digest = hashlib.sha256(repr(self.key).encode()).digest()
-        place = int.from_bytes(digest[:4], "big") / 2**32
-        return "test" if place < HELD_OUT else "validation" if place < 2 * HELD_OUT else "train"
+        uniform = int.from_bytes(digest[:4], "big") / 2**32
+        return "test" if uniform < HELD_OUT else "validation" if uniform < 2 * HELD_OUT else "train"
 
 
 def find_language(code: str) -> Language:
-    """The language of that code; InputError that names them all."""
+    """The language with this code. InputError, with all codes, if there is none."""
     if code not in _BY_CODE:
         raise InputError(f"the embedded world has no language {code!r}; it has {', '.join(LANGUAGES)}")
     return _BY_CODE[code]
 
 
 def answer(language: Language, fact: Fact) -> str:
-    """The short answer, a stretch of the statement: "in the kitchen"."""
+    """The short answer, a span of the statement: "in the kitchen"."""
     return language.patterns[fact.kind].answer.format(value=_value(language, fact))
 
 
@@ -81,17 +84,17 @@ def sum_question(language: Language, one: Fact, other: Fact) -> str:
 
 
 def passage(language: Language, facts: Sequence[Fact]) -> str:
-    """The statements of some facts, in their order."""
+    """The statements of the facts, in order."""
     return language.space.join(statement(language, fact) for fact in facts)
 
 
 def total(facts: Sequence[Fact]) -> Fact:
-    """What people have together, as a fact of money whose answer can be said."""
+    """The sum of amounts, as a fact about the first person."""
     return Fact("money", facts[0].person, str(sum(int(fact.value) for fact in facts)))
 
 
 def verdict(facts: Sequence[Fact], claim: Fact) -> int:
-    """What the facts say of a claim: TRUE, FALSE or UNKNOWN. Who likes cats may also like dogs; nobody is twice."""
+    """TRUE, FALSE or UNKNOWN. One may like cats and dogs, but is in one place only."""
     if claim in facts:
         return TRUE
     told = any(fact.person == claim.person and fact.kind == claim.kind for fact in facts)
@@ -99,49 +102,50 @@ def verdict(facts: Sequence[Fact], claim: Fact) -> int:
 
 
 def draw_facts(random: Random, count: int, kinds: int = 2) -> tuple[Fact, ...]:
-    """Facts about different people, no two of which say the same; count is from `kinds` to 6.
+    """Facts about different people, all with different values; `count` is from `kinds` to 6.
 
-    Of few kinds, so that the kind of a question seldom tells its answer: the person does.
+    There are few kinds, so that a question can seldom be answered by its kind alone, without the person.
     """
-    some: list[Kind] = random.sample(KINDS, kinds)
-    drawn: list[Kind] = [*some, *random.choices(some, k=count - kinds)]
-    random.shuffle(drawn)
+    distinct: list[Kind] = random.sample(KINDS, kinds)
+    sampled: list[Kind] = [*distinct, *random.choices(distinct, k=count - kinds)]
+    random.shuffle(sampled)
     people = random.sample(PEOPLE, count)
-    values = {kind: iter(random.sample(VALUES[kind], drawn.count(kind))) for kind in some}
+    values = {kind: iter(random.sample(VALUES[kind], sampled.count(kind))) for kind in distinct}
     return tuple(
         Fact(kind, person, next(values[kind]), _colour(random, kind))
-        for kind, person in zip(drawn, people, strict=True)
+        for kind, person in zip(sampled, people, strict=True)
     )
 
 
 def draw_amounts(random: Random, count: int) -> tuple[Fact, ...]:
-    """What so many people have in euros; some may have the same."""
+    """The amounts of `count` people in euros. Amounts may be equal."""
     return tuple(Fact("money", person, random.choice(VALUES["money"])) for person in random.sample(PEOPLE, count))
 
 
-def draw_claim(random: Random, facts: Sequence[Fact], wanted: int) -> Fact | None:
-    """A claim about one of the people of which the facts say `wanted`; None where there is none.
+def draw_claim(random: Random, facts: Sequence[Fact], target: int) -> Fact | None:
+    """A claim about one of the people for which the verdict is `target`; None if there is none.
 
-    Where somebody else has one of that kind, half of the false and unknown ones take it: words alone do not tell.
+    If another person has a fact of the same kind, half of the false and unknown claims use its value, so that words in
+    common with the passage do not give the verdict away.
     """
-    if wanted == TRUE:
+    if target == TRUE:
         return random.choice(facts)
     exclusive = [fact for fact in facts if fact.kind in EXCLUSIVE]
-    if wanted == FALSE and not exclusive:
+    if target == FALSE and not exclusive:
         return None
-    about = random.choice(exclusive if wanted == FALSE else facts)
-    kinds: list[Kind] = [about.kind] if wanted == FALSE else [kind for kind in KINDS if kind != about.kind]
-    told = [fact for fact in facts if fact is not about and fact.kind in kinds]
-    if told and random.random() < 0.5:
-        taken = random.choice(told)
-        return Fact(taken.kind, about.person, taken.value, taken.colour)
+    original = random.choice(exclusive if target == FALSE else facts)
+    kinds: list[Kind] = [original.kind] if target == FALSE else [kind for kind in KINDS if kind != original.kind]
+    others = [fact for fact in facts if fact is not original and fact.kind in kinds]
+    if others and random.random() < 0.5:
+        other = random.choice(others)
+        return Fact(other.kind, original.person, other.value, other.colour)
     kind = random.choice(kinds)
-    values = [value for value in VALUES[kind] if (kind, value) != (about.kind, about.value)]
-    return Fact(kind, about.person, random.choice(values), _colour(random, kind))
+    values = [value for value in VALUES[kind] if (kind, value) != (original.kind, original.value)]
+    return Fact(kind, original.person, random.choice(values), _colour(random, kind))
 
 
 def instances(split: str, name: str, draw: Callable[[Random], Instance]) -> Iterator[Instance]:
-    """Endlessly many instances that belong to the split, each once, the same for the same name and split.
+    """An endless iterator of different instances of the split, the same for the same name and split.
 
     InputError for an unknown split.
     """

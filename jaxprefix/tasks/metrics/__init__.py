@@ -1,4 +1,4 @@
-"""How answers are scored, one file a scheme; what several tasks share is named here."""
+"""How answers are scored, one file per scheme. The names below serve several tasks."""
 
 from jaxprefix.tasks.metrics.answers import accuracy, best, first_line, score_choice
 from jaxprefix.tasks.metrics.squad import exact_match, f1, normalise, score_generated

@@ -1,8 +1,8 @@
-"""Finds the number that a text gives as its answer and reads it, whatever digits and separators it is written with.
+"""Finds the number that a text gives as its answer, and reads it in any digits and separators.
 
-It agrees with the extraction of GSM8K (arXiv:2110.14168), "#### 1,080", and of MGSM's scripts (arXiv:2210.03057),
-"The answer is 18" or a language's own phrase, on what those accept. Beyond them it reads native digits, the thousands
-separators and decimal commas of other languages, fractions, and the last number of a text that marks none.
+It accepts what the scripts of GSM8K (arXiv:2110.14168), "#### 1,080", and MGSM (arXiv:2210.03057), "The answer is 18"
+or the phrase of a language, accept, with the same result. It also reads native digits, the thousands separators and
+decimal commas of other languages, fractions, and the last number of a text that marks none.
 """
 
 import re
@@ -24,30 +24,30 @@ _NUMBER = (
 )
 _PLAIN = re.compile(_NUMBER)
 _MARKED = re.compile(r"####[^\d\n]{0,24}?" + _NUMBER)
-# A word for "answer" counts where its number follows in the same line, and soon.
+# A word for "answer" counts if a number follows soon on the same line.
 _PHRASE = re.compile(rf"(?i:{'|'.join(_WORDS.split())})[^\d\n]{{0,24}}?" + _NUMBER + r"(?P<rest>[^\n]*)")
-# Where a comma stands before decimals. In these languages both "1.000" and "1,000" are read as a thousand: models write
-# English numbers in any language, and the answers of these sets have no three decimals.
+# Languages with a decimal comma. In these, both "1.000" and "1,000" are a thousand: models write English numbers in any
+# language, and no answer of the data sets has three decimals.
 _COMMA_LANGUAGES = frozenset("bg de el es fi fr id it nl pl pt ro ru tr uk vi".split())
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}")  # the second in South Asia: 1,00,000
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}")  # the second is South Asian: 1,00,000
 _FOLDED = {"−": "-", "－": "-", "٫": ".", "．": ".", "٬": "'", "，": ",", "’": "'", "＇": "'", "％": "%"}
 _NARROW_SPACES = "\u00a0\u2007\u2009\u202f"
 
 
 def find_number(text: str) -> str:
-    """The number that a text ends on, in ASCII digits but with its separators; "" where there is none.
+    """The final number of a text, in ASCII digits and with its separators; "" if there is none.
 
-    It is the one after the first "####", else the one after the last word for "answer" (there, what follows the line's
-    last "=" goes before it), else the last of all. Currency and percent signs are no part of it.
+    This is the number after the first "####"; else the number after the last word for "answer" (or after the last "="
+    of that line); else the last number. Currency and percent signs are left out.
     """
     folded = "".join(map(_fold, text))
     for pattern in (_MARKED, _PHRASE, _PLAIN):
-        found = [match for match in pattern.finditer(folded) if read_number(_written(match), "en") is not None]
-        if found:
-            best = found[0 if pattern is _MARKED else -1]
+        matches = [match for match in pattern.finditer(folded) if read_number(_written(match), "en") is not None]
+        if matches:
+            best = matches[0 if pattern is _MARKED else -1]
             rest = best.groupdict().get("rest") or ""
-            sums = _PLAIN.search(rest.rpartition("=")[2]) if "=" in rest else None
-            return _written(sums or best)
+            total = _PLAIN.search(rest.rpartition("=")[2]) if "=" in rest else None
+            return _written(total or best)
     return ""
 
 
@@ -57,7 +57,7 @@ def _written(match: re.Match[str]) -> str:
 
 @cache
 def _fold(letter: str) -> str:
-    """Decimal digits of any script to ASCII, "½" to " 1/2", currency signs to "$", separators to a few."""
+    """Maps decimal digits to ASCII, "½" to " 1/2", currency signs to "$", and separators to a few."""
     category = unicodedata.category(letter)
     if category == "Nd":
         return str(unicodedata.decimal(letter))
@@ -70,10 +70,10 @@ def _fold(letter: str) -> str:
 
 
 def read_number(written: str, language: str) -> Fraction | None:
-    """The value of what `find_number` gives, as the language (a BCP-47 code) writes numbers; None for what is none.
+    """The value of a result of `find_number`, by the conventions of a language (a BCP-47 code); None if it has none.
 
-    A lone separator with three digits after it, as in "1,234", separates thousands if it is a comma, or if the language
-    has decimal commas; otherwise a lone separator, as in "2.5" and "2,5", stands before decimals.
+    A single separator with three digits after it, as in "1,234", separates thousands if it is a comma or the language
+    has decimal commas. Any other single separator, as in "2.5" and "2,5", is a decimal mark.
     """
     sign, digits = (-1, written[1:]) if written.startswith("-") else (1, written)
     match = _PLAIN.fullmatch(digits)
@@ -92,7 +92,7 @@ def read_number(written: str, language: str) -> Fraction | None:
 
 
 def _decimal_mark(digits: str, language: str) -> str:
-    """The "." or "," that stands before decimals, "" where none does."""
+    """The decimal mark, "." or ","; "" if there is none."""
     marks = re.findall("[.,]", digits)
     if len(marks) == 1:
         thousands = re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", digits) and ("," in marks or language in _COMMA_LANGUAGES)
@@ -101,7 +101,7 @@ def _decimal_mark(digits: str, language: str) -> str:
 
 
 def score_number(answer: str, example: Example) -> dict[str, float]:
-    """1 where the answer's value is that of a reference (which has a decimal point, if any), else 0."""
+    """1 if the answer has the value of a reference, else 0. References use a decimal point."""
     value = read_number(answer, example.language)
-    right = {read_number(reference, "en") for reference in example.references}
-    return {"exact_match": float(value is not None and value in right)}
+    accepted = {read_number(reference, "en") for reference in example.references}
+    return {"exact_match": float(value is not None and value in accepted)}

@@ -1,40 +1,42 @@
-"""Scores of longer texts, by rouge-score and sacrebleu over words that are told apart alike in every language.
+"""Scores of longer texts: rouge-score and sacrebleu, with one word segmentation for every language.
 
-Both libraries' own words serve few languages: rouge-score keeps a-z and 0-9 alone, sacrebleu's default leaves Chinese
-and Thai sentences whole, and its tokenizers of FLORES (spBLEU) need a download. Here a word is a run of letters, marks
-and digits, and in scripts that put no spaces between words every letter (with its marks) is one; there is no stemming.
-In plain English those are rouge-score's own. BLEU over these words compares runs of this project with each other, not
-with published figures; chrF counts characters, needs no words, and is sacrebleu's own.
+The segmentations of both libraries suit few languages: rouge-score keeps only a-z and 0-9, the default of sacrebleu
+does not split Chinese and Thai sentences, and its FLORES tokenizers (spBLEU) need a download. Here a word is a run of
+letters, marks and digits. In scripts without spaces between words, every letter with its marks is a word. There is no
+stemming. For plain English the words are those of rouge-score. BLEU over these words can compare runs of this project
+with each other, but not with published figures. chrF counts characters and is the chrF of sacrebleu.
 """
 
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxprefix.tasks.task import Example
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
-# As Unicode's names of their letters begin. Tibetan marks its syllables, by a sign that is no letter.
+# Prefixes of the Unicode names of letters. Tibetan is not listed: it marks syllables with a sign that is not a letter.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "MYANMAR", "KHMER")
 
 
 def words(text: str, punctuation: bool = False) -> list[str]:
-    """The words of a text in lower case; with `punctuation`, in their own case and with every other sign as a word."""
-    found: list[str] = []
-    joined = False  # whether the next letter goes on with the last word
+    """The words of a text in lower case. With `punctuation`, the case is kept and every other sign is a word."""
+    result: list[str] = []
+    joined = False  # whether the next letter continues the last word
     for letter in text if punctuation else text.lower():
         kind = _kind(letter)
-        if kind == "mark" and found:
-            found[-1] += letter
+        if kind == "mark" and result:
+            result[-1] += letter
         elif kind == "letter" and joined:
-            found[-1] += letter
+            result[-1] += letter
         elif kind in ("letter", "mark", "whole") or (kind == "sign" and punctuation):
-            found.append(letter)
+            result.append(letter)
         joined = kind in ("letter", "mark") and (joined or kind == "letter")
-    return found
+    return result
 
 
 @cache
@@ -48,7 +50,7 @@ def _kind(letter: str) -> str:
 
 
 class _Words:
-    """What rouge-score asks of a tokenizer."""
+    """The tokenizer interface of rouge-score."""
 
     def tokenize(self, text: str) -> list[str]:
         return words(text)
@@ -56,26 +58,26 @@ class _Words:
 
 @cache
 def _rouge() -> "RougeScorer":
-    from rouge_score.rouge_scorer import RougeScorer  # slow to import, and needed by one task
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import, and only one task needs it
 
     return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
 
 
 def score_summary(answer: str, example: Example) -> dict[str, float]:
-    """ROUGE-L, ROUGE-1 and ROUGE-2 (Lin 2004), each the F1 of its best reference."""
-    found = _rouge().score_multi(example.references, answer)
-    return {name: float(found[name].fmeasure) for name in ("rougeL", "rouge1", "rouge2")}
+    """ROUGE-L, ROUGE-1 and ROUGE-2 (Lin 2004), each the F1 with the best reference."""
+    scores = _rouge().score_multi(example.references, answer)
+    return {name: float(scores[name].fmeasure) for name in ("rougeL", "rouge1", "rouge2")}
 
 
 @cache
-def _chrf() -> Any:
+def _chrf() -> "CHRF":
     from sacrebleu.metrics.chrf import CHRF
 
-    return CHRF()  # characters to order 6, no words, recall twice as weighty
+    return CHRF()  # character n-grams up to 6, no words, recall weighs twice as much
 
 
 @cache
-def _bleu(sentence: bool) -> Any:
+def _bleu(sentence: bool) -> "BLEU":
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize="none", force=True, effective_order=sentence)
@@ -86,7 +88,7 @@ def _spaced(text: str) -> str:
 
 
 def score_translation(answer: str, example: Example) -> dict[str, float]:
-    """chrF and BLEU of one sentence, from 0 to 1; a language's own are `corpus_translation`'s."""
+    """chrF and BLEU of one sentence, from 0 to 1. `corpus_translation` scores a language."""
     spaced = [_spaced(reference) for reference in example.references]
     return {
         "chrf": _chrf().sentence_score(answer, list(example.references)).score / 100,
@@ -95,7 +97,7 @@ def score_translation(answer: str, example: Example) -> dict[str, float]:
 
 
 def corpus_translation(answers: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """chrF and BLEU of all sentences together, from 0 to 1; each has equally many references."""
+    """chrF and BLEU of all sentences together, from 0 to 1. All have the same number of references."""
     streams = [list(stream) for stream in zip(*references, strict=True)]
     spaced = [[_spaced(reference) for reference in stream] for stream in streams]
     return {

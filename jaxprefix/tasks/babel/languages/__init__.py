@@ -1,4 +1,4 @@
-"""The languages of the embedded world, one file each; to add one, write its file and name it here."""
+"""The languages of the embedded world, one file each. To add one, write its file and list it here."""
 
 from jaxprefix.tasks.babel.languages.ar import ARABIC
 from jaxprefix.tasks.babel.languages.bg import BULGARIAN
