@@ -34,7 +34,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for place, row in zip(places, shown, strict=True):
         if row["target"] is not None:
             axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=MEAN_COLOUR, linewidth=1.5)
-    labels(axes, places, ratios, [None] * len(shown), lying=True)
+    labels(axes, places, ratios, [None] * len(shown), horizontal=True)
     axes.set_yticks(places, [f"{row['method']}: {row['work']}; {row['device']}" for row in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max(ratios))

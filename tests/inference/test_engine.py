@@ -79,8 +79,8 @@ def test_a_full_batch_answers_as_each_row_alone(model: Model, sampling: Sampling
 def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.MonkeyPatch):
     """Fewer tokens are computed than batches in step would take, each as long as its longest answer."""
     asked = sorted(prompts(), key=lambda each: len(each.prompt))
-    monkeypatch.setattr(planning, "SHARES", (1.0,))
-    monkeypatch.setattr(planning, "ROUNDED", 64)
+    monkeypatch.setattr(planning, "QUANTILES", (1.0,))
+    monkeypatch.setattr(planning, "LENGTH_MULTIPLE", 64)
     lengths = [len(model.base.tokenizer.encode(text)) + 1 for text in answers(model, asked, 1, Sampling())]
     in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
     turns = 0
@@ -96,11 +96,11 @@ def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.
         return state
 
     before = [0]
-    model.__dict__["turn"] = counted
+    model.__dict__["step"] = counted
     try:
         answers(model, asked, SIZE, Sampling())
     finally:
-        del model.__dict__["turn"]
+        del model.__dict__["step"]
     assert turns < 0.8 * in_step
 
 
