@@ -11,8 +11,8 @@ import numpy as np
 
 QUANTILES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest, the shorter half: three shapes, not one per length
 LENGTH_MULTIPLE = 16  # tokens; prompts of similar lengths in another evaluation use the same compiled shapes
-BATCHES_PER_BUCKET = 16  # of generated answers; rows of a batch are idle only at the end of a bucket
-MIN_BATCHES = 4  # of generated answers; fewer are not worth a shape and an end of their own
+BATCHES_PER_BUCKET = 16  # of generated answers; rows are idle only at the end of a bucket
+MIN_BATCHES = 4  # of generated answers; fewer do not justify a shape of their own
 
 
 @dataclass(frozen=True)
