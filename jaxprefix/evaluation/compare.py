@@ -34,9 +34,9 @@ class Compare:
     run_b: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_B")]]
     """The run to compare it with."""
     task: str | None = None
-    """Comma-separated tasks (default: all tasks of both runs)."""
+    """Comma-separated tasks; None means all tasks of both runs."""
     metric: str | None = None
-    """Comma-separated metrics, such as f1,em (default: the headline metric of each task)."""
+    """Comma-separated metrics, such as f1,em; None means the headline metric of each task."""
     output: Path | None = None
     """Also write the figures to this JSON file."""
 

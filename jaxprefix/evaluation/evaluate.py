@@ -104,7 +104,7 @@ def _merge(cached: Answers, current: Answers, file_rows: Answers) -> list[dict[s
     others = [row for key, row in cached.items() if key not in current]
     rows = [row | {SUPERSEDED: True} if superseded(row) else row for row in others]
     if count := sum(SUPERSEDED in row for row in rows):
-        print(f"{count:,} earlier answers are to questions that the task no longer has: kept, but not in the report")
+        print(f"{count:,} earlier answers belong to questions that the task no longer has; the report excludes them")
     return rows + [
         {name: value for name, value in cached.get(key, row).items() if name != SUPERSEDED}
         for key, row in current.items()

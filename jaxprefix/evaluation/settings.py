@@ -15,21 +15,21 @@ class Evaluation:
     """Scores a run in the languages of one or more tasks."""
 
     task: str | None = None
-    """Comma-separated tasks, such as xquad,xnli (default: the benchmarks of the trained task)."""
+    """Comma-separated tasks, such as xquad,xnli; None means the benchmarks of the trained task."""
     languages: str | None = None
-    """Comma-separated codes, such as de,hi,sw (default: all languages of the task)."""
+    """Comma-separated codes, such as de,hi,sw; None means all languages of the task."""
     split: str | None = None
-    """The split to evaluate on, such as validation (default: the split of each task's published results)."""
+    """The split to evaluate on, such as validation; None means the split of each task's published results."""
     eval_file: Path | None = None
     """Your own rows {"prompt", "response"[, "language"][, "choices"]}, instead of a task."""
     data: Path | None = None
-    """A local mirror of the Hub (default: the mirror that the run was trained with)."""
+    """A local mirror of the Hub; None means the mirror that the run was trained with."""
     limit: int | None = None
-    """Rows per language (default: all)."""
+    """Rows per language; None means all."""
     batch: int = 32
     """Rows per batch."""
     max_length: int | None = None
-    """Tokens of prompt and answer; longer contexts are cut (default: the length in training)."""
+    """Tokens of prompt and answer. Longer contexts are cut. None means the length in training."""
     temperature: float = 0.0
     """Sampling temperature; 0 is greedy."""
     top_k: int = 0
@@ -41,11 +41,11 @@ class Evaluation:
     baseline: Path | None = None
     """Another evaluated run, such as the frozen base, whose scores the report shows as well."""
     output: Path | None = None
-    """A directory for predictions, report and plots (default: the run's directory)."""
+    """A directory for predictions, report and plots; None means the run's directory."""
     mesh: str | None = None
-    """DATAxMODEL, such as 4x2 (default: all devices x 1)."""
+    """DATAxMODEL, such as 4x2; None means all devices x 1."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
-    """The platform to run on; cpu emulates any mesh."""
+    """The platform to run on. cpu emulates any mesh."""
 
     def __post_init__(self) -> None:
         for name in ("eval_file", "data", "baseline", "output"):  # notebooks may pass strings
