@@ -34,7 +34,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for height, row in zip(heights, shown, strict=True):
         if row["target"] is not None:
             axes.plot([row["target"]] * 2, [height - 0.42, height + 0.42], color=MEAN_COLOUR, linewidth=1.5)
-    labels(axes, heights, ratios, [None] * len(shown), lying=True)
+    labels(axes, heights, ratios, [None] * len(shown), horizontal=True)
     axes.set_yticks(heights, [f"{row['method']}: {row['work']}; {row['device']}" for row in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max(ratios))

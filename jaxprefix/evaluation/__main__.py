@@ -1,4 +1,4 @@
-"""python -m jaxprefix.evaluation RUN: zero-shot scores in many languages; of several runs: beside, compare, seeds."""
+"""python -m jaxprefix.evaluation RUN: zero-shot scores in many languages; also `beside`, `compare` and `seeds`."""
 
 import sys
 from dataclasses import dataclass, field
@@ -19,18 +19,18 @@ PROGRAM = "python -m jaxprefix.evaluation"
 
 @dataclass(frozen=True)
 class Command:
-    """Scores a trained run, or several that share a base, in many languages.
+    """Scores a trained run, or several runs of one base, in many languages.
 
-    Three commands stand in the place of RUN: "beside RUN,RUN" shows evaluated runs beside each other, "compare RUN_A
-    RUN_B" tests the difference of two, "seeds RUN,RUN" averages runs that differ in their seed; --help after each says
-    more. A run directory that has such a name is reached as ./compare.
+    Three commands take evaluated runs: "beside RUN,RUN" shows their scores in one table, "compare RUN_A RUN_B" tests
+    the difference of two, "seeds RUN,RUN" averages runs that differ in their seed. Each has its own --help. Write
+    ./compare for a run directory with one of these names.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
-    """The run directory that training printed; several, comma-separated, are scored in the same batches."""
+    """The run directory that training printed. Several, comma-separated, are scored in the same batches."""
     settings: Annotated[Evaluation, tyro.conf.arg(name="")] = field(default_factory=Evaluation)
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
 
 
 def main() -> None:

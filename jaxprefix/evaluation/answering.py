@@ -1,8 +1,8 @@
-"""Asks what has no answer yet, in batches that are planned beforehand, and keeps every answer as it comes.
+"""Answers the questions that have no answer yet, in batches planned in advance, and saves each answer as it arrives.
 
-An evaluation plans its batches over all the questions that no other evaluation has answered. What it has itself
-answered before an interruption stays in the plan, so that a second run has the same batches. A part of the plan in
-which an answer is missing is asked whole: the answers are those of an uninterrupted evaluation, bit for bit.
+An evaluation plans its batches over all questions that no other evaluation has answered. The plan includes what it has
+answered itself before an interruption, so that a resumed evaluation has the same batches. A bucket with a missing
+answer is computed as a whole: the answers equal those of an uninterrupted evaluation, bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,55 +15,63 @@ from jaxprefix.io.terminal import progress
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.tasks.task import Task
 
-Asked = Mapping[str, tuple[Task, Sequence[Question]]]  # by the task's name
+TaskQuestions = Mapping[str, tuple[Task, Sequence[Question]]]  # by the task's name
 
 
-def answer(model: Model, asked: Asked, runs: Sequence[Predictions], size: int, sampling: Sampling, quiet: bool) -> None:
-    """Appends what is missing to the predictions of the runs, which are the model's adapters in their order.
+def answer(
+    model: Model,
+    task_questions: TaskQuestions,
+    runs: Sequence[Predictions],
+    batch_size: int,
+    sampling: Sampling,
+    quiet: bool,
+) -> None:
+    """Appends the missing answers to the predictions of the runs, which are in the order of the model's adapters.
 
-    An answer that is there is never replaced.
+    An existing answer is never replaced.
     """
-    name = _name(model, asked, runs, size)
-    for task, questions in asked.values():
-        own = {question.key: question for question in questions}.values()  # each once
+    evaluation = _evaluation_hash(model, task_questions, runs, batch_size)
+    for task, questions in task_questions.values():
+        distinct = {question.key: question for question in questions}.values()
         rows = [
-            question.of(adapter)
+            question.for_adapter(adapter)
             for adapter, run in enumerate(runs)
-            for question in own
-            if question.key not in run.rows or run.rows[question.key].get(EVALUATION) == name
+            for question in distinct
+            if question.key not in run.rows or run.rows[question.key].get(EVALUATION) == evaluation
         ]
-        _ask(model, task, rows, runs, name, size, sampling, quiet)
+        _answer_task(model, task, rows, runs, evaluation, batch_size, sampling, quiet)
 
 
-def _name(model: Model, asked: Asked, runs: Sequence[Predictions], size: int) -> str:
-    """Of this evaluation; equal where the same runs are asked the same in batches of the same size."""
-    keys = [question.key for _, questions in asked.values() for question in questions]
-    return digest([keys, [run.origin for run in runs], size, dict(model.mesh.shape)])
+def _evaluation_hash(model: Model, task_questions: TaskQuestions, runs: Sequence[Predictions], batch_size: int) -> str:
+    """Identifies this evaluation: the same runs, questions, batch size and mesh give the same hash."""
+    keys = [question.key for _, questions in task_questions.values() for question in questions]
+    return digest([keys, [run.origin for run in runs], batch_size, dict(model.mesh.shape)])
 
 
-def _ask(
+def _answer_task(
     model: Model,
     task: Task,
     rows: Sequence[Question],
     runs: Sequence[Predictions],
-    name: str,
-    size: int,
+    evaluation: str,
+    batch_size: int,
     sampling: Sampling,
     quiet: bool,
 ) -> None:
-    """Asks the parts of the plan for `rows` in which an answer is missing."""
+    """Computes the buckets of `rows` in which an answer is missing."""
 
-    def missing(place: int) -> bool:
-        return rows[place].key not in runs[rows[place].asked.adapter].rows
+    def missing(index: int) -> bool:
+        return rows[index].key not in runs[rows[index].request.adapter].rows
 
-    parts = [part for part in plan_buckets([row.asked for row in rows], size) if any(map(missing, part.indices))]
-    if not parts:
+    planned = plan_buckets([row.request for row in rows], batch_size)
+    buckets = [bucket for bucket in planned if any(map(missing, bucket.indices))]
+    if not buckets:
         return
-    done = len(rows) - sum(len(part.indices) for part in parts)
+    completed = len(rows) - sum(len(bucket.indices) for bucket in buckets)
     with progress(quiet) as bar:
-        shown = bar.add_task(task.name, total=len(rows), completed=done, rate="rows")
-        for answered in predict(model, task, rows, size, sampling, parts):
-            new = [(rows[place].asked.adapter, row) for place, row in answered if missing(place)]
+        progress_task = bar.add_task(task.name, total=len(rows), completed=completed, rate="rows")
+        for predicted in predict(model, task, rows, batch_size, sampling, buckets):
+            new = [(rows[index].request.adapter, row) for index, row in predicted if missing(index)]
             for adapter, run in enumerate(runs):
-                run.append([row | run.origin | {EVALUATION: name} for own, row in new if own == adapter])
-            bar.update(shown, advance=len(answered))
+                run.append([row | run.origin | {EVALUATION: evaluation} for owner, row in new if owner == adapter])
+            bar.update(progress_task, advance=len(predicted))

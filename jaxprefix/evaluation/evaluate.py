@@ -1,4 +1,4 @@
-"""A trained run in, its zero-shot scores in many languages out: predictions, report and picture."""
+"""Evaluates trained runs in many languages: predictions, report and plots."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,10 +25,10 @@ from jaxprefix.tasks.task import Example, Task
 
 
 def evaluate(directory: str | Path, settings: Evaluation, quiet: bool = False) -> report.Report:
-    """Predicts, scores, writes predictions.jsonl, report.json, report.md and report.png, and prints the tables.
+    """Predicts, scores, writes predictions.jsonl, report.json, report.md and the plots, and prints the tables.
 
-    What the run's adapter has answered before is not asked again, and is in the report as well.
-    InputError for what the user can mend.
+    Existing answers of the run's adapter are not computed again, and the report includes them. InputError for mistakes
+    of the user.
     """
     return evaluate_together([directory], settings, quiet)[0]
 
@@ -36,27 +36,27 @@ def evaluate(directory: str | Path, settings: Evaluation, quiet: bool = False) -
 def evaluate_together(
     directories: Sequence[str | Path], settings: Evaluation, quiet: bool = False
 ) -> list[report.Report]:
-    """`evaluate` of several runs of one base and one kind, whose rows share the frozen model's batches."""
+    """As `evaluate`, for several runs of one base and one method. They share the batches of the frozen model."""
     settings.check()
     directories = [Path(directory) for directory in directories]
     if settings.output and len(directories) > 1:
         raise InputError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
-    chosen = select_tasks(configs, settings)
+    selected = select_tasks(configs, settings)
     baseline = settings.baseline and report.read_report(settings.baseline)
-    # Rows are read before the model is loaded: what is missing is said at once.
-    examples = select_examples(chosen, settings, configs[0])
-    with ExitStack() as places:
+    # Examples are read before the model is loaded, so that a missing file is reported at once.
+    examples = select_examples(selected, settings, configs[0])
+    with ExitStack() as locks:
         for directory in directories:
-            places.enter_context(exclusive(settings.output or directory))
-        return _evaluate(directories, settings, quiet, chosen, examples, baseline or None)
+            locks.enter_context(exclusive(settings.output or directory))
+        return _evaluate(directories, settings, quiet, selected, examples, baseline or None)
 
 
 def _evaluate(
     directories: Sequence[Path],
     settings: Evaluation,
     quiet: bool,
-    chosen: Sequence[Task],
+    selected: Sequence[Task],
     examples: Examples,
     baseline: report.Report | None,
 ) -> list[report.Report]:
@@ -67,43 +67,47 @@ def _evaluate(
         if not run.run_json["finished"]:
             steps = run.run_json["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
-    asked = {task.name: (task, _questions(model, task, examples)) for task in chosen}
+    task_questions = {task.name: (task, _questions(model, task, examples)) for task in selected}
     how = f"at most {model.max_length} tokens, {settings.sampling}"
     how += f", split {settings.split}" if settings.split else ""
     predictions = [
         Predictions(settings.output or directory, origin(run.run_json, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
     ]
-    answer(model, asked, predictions, settings.batch, settings.sampling, quiet)
+    answer(model, task_questions, predictions, settings.batch, settings.sampling, quiet)
     if model.compilations:
         print(f"compiled {model.compilations} shapes")
-    file = _every_question(chosen[0]) if settings.eval_file else {}
-    found = []
-    for own, run in zip(predictions, runs, strict=True):
-        now = [unanswered(task, example) | own.origin for task in chosen for example in _of(task, examples)]
-        rows = _merged(own.rows, {row["key"]: row for row in now}, file)
-        own.append([row for row in rows if row != own.rows.get(row["key"])])
-        found.append(_report(own, run, [row for row in rows if SUPERSEDED not in row], chosen, baseline))
-    return found
+    file_rows = _file_rows(selected[0]) if settings.eval_file else {}
+    reports = []
+    for run_predictions, run in zip(predictions, runs, strict=True):
+        cached = run_predictions.rows
+        empty = [unanswered(task, example) for task in selected for example in _examples_of(task, examples)]
+        current = {row["key"]: row | run_predictions.origin for row in empty}
+        rows = _merge(cached, current, file_rows)
+        run_predictions.append([row for row in rows if row != cached.get(row["key"])])
+        counted = [row for row in rows if SUPERSEDED not in row]
+        reports.append(_report(run_predictions, run, counted, selected, baseline))
+    return reports
 
 
-def _merged(held: Answers, now: Answers, file: Answers) -> list[dict[str, Any]]:
-    """All rows, last those of the questions that are asked `now`, in their order and unanswered where none is held.
+def _merge(cached: Answers, current: Answers, file_rows: Answers) -> list[dict[str, Any]]:
+    """All rows. The rows of the current questions come last, in their order, with the cached answer if there is one.
 
-    What a task no longer asks is marked: questions whose ids now belong to others, and of a task that is a `file` those
-    that are not in it.
+    Older rows are marked as superseded if a current question has their id, or if their task is the user's file and the
+    file no longer contains them.
     """
-    ids, own = set(map(_id, now.values())), {row["task"] for row in file.values()}
+    ids, file_tasks = set(map(_id, current.values())), {row["task"] for row in file_rows.values()}
 
     def superseded(row: dict[str, Any]) -> bool:
-        return _id(row) in ids or (row["task"] in own and row["key"] not in file)
+        return _id(row) in ids or (row["task"] in file_tasks and row["key"] not in file_rows)
 
-    others = [row for key, row in held.items() if key not in now]
+    others = [row for key, row in cached.items() if key not in current]
     rows = [row | {SUPERSEDED: True} if superseded(row) else row for row in others]
     if count := sum(SUPERSEDED in row for row in rows):
-        print(f"{count:,} earlier answers are of questions that are no longer asked: they are kept, and in no report")
+        print(f"{count:,} earlier answers belong to questions that the task no longer has; the report excludes them")
     return rows + [
-        {name: value for name, value in held.get(key, row).items() if name != SUPERSEDED} for key, row in now.items()
+        {name: value for name, value in cached.get(key, row).items() if name != SUPERSEDED}
+        for key, row in current.items()
     ]
 
 
@@ -115,59 +119,61 @@ def _report(
     predictions: Predictions,
     run: TrainedRun,
     rows: Sequence[dict[str, Any]],
-    chosen: Sequence[Task],
+    selected: Sequence[Task],
     baseline: report.Report | None,
 ) -> report.Report:
-    """Writes and prints what these rows say of a run."""
+    """Writes and prints the report of these rows of a run."""
     directory = predictions.directory
-    known = {task.name: task for task in (*tasks.TASKS, *chosen)}
-    found, statistics = build(run.config, run.run_json["source"], rows, known)
-    report.write(found, notes(found, known, predictions.origin["how"], baseline), directory, baseline, statistics)
-    drawn = plots.draw(found, statistics, directory, baseline)
-    Console().print(*report.table(found, baseline, statistics))
-    for line in all_cautions(found, baseline):
+    known = {task.name: task for task in (*tasks.TASKS, *selected)}
+    result, statistics = build(run.config, run.run_json["source"], rows, known)
+    report.write(result, notes(result, known, predictions.origin["how"], baseline), directory, baseline, statistics)
+    pictures = plots.draw(result, statistics, directory, baseline)
+    Console().print(*report.table(result, baseline, statistics))
+    for line in all_cautions(result, baseline):
         print(line)
-    print(f"report: {directory / 'report.md'} · pictures: {', '.join(map(str, drawn))} (and .svg)")
-    return found
+    print(f"report: {directory / 'report.md'} · pictures: {', '.join(map(str, pictures))} (and .svg)")
+    return result
 
 
 def build(
     config: RunConfig, source: str, rows: Sequence[dict[str, Any]], known: Mapping[str, Task]
 ) -> tuple[report.Report, report.Statistics]:
-    """The report of these prediction rows and its intervals; `source` is the language that was trained."""
+    """The report of these prediction rows, and its intervals. `source` is the language of the training data."""
     summaries, measured = {}, {}
     for name in dict.fromkeys(row["task"] for row in rows):
-        own = [row for row in rows if row["task"] == name]
+        task_rows = [row for row in rows if row["task"] == name]
         corpus = known[name].corpus_metrics if name in known else None
-        summary = report.summarise(own, list(own[0]["scores"]), source, corpus)
+        summary = report.summarise(task_rows, list(task_rows[0]["scores"]), source, corpus)
         summaries[name] = summary
-        measured[name] = report.measure(own, summary, whole=summary["metrics"] if corpus else ())
+        measured[name] = report.measure(task_rows, summary, whole=summary["metrics"] if corpus else ())
     return report.build(config.model or "embedded", config.method, source, summaries), report.build_statistics(measured)
 
 
 def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
-    """What can be asked of the task's examples; what cannot is counted in a line, and scores 0."""
-    mine = _of(task, examples)
-    if not mine:
+    """The questions of the task that fit. A line is printed if contexts are cut or questions do not fit."""
+    task_examples = _examples_of(task, examples)
+    if not task_examples:
         raise InputError(f"task {task.name}: no row has an answer; choose other rows, or another --split")
-    asked = questions(model, task, mine)
-    cut, long = sum(each.cut for each in asked), len(mine) - len(asked)
-    if cut or long:
-        print(f"{task.name}: {cut:,} contexts cut to fit, {long:,} questions too long for --max-length: they score 0")
-    if not asked:
-        raised = f"raise --max-length, to at most {model.base.config.max_positions}"
+    fitting = questions(model, task, task_examples)
+    cut, too_long = sum(question.cut for question in fitting), len(task_examples) - len(fitting)
+    if cut or too_long:
+        print(f"{task.name}: {cut:,} contexts cut to fit; {too_long:,} questions exceed --max-length and score 0")
+    if not fitting:
+        limit, positions = model.max_length, model.base.config.max_positions
         raise InputError(
-            f"task {task.name}: none of {len(mine):,} questions fits in {model.max_length} tokens; {raised}"
+            f"task {task.name}: none of {len(task_examples):,} questions fits in {limit} tokens; "
+            f"raise --max-length, to at most {positions}"
         )
-    return asked
+    return fitting
 
 
-def _of(task: Task, examples: Examples) -> list[Example]:
+def _examples_of(task: Task, examples: Examples) -> list[Example]:
     return [example for (name, _), part in examples.items() if name == task.name for example in part]
 
 
-def _every_question(own: Task) -> Answers:
-    """All that a file of rows asks, in all of its languages."""
-    every = [own.example(row, language) for language in own.languages for row in own.load(language, own.split, None)]
-    rows = [description(own, example) for example in every if example]
+def _file_rows(task: Task) -> Answers:
+    """An unanswered row for every question of the user's file, in all its languages."""
+    loaded = [(row, language) for language in task.languages for row in task.load(language, task.split, None)]
+    examples = [task.example(row, language) for row, language in loaded]
+    rows = [description(task, example) for example in examples if example]
     return {row["key"]: row for row in rows}

@@ -1,4 +1,4 @@
-"""Examples in, rows of predictions.jsonl out: the engine asked for a task, and its answers scored."""
+"""Examples of a task as requests to the engine, and its answers as scored rows of predictions.jsonl."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,84 +20,87 @@ from jaxprefix.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Question:
-    """An example, the key of its row, and its ids, its context perhaps cut to fit."""
+    """An example, the key of its row, and its request. `cut` says whether its context was shortened to fit."""
 
     key: str
     example: Example
-    asked: Request
+    request: Request
     cut: bool
 
-    def of(self, adapter: int) -> "Question":
-        """The question, asked of another of the model's adapters."""
-        return replace(self, asked=replace(self.asked, adapter=adapter))
+    def for_adapter(self, adapter: int) -> "Question":
+        """The same question for another of the model's adapters."""
+        return replace(self, request=replace(self.request, adapter=adapter))
 
 
 def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
-    """The examples that fit the model's length, if need be with a shorter context.
+    """The examples that fit the model's length, with a shorter context if necessary.
 
-    InputError for a choice that has no token.
+    InputError if a choice has no tokens.
     """
-    found, tokenizer = [], model.base.tokenizer
+    fitting, tokenizer = [], model.base.tokenizer
     for example in examples:
         choices = choice_ids(tokenizer, example)
-        # Without a context nothing can be cut: what training would accept is asked.
-        room = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
-        if encoded := encode(tokenizer, example, model.max_length, room, model.chat):
+        # Without a context there is nothing to cut: prompts of any length that training accepts are evaluated.
+        answer_tokens = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
+        if encoded := encode(tokenizer, example, model.max_length, answer_tokens, model.chat):
             key = description(task, example)["key"]
-            found.append(Question(key, example, Request(encoded.prompt, choices), encoded.cut))
-    return found
+            fitting.append(Question(key, example, Request(encoded.prompt, choices), encoded.cut))
+    return fitting
 
 
 def choice_ids(tokenizer: Tokenizer, example: Example) -> tuple[list[int], ...]:
-    """The choices' ids, with the end token only where one choice is the beginning of another and needs it."""
-    whole = [tokenizer.response_ids(choice) for choice in example.choices]
-    bare = [ids[:-1] for ids in whole]
-    for choice, ids in zip(example.choices, bare, strict=True):
+    """The ids of the choices. They have their end token only if one choice is the beginning of another."""
+    with_end = [tokenizer.response_ids(choice) for choice in example.choices]
+    without_end = [ids[:-1] for ids in with_end]
+    for choice, ids in zip(example.choices, without_end, strict=True):
         if not ids:
-            where = f"question {example.id!r} ({example.language})"
-            raise InputError(f"{where}: choice {choice!r} has no token in the model's tokenizer; expected some text")
-    begins = any(
-        one == other[: len(one)] for place, one in enumerate(bare) for other in bare[:place] + bare[place + 1 :]
+            question = f"question {example.id!r} ({example.language})"
+            raise InputError(f"{question}: choice {choice!r} has no token in the model's tokenizer; expected some text")
+    has_prefix = any(
+        ids == other[: len(ids)]
+        for index, ids in enumerate(without_end)
+        for other in without_end[:index] + without_end[index + 1 :]
     )
-    return tuple(whole if begins else bare)
+    return tuple(with_end if has_prefix else without_end)
 
 
 def predict(
     model: Model,
     task: Task,
     rows: Sequence[Question],
-    size: int,
+    batch_size: int,
     sampling: Sampling,
-    parts: Sequence[Bucket],
+    buckets: Sequence[Bucket],
 ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """(place in `rows`, its prediction), as answers come, of those `parts` of `plan` that are wanted."""
-    ids = [question.asked for question in rows]
+    """(index in `rows`, its prediction row), as answers arrive, for some of the buckets of `plan_buckets`."""
+    requests = [question.request for question in rows]
     if task.max_new_tokens:
-        for answered in engine.generate(model, ids, size, task.max_new_tokens, sampling, task.stop, parts):
-            yield [(place, _generated(task, rows[place].example, text)) for place, text in answered]
+        for answers in engine.generate(model, requests, batch_size, task.max_new_tokens, sampling, task.stop, buckets):
+            yield [(index, _generated(task, rows[index].example, text)) for index, text in answers]
         return
-    for scored in engine.score(model, ids, size, parts):
-        yield [(place, _chosen(task, rows[place], scores)) for place, scores in scored]
+    for scored in engine.score(model, requests, batch_size, buckets):
+        yield [(index, _chosen(task, rows[index], scores)) for index, scores in scored]
 
 
 def _generated(task: Task, example: Example, text: str) -> dict[str, Any]:
+    """The row of a generated answer."""
     answer = task.answer(text)
     scores = task.score(answer, example)
-    found = {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
-    return description(task, example) | found
+    result = {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
+    return description(task, example) | result
 
 
 def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
-    """The likeliest choice, and beside its scores those of the likeliest a token."""
+    """The row of the most likely choice. Its `_norm` scores belong to the choice that is most likely per token."""
     example = question.example
-    sums, lengths = np.array(scores.logprobs), np.array([len(ids) for ids in question.asked.choices])
-    likeliest, a_token = (example.choices[int(np.argmax(values))] for values in (sums, sums / lengths))
-    by_token = {f"{name}_norm": value for name, value in task.score(a_token, example).items()}
-    found = {
-        "prediction": likeliest,
-        "scores": task.score(likeliest, example) | by_token,
+    sums, lengths = np.array(scores.logprobs), np.array([len(ids) for ids in question.request.choices])
+    choice, choice_per_token = (example.choices[int(np.argmax(values))] for values in (sums, sums / lengths))
+    normalized = {f"{name}_norm": value for name, value in task.score(choice_per_token, example).items()}
+    result = {
+        "prediction": choice,
+        "scores": task.score(choice, example) | normalized,
         "parse_failure": False,
         "logprobs": [round(value, 5) for value in scores.logprobs],
         "lengths": lengths.tolist(),
     }
-    return description(task, example) | found
+    return description(task, example) | result

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone: the mean over them and its spread, by language, of the others, of the gap."""
+"""The mean and spread over runs that differ only in their seed, by language, for the mean of the others and the gap."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from jaxprefix.io.atomic import check_new_file
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run, run_directories
 
-# What changes no figure, or only where things are; the base is compared by its hash, whatever its path.
+# Settings that change no figures. The base may have another path, because its hash is compared.
 MAY_DIFFER = "seed mesh platform data model log_every eval_every save_every tensorboard wandb".split()
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Averages evaluated runs that differ in their seed alone."""
+    """Averages evaluated runs that differ only in their seed."""
 
     runs: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN,RUN[,RUN...]")]]
     """The run directories, comma-separated."""
@@ -33,16 +33,16 @@ class Seeds:
 
 
 class Spread(TypedDict):
-    """Of one figure, in 0..1 (a gap may be below 0)."""
+    """Mean and spread of one figure, in 0..1 (a gap may be negative)."""
 
     mean: float
-    sd: float  # of the sample: its square is divided by runs - 1
+    sd: float  # the sample standard deviation (divided by runs - 1)
     min: float
     max: float
 
 
 class TaskSpread(TypedDict):
-    """One task's figures; every Spread by metric."""
+    """The figures of one task, each by metric."""
 
     metrics: list[str]
     languages: dict[str, dict[str, Spread]]
@@ -51,29 +51,29 @@ class TaskSpread(TypedDict):
 
 
 def seeds(settings: Seeds) -> dict[str, Any]:
-    """Prints a table a task, and writes and returns the figures.
+    """Prints a table for each task, and writes and returns the figures.
 
-    InputError, in one line, for runs that differ in more than their seed, or were not asked the same.
+    InputError, in one line, if the runs differ in more than their seed, or were evaluated on different rows.
     """
     directories = run_directories(settings.runs)
     if len(directories) < 2:
-        raise InputError(f"{settings.runs} is one run; a spread is of several, comma-separated: RUN,RUN,RUN")
+        raise InputError(f"{settings.runs} is one run; a spread needs several, comma-separated: RUN,RUN,RUN")
     if settings.output:
         check_new_file(settings.output)
-    numbers = _same_runs(directories)
+    seed_numbers = _check_runs(directories)
     reports = [read_report(directory) for directory in directories]
-    found: dict[str, TaskSpread] = {}
-    for name in _same(directories, "tasks", [list(report["tasks"]) for report in reports]):
-        own = [report["tasks"][name] for report in reports]
-        _same(directories, f"metrics of {name}", [task["metrics"] for task in own])
-        rows = [{code: scores["n"] for code, scores in task["languages"].items()} for task in own]
-        _same(directories, f"rows of {name} by language", rows)
-        found[name] = spread(own)
+    spreads: dict[str, TaskSpread] = {}
+    for name in _check_same(directories, "tasks", [list(report["tasks"]) for report in reports]):
+        task_reports = [report["tasks"][name] for report in reports]
+        _check_same(directories, f"metrics of {name}", [task["metrics"] for task in task_reports])
+        rows = [{code: scores["n"] for code, scores in task["languages"].items()} for task in task_reports]
+        _check_same(directories, f"rows of {name} by language", rows)
+        spreads[name] = spread(task_reports)
     console, source = Console(), reports[0]["source"]
-    for name, task in found.items():
+    for name, task in spreads.items():
         title = f"{name}: {reports[0]['model']}, {reports[0]['method']}, {len(directories)} seeds"
         console.print(fitted(title, _cells(task, source_language(reports[0]["tasks"][name]))))
-    values = {"runs": list(map(str, directories)), "seeds": numbers, "source": source, "tasks": found}
+    values = {"runs": list(map(str, directories)), "seeds": seed_numbers, "source": source, "tasks": spreads}
     if settings.output:
         write_output(settings.output, values)
         print(f"figures: {settings.output}")
@@ -81,15 +81,15 @@ def seeds(settings: Seeds) -> dict[str, Any]:
 
 
 def spread(runs: Sequence[TaskReport]) -> TaskSpread:
-    """The means and spreads over reports of one task that have the same languages and metrics."""
+    """The means and spreads over several reports of one task, with the same languages and metrics."""
     metrics = runs[0]["metrics"]
 
-    def of(parts: Sequence[Mapping[str, float] | None]) -> dict[str, Spread] | None:
+    def by_metric(parts: Sequence[Mapping[str, float] | None]) -> dict[str, Spread] | None:
         known = [part for part in parts if part]
         return {name: _spread([part[name] for part in known]) for name in metrics} if known else None
 
-    languages = {code: of([run["languages"][code] for run in runs]) or {} for code in runs[0]["languages"]}
-    mean_others, gap = of([run["mean_others"] for run in runs]), of([run["gap"] for run in runs])
+    languages = {code: by_metric([run["languages"][code] for run in runs]) or {} for code in runs[0]["languages"]}
+    mean_others, gap = by_metric([run["mean_others"] for run in runs]), by_metric([run["gap"] for run in runs])
     return TaskSpread(metrics=metrics, languages=languages, mean_others=mean_others, gap=gap)
 
 
@@ -97,44 +97,44 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), sd=statistics.stdev(values), min=min(values), max=max(values))
 
 
-def _same_runs(directories: Sequence[Path]) -> list[int]:
-    """The runs' seeds; InputError where anything else differs, or nothing does."""
-    described = [read_run(directory) for directory in directories]
-    for directory, run in zip(directories, described, strict=True):
+def _check_runs(directories: Sequence[Path]) -> list[int]:
+    """The runs' seeds; InputError if they differ in anything else, or if two have the same seed."""
+    runs = [read_run(directory) for directory in directories]
+    for directory, run in zip(directories, runs, strict=True):
         if not run["finished"]:
             raise InputError(f"run {directory} is not finished; finish it, or leave it out")
-    configs = [RunConfig.from_json(run["config"]).as_json() for run in described]
+    configs = [RunConfig.from_json(run["config"]).as_json() for run in runs]
     for name in sorted({name for config in configs for name in config}, key=lambda name: (name != "method", name)):
         if name not in MAY_DIFFER:
-            _same(directories, name.replace("_", "-"), [config.get(name) for config in configs])
-    _same(directories, "base (its hash)", [run["base"] for run in described])
-    _same(directories, "source language", [run["source"] for run in described])
-    numbers = [config["seed"] for config in configs]
-    for place, number in enumerate(numbers):
-        if number in numbers[:place]:
-            first = directories[numbers.index(number)]
-            raise InputError(f"{first} and {directories[place]} have the same seed, {number}; leave one out")
-    return numbers
+            _check_same(directories, name.replace("_", "-"), [config.get(name) for config in configs])
+    _check_same(directories, "base (its hash)", [run["base"] for run in runs])
+    _check_same(directories, "source language", [run["source"] for run in runs])
+    seed_numbers = [config["seed"] for config in configs]
+    for index, seed in enumerate(seed_numbers):
+        if seed in seed_numbers[:index]:
+            first = directories[seed_numbers.index(seed)]
+            raise InputError(f"{first} and {directories[index]} have the same seed, {seed}; leave one out")
+    return seed_numbers
 
 
-def _same(directories: Sequence[Path], what: str, values: Sequence[Any]) -> Any:
-    """What the runs share; InputError that names the two that do not."""
+def _check_same(directories: Sequence[Path], what: str, values: Sequence[Any]) -> Any:
+    """The value that all runs have; InputError, which names two of them, if they differ."""
     for directory, value in zip(directories, values, strict=True):
         if value != values[0]:
-            shown = f"{directories[0]} has {values[0]!r:.100}, {directory} has {value!r:.100}"
-            raise InputError(f"the runs differ in more than their seed: {what}: {shown}; give runs of one kind")
+            both = f"{directories[0]} has {values[0]!r:.100}, {directory} has {value!r:.100}"
+            raise InputError(f"the runs differ in more than their seed: {what}: {both}; give runs of several seeds")
     return values[0]
 
 
 def _cells(task: TaskSpread, source: str | None) -> Cells:
-    """Mean and standard deviation of every metric, the ends of the headline."""
+    """Mean and standard deviation of every metric, and the minimum and maximum of the headline."""
     headline, *rest = task["metrics"]
     columns = ["language", f"{headline} %", "sd", "min..max", *(text for name in rest for text in (f"{name} %", "sd"))]
 
-    def line(title: str, found: Mapping[str, Spread], signed: bool = False) -> list[str]:
-        form = points if signed else percent
-        texts = [(form(found[name]["mean"]), percent(found[name]["sd"])) for name in task["metrics"]]
-        ends = f"{form(found[headline]['min'])}..{form(found[headline]['max'])}"
+    def line(title: str, spreads: Mapping[str, Spread], signed: bool = False) -> list[str]:
+        to_text = points if signed else percent
+        texts = [(to_text(spreads[name]["mean"]), percent(spreads[name]["sd"])) for name in task["metrics"]]
+        ends = f"{to_text(spreads[headline]['min'])}..{to_text(spreads[headline]['max'])}"
         return [title, *texts[0], ends, *(text for pair in texts[1:] for text in pair)]
 
     codes = sorted(task["languages"], key=lambda code: (code != source, code))

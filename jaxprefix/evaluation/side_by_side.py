@@ -1,4 +1,4 @@
-"""Evaluated runs beside each other: headline scores by language, family, script and resource class, a column a run."""
+"""Headline scores of several evaluated runs in one table, by language, family, script and resource class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from jaxprefix.runs.directory import run_directories
 
 @dataclass(frozen=True)
 class Beside:
-    """Shows evaluated runs beside each other, such as the frozen base and what several methods make of it."""
+    """Shows the scores of several evaluated runs in one table, such as the frozen base and several methods."""
 
     runs: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN,RUN[,RUN...]")]]
     """The run directories, comma-separated, in the order of the columns."""
@@ -30,55 +30,57 @@ class Beside:
 
 
 def beside(settings: Beside) -> dict[str, Cells]:
-    """Prints a table for each task that all the runs have answered, and returns their cells by task.
+    """Prints a table for each task that all the runs have, and returns its cells by title.
 
-    InputError, in one line, for runs that were not evaluated, or not on the same rows.
+    InputError, in one line, if a run is not evaluated, or if the runs were evaluated on different rows.
     """
     directories = run_directories(settings.runs)
     if len(directories) < 2:
-        raise InputError(f"{settings.runs} is one run; give several to set beside each other: RUN,RUN")
+        raise InputError(f"{settings.runs} is one run; give several, comma-separated: RUN,RUN")
     if settings.output:
         check_new_file(settings.output)
     reports = [read_report(directory) for directory in directories]
     methods = [report["method"] for report in reports]
     columns = methods if len(set(methods)) == len(methods) else list(map(str, directories))
-    found = {}
+    results = {}
     for task in reports[0]["tasks"]:
         if all(task in report["tasks"] for report in reports):
-            own = [report["tasks"][task] for report in reports]
-            _check_same_rows(task, directories, own)
-            found[f"{task}, {own[0]['metrics'][0]} in percent"] = _cells(columns, own)
-    if not found:
-        raise InputError(f"{settings.runs} have answered no task in common; evaluate them alike")
-    for title, cells in found.items():
+            task_reports = [report["tasks"][task] for report in reports]
+            _check_same_rows(task, directories, task_reports)
+            results[f"{task}, {task_reports[0]['metrics'][0]} in percent"] = _cells(columns, task_reports)
+    if not results:
+        raise InputError(f"{settings.runs} have no task in common; evaluate them on the same tasks")
+    for title, cells in results.items():
         Console().print(fitted(title, cells))
     if settings.output:
-        write_atomically(settings.output, tables(found).encode())
+        write_atomically(settings.output, tables(results).encode())
         print(f"tables: {settings.output}")
-    return found
+    return results
 
 
 def _check_same_rows(name: str, directories: Sequence[Path], tasks: Sequence[TaskReport]) -> None:
-    """Means over other languages, or of other questions, do not stand beside each other."""
+    """InputError if the tasks have different languages or numbers of rows: their means would not be comparable."""
     counts = [{code: int(scores["n"]) for code, scores in task["languages"].items()} for task in tasks]
     for directory, count in zip(directories, counts, strict=True):
         if count != counts[0]:
             code = min(code for code in count | counts[0] if count.get(code) != counts[0].get(code))
             rows = f"{counts[0].get(code, 0):,} and {count.get(code, 0):,} rows of {code}"
-            raise InputError(f"{directories[0]} and {directory} have answered {rows} in {name}; evaluate them alike")
+            raise InputError(
+                f"{directories[0]} and {directory} have answered {rows} in {name}; evaluate both on the same rows"
+            )
 
 
 def _cells(columns: Sequence[str], tasks: Sequence[TaskReport]) -> Cells:
-    """A section of languages, the source first; one each of families, scripts and resource classes; mean and gap."""
+    """A section of languages, the source first; sections of families, scripts and resource classes; mean and gap."""
     first, metric = tasks[0], tasks[0]["metrics"][0]
     source, others = source_language(first), others_of(first)
-    scores = [{code: found[metric] for code, found in task["languages"].items()} for task in tasks]
+    scores = [{code: figures[metric] for code, figures in task["languages"].items()} for task in tasks]
 
     def line(title: str, codes: Sequence[str]) -> list[str]:
         return [title, *(percent(mean(run[code] for code in codes)) for run in scores)]
 
-    every = sorted(first["languages"], key=lambda code: (code != source, code))
-    sections = [[line(f"{code} (source)" if code == source else code, [code]) for code in every]]
+    by_source = sorted(first["languages"], key=lambda code: (code != source, code))
+    sections = [[line(f"{code} (source)" if code == source else code, [code]) for code in by_source]]
     for title, key in (("{}", family), ("{}", script), ("class {}", resource)):
         groups: Mapping[str, Sequence[str]] = grouped(others, key)
         if len(groups) > 1:

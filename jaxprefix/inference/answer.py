@@ -1,4 +1,4 @@
-"""Prompts in, answers out: what a person asks an adapted model."""
+"""Answers of an adapted model to prompts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,27 +19,27 @@ def answers(
     sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
 ) -> list[str]:
-    """One answer a prompt, in order, of at most `longest` tokens; prompt i asks adapter `adapters[i]`.
+    """One answer per prompt, in order, of at most `max_new_tokens` tokens. Adapter `adapters[i]` answers prompt i.
 
-    InputError for prompts that are longer than the model's rows.
+    InputError if a prompt is longer than the model's rows.
     """
-    asked = [_asked(model, prompt, adapter) for prompt, adapter in zip(prompts, adapters, strict=True)]
-    parts = engine.generate(model, asked, batch, max_new_tokens, sampling, stop)
-    found = {place: text for part in parts for place, text in part}
-    return [found[place] for place in range(len(asked))]
+    requests = [_request(model, prompt, adapter) for prompt, adapter in zip(prompts, adapters, strict=True)]
+    finished = engine.generate(model, requests, batch, max_new_tokens, sampling, stop)
+    texts = dict(pair for batch_answers in finished for pair in batch_answers)
+    return [texts[index] for index in range(len(requests))]
 
 
 def stream(
     model: Model, prompt: str, adapter: int, max_new_tokens: int, sampling: Sampling, stop: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The answer to one prompt, piece by piece as it is written.
+    """The answer to one prompt, piece by piece.
 
-    InputError, before the first piece is asked for, for a prompt that is longer than the model's rows.
+    InputError, before the first piece is computed, if the prompt is longer than the model's rows.
     """
-    return engine.stream(model, _asked(model, prompt, adapter), max_new_tokens, sampling, stop)
+    return engine.stream(model, _request(model, prompt, adapter), max_new_tokens, sampling, stop)
 
 
-def _asked(model: Model, prompt: str, adapter: int) -> Request:
+def _request(model: Model, prompt: str, adapter: int) -> Request:
     text, tokenizer = prompt_end(prompt), model.base.tokenizer
     ids = tokenizer.chat(text) if model.chat else tokenizer.prompt_ids(text)
     if len(ids) > model.max_length:

@@ -1,7 +1,7 @@
-"""What is asked, planned beforehand into parts of like shape: few shapes to compile, and few tokens of padding.
+"""Requests planned into buckets of similar shape: few shapes to compile, and little padding.
 
-A part is done alike whenever it is done: its rows share their batches with no others, so that an interrupted evaluation
-that goes on ends as an uninterrupted one.
+A bucket always gives the same answers: its rows share their batches with no other rows. So an interrupted evaluation
+that is resumed ends like an uninterrupted one.
 """
 
 from collections.abc import Sequence
@@ -9,53 +9,52 @@ from dataclasses import dataclass
 
 import numpy as np
 
-QUANTILES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest and the shorter half: three shapes, not one a length
-ROUNDED = 16  # tokens; prompts of nearly the same lengths, in another evaluation, share what was compiled
-GENERATED_TOGETHER = 16  # batches of a part whose rows are generated: at its end alone rows of the batch are idle
-GENERATED_APART = 4  # batches of generated rows that are worth a shape, and such an end, of their own
+QUANTILES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest, the shorter half: three shapes, not one per length
+LENGTH_MULTIPLE = 16  # tokens; prompts of similar lengths in another evaluation use the same compiled shapes
+BATCHES_PER_BUCKET = 16  # of generated answers; rows are idle only at the end of a bucket
+MIN_BATCHES = 4  # of generated answers; fewer do not justify a shape of their own
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt's ids, and its candidates' where the answer is one of them."""
+    """The ids of a prompt, and the ids of its choices if the answer is one of them."""
 
     prompt: list[int]
     choices: tuple[list[int], ...] = ()
-    adapter: int = 0  # which of the model's adapters answers
+    adapter: int = 0  # the index of the adapter that answers
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Places in `asked` that are answered together, and the shape that they are padded to."""
+    """Indices of requests that are answered together, and the shape that they are padded to."""
 
     indices: tuple[int, ...]
-    prompt_len: int  # of the prompts
+    prompt_len: int
     choices: int = 0
-    choice_len: int = 0  # of the choices
+    choice_len: int = 0
 
 
 def plan_buckets(requests: Sequence[Request], batch_size: int) -> list[Bucket]:
-    """Parts of like shape, long prompts first: a batch of `size` rows of choices, or several of generated answers."""
-    parts = []
-    for count in sorted({len(each.choices) for each in requests}):
-        places = [place for place, each in enumerate(requests) if len(each.choices) == count]
-        widest = {place: max(map(len, requests[place].choices), default=0) for place in places}
-        widths = sorted(
-            {int(np.quantile(list(widest.values()), 1 - share, method="higher")) for share in (0, *QUANTILES)}
-        )
-        step = batch_size if count else batch_size * GENERATED_TOGETHER
-        by_length = sorted(places, key=lambda place: -len(requests[place].prompt))
-        for group in _groups(by_length, batch_size if count else batch_size * GENERATED_APART):
-            time = -(-len(requests[group[0]].prompt) // ROUNDED) * ROUNDED
-            group = sorted(group, key=lambda place: (widest[place], len(requests[place].prompt)))
-            for start in range(0, len(group), step):
-                part = tuple(group[start : start + step])
-                width = next(width for width in widths if width >= widest[part[-1]])
-                parts.append(Bucket(part, time, count, width))
-    return parts
+    """Buckets of similar shape, long prompts first: one batch of choices each, or several of generated answers."""
+    buckets = []
+    for count in sorted({len(request.choices) for request in requests}):
+        indices = [index for index, request in enumerate(requests) if len(request.choices) == count]
+        longest = {index: max(map(len, requests[index].choices), default=0) for index in indices}
+        lengths = list(longest.values())
+        choice_lens = sorted({int(np.quantile(lengths, 1 - share, method="higher")) for share in (0, *QUANTILES)})
+        size = batch_size if count else batch_size * BATCHES_PER_BUCKET
+        by_length = sorted(indices, key=lambda index: -len(requests[index].prompt))
+        for group in _groups(by_length, batch_size if count else batch_size * MIN_BATCHES):
+            prompt_len = -(-len(requests[group[0]].prompt) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+            group = sorted(group, key=lambda index: (longest[index], len(requests[index].prompt)))
+            for start in range(0, len(group), size):
+                members = tuple(group[start : start + size])
+                choice_len = next(length for length in choice_lens if length >= longest[members[-1]])
+                buckets.append(Bucket(members, prompt_len, count, choice_len))
+    return buckets
 
 
-def _groups(places: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Cuts at the quantiles, but only at multiples of `size`: a batch that is half empty costs a whole one."""
-    cuts = sorted({min(-(-int(len(places) * share) // size) * size, len(places)) for share in QUANTILES})
-    return [places[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]
+def _groups(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The indices cut at the quantiles, but only at multiples of `size`: half a batch takes as long as a whole one."""
+    cuts = sorted({min(-(-int(len(indices) * share) // size) * size, len(indices)) for share in QUANTILES})
+    return [indices[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]

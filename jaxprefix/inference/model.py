@@ -1,6 +1,6 @@
-"""An adapted model that answers: one frozen base, and one adapter or several of a kind, chosen row by row."""
+"""An adapted model for inference: a frozen base, with one adapter or with several of one method."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import Adapter, NoAdapter
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.decode import DecodeState, PrefillBatch
-from jaxprefix.models.decoder import Batch
+from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.base_model import BaseModel, load_weights, max_text_tokens, open_base
 from jaxprefix.runs.saved import TrainedRun, load_run, stack_adapters
@@ -25,125 +26,142 @@ from jaxprefix.runs.saved import TrainedRun, load_run, stack_adapters
 
 @dataclass(frozen=True)
 class Model:
-    """An adapted model on a mesh, ready to answer; of `several` adapters each question names its own."""
+    """An adapted model on a mesh. With several adapters, each request names its own."""
 
     base: BaseModel
     adapter: Adapter
-    params: Any  # with a leading dimension, where there are several
-    frozen: Any
+    params: Params  # with a leading dimension of adapters if there are several
+    frozen: Frozen
     mesh: Mesh
     max_length: int
     chat: bool
     multi_adapter: bool = False
 
     @cached_property
-    def init_state(self) -> Any:
-        """(params, frozen, prompts, adapters of the prompts [R], length) -> Answers without any prompt."""
+    def init_state(self) -> Callable[..., DecodeState]:
+        """(params, frozen, prompts, adapter ids of the prompts [R], length) -> a state of empty rows."""
 
         @partial(jax.jit, static_argnums=4)
         @partial(meshes.with_mesh, self.mesh)
-        def run(params: Any, frozen: Any, prompts: PrefillBatch, entering: Any, length: int) -> DecodeState:
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=entering)
-            return self._pinned(decode.init_state(self.base.config, weights, prompts, hooks, length))
+        def run(
+            params: Params, frozen: Frozen, prompts: PrefillBatch, prompt_adapters: jax.Array | None, length: int
+        ) -> DecodeState:
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=prompt_adapters)
+            return self._with_sharding(decode.init_state(self.base.config, weights, prompts, hooks, length))
 
         return run
 
     @cached_property
-    def step(self) -> Any:
-        """(params, frozen, answers, prompts, adapters of the prompts [R] and of all rows [B], sampling, stopped [B],
-        few, steps) -> answers: ends the stopped rows, lets the prompts enter and goes on, as decode.advance says.
+    def step(self) -> Callable[..., DecodeState]:
+        """(params, frozen, state, prompts, adapter ids of the prompts [R], adapter ids of all rows [B], sampling,
+        stopped [B], min_active, steps) -> the next state.
+
+        Ends the stopped rows, inserts the prompts, and generates tokens as `decode.decode_steps` does.
         """
-        config, ends = self.base.config, self.base.tokenizer.eos
+        config, end_ids = self.base.config, self.base.tokenizer.eos
 
         @partial(jax.jit, static_argnums=6, donate_argnums=2)
         @partial(meshes.with_mesh, self.mesh)
         def run(
-            params: Any,
-            frozen: Any,
-            answers: DecodeState,
+            params: Params,
+            frozen: Frozen,
+            state: DecodeState,
             prompts: PrefillBatch,
-            entering: Any,
-            rows: Any,
+            prompt_adapters: jax.Array | None,
+            row_adapters: jax.Array | None,
             sampling: Sampling,
-            stopped: Any,
-            few: Any,
-            steps: Any,
+            stopped: jax.Array,
+            min_active: jax.Array,
+            steps: jax.Array,
         ) -> DecodeState:
-            def enter(answers: DecodeState) -> DecodeState:
-                weights, hooks = self.adapter.bind(params, frozen, adapter_ids=entering)
-                return decode.insert(config, weights, answers, prompts, hooks, ends, sampling)
+            def insert(state: DecodeState) -> DecodeState:
+                weights, hooks = self.adapter.bind(params, frozen, adapter_ids=prompt_adapters)
+                return decode.insert(config, weights, state, prompts, hooks, end_ids, sampling)
 
-            answers = answers.replace(done=answers.done | stopped)  # type: ignore[attr-defined]
-            answers = jax.lax.cond(jnp.any(prompts.source >= 0), enter, lambda answers: answers, answers)
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=rows)
-            return self._pinned(decode.decode_steps(config, weights, answers, hooks, ends, sampling, few, steps))
+            state = state.replace(done=state.done | stopped)  # type: ignore[attr-defined]
+            state = jax.lax.cond(jnp.any(prompts.source >= 0), insert, lambda state: state, state)
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=row_adapters)
+            return self._with_sharding(
+                decode.decode_steps(config, weights, state, hooks, end_ids, sampling, min_active, steps)
+            )
 
         return run
 
     @cached_property
-    def score_choices(self) -> Any:
-        """(params, frozen, batch, adapters of the rows, choices [C, B, M], lengths [C, B]) -> as score.choices."""
+    def score_choices(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        """(params, frozen, batch, adapter ids of the rows, choices [C, B, M], lengths [C, B]) -> `scoring.choices`."""
 
         @jax.jit
         @partial(meshes.with_mesh, self.mesh)
-        def run(params: Any, frozen: Any, batch: Batch, rows: Any, choices: Any, lengths: Any) -> Any:
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=rows)
+        def run(
+            params: Params,
+            frozen: Frozen,
+            batch: Batch,
+            row_adapters: jax.Array | None,
+            choices: jax.Array,
+            lengths: jax.Array,
+        ) -> tuple[jax.Array, jax.Array]:
+            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=row_adapters)
             return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
 
         return run
 
     @property
     def compilations(self) -> int:
-        """How many shapes of answers and choices were compiled so far."""
-        return self.step._cache_size() + self.score_choices._cache_size()
+        """The number of shapes compiled so far, for generation and for choices."""
+        jitted: tuple[Any, ...] = (self.step, self.score_choices)
+        return sum(function._cache_size() for function in jitted)
 
     def shard(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
+        """The array on the mesh, with the rows in dimension `dim` sharded over `data`."""
         return jax.device_put(leaf, meshes.batch_sharding(self.mesh, dim))
 
-    def _pinned(self, answers: DecodeState) -> DecodeState:
-        """Where the answers lie between two turns: rows over `data`, and the cache's heads over `model` if they divide.
+    def _with_sharding(self, state: DecodeState) -> DecodeState:
+        """The state with a fixed sharding: rows over `data`, and the cache's heads over `model` if they divide.
 
-        Left to the compiler, they could lie elsewhere after a turn than before it, and the next would compile again.
+        The compiler could otherwise choose another sharding for the output than for the input, and the next step would
+        compile again.
         """
-        whole = self.base.config.kv_heads % self.mesh.shape["model"] == 0
+        shards_heads = self.base.config.kv_heads % self.mesh.shape["model"] == 0
 
-        def pin(leaf: Any) -> Any:
+        def constrain(leaf: jax.Array) -> jax.Array:
             axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", "model")}[leaf.ndim]
-            spec = P(*axes) if whole or leaf.ndim < 5 else P(None, "data")
+            spec = P(*axes) if shards_heads or leaf.ndim < 5 else P(None, "data")
             return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
 
-        return jax.tree.map(pin, answers)
+        return jax.tree.map(constrain, state)
 
 
 def open_model(
     directories: Sequence[Path], mesh: str | None, batch: int, max_length: int | None = None
 ) -> tuple[Model, list[TrainedRun]]:
-    """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and what else the runs say.
+    """The runs' base and their last adapters on a mesh, for batches of `batch` rows, and the runs themselves.
 
-    `max_length` is of prompt and answer, in tokens; None is what the runs were trained with. InputError where several
-    runs cannot share a batch, or the mesh cannot share one among its devices.
+    `max_length` counts the tokens of prompt and answer; None is the runs' own. InputError if the runs cannot share a
+    batch, or if the mesh cannot divide one among its devices.
     """
-    made = _mesh(mesh, batch)
-    first = load_run(directories[0], made)
-    runs = [first, *(load_run(directory, made, first.base) for directory in directories[1:])]
+    device_mesh = _make_mesh(mesh, batch)
+    first = load_run(directories[0], device_mesh)
+    runs = [first, *(load_run(directory, device_mesh, first.base) for directory in directories[1:])]
     adapter, params = stack_adapters(runs)
     base, config = first.base, first.config
-    longest = max_text_tokens(base.config, adapter, max_length or config.max_length)
-    frozen = load_weights(base, made, config.dtype)
-    return Model(base, adapter, params, frozen, made, longest, config.chat, multi_adapter=len(runs) > 1), runs
+    text_tokens = max_text_tokens(base.config, adapter, max_length or config.max_length)
+    frozen = load_weights(base, device_mesh, config.dtype)
+    return Model(base, adapter, params, frozen, device_mesh, text_tokens, config.chat, len(runs) > 1), runs
 
 
 def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:
-    """The base model that `name` names as it is; otherwise as `open_model`."""
-    made, base = _mesh(mesh, batch), open_base(name)
-    longest = max_text_tokens(base.config, NoAdapter(), max_length)
-    return Model(base, NoAdapter(), {}, load_weights(base, made, "auto"), made, longest, chat=False)
+    """The base model `name` without an adapter; otherwise as `open_model`."""
+    device_mesh, base = _make_mesh(mesh, batch), open_base(name)
+    text_tokens = max_text_tokens(base.config, NoAdapter(), max_length)
+    frozen = load_weights(base, device_mesh, "auto")
+    return Model(base, NoAdapter(), {}, frozen, device_mesh, text_tokens, chat=False)
 
 
-def _mesh(text: str | None, batch: int) -> Mesh:
-    made = meshes.make_mesh(text)
-    if batch % (devices := made.shape["data"]):
+def _make_mesh(text: str | None, batch: int) -> Mesh:
+    device_mesh = meshes.make_mesh(text)
+    if batch % (devices := device_mesh.shape["data"]):
         raise InputError(
             f"--batch {batch} cannot be divided among {devices} data devices; choose a multiple of {devices}"
         )
-    return made
+    return device_mesh

@@ -115,7 +115,7 @@ def test_only_what_both_answered_is_compared_and_the_rest_is_counted(tmp_path, c
     append(two, older)
     found = compare(Compare(one, two, output=tmp_path / "new" / "figures.json"))
     printed = capsys.readouterr().out
-    assert "xnli: left out, as the other run has not answered them: 64 rows of A, 62 of B" in printed
+    assert "xnli: left out because the other run has not answered them: 64 rows of A, 62 of B" in printed
     task = found["tasks"]["xnli"]
     assert task["left_out"] == {"a": 64, "b": 62} and list(task["metrics"]) == ["accuracy"]
     assert {code: each["n"] for code, each in task["metrics"]["accuracy"]["languages"].items()} == {"de": 58, "en": 58}
@@ -169,10 +169,10 @@ DAMAGES = {
     '{"task": "xnli"': "predictions.jsonl:2: not a JSON object",
     "[]": "predictions.jsonl:2: not a JSON object",
     "{}": "predictions.jsonl:2: task is missing; expected a text; restore the file, or move it away and evaluate again",
-    json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is []; expected an object",
-    json.dumps(row("de", 1, 1) | {"scores": {}}): "predictions.jsonl:2: it has no scores",
-    json.dumps(row("de", 1, 1) | {"scores": {"f1": 2}}): "predictions.jsonl:2: its score f1 is 2, expected 0..1",
-    json.dumps(row("de", 1, 1) | {"scores": {"f1": None}}): "its score f1 is None, expected 0..1",
+    json.dumps(row("de", 1, 1) | {"scores": []}): "predictions.jsonl:2: scores is []",
+    json.dumps(row("de", 1, 1) | {"scores": {}}): "predictions.jsonl:2: scores is empty; expected at least one",
+    json.dumps(row("de", 1, 1) | {"scores": {"f1": 2}}): "predictions.jsonl:2: the score f1 is 2, expected 0..1",
+    json.dumps(row("de", 1, 1) | {"scores": {"f1": None}}): "the score f1 is None, expected 0..1",
     json.dumps(row("de", 1, 1) | {"id": 3}): "predictions.jsonl:2: id is 3; expected a text",
     json.dumps({name: value for name, value in row("de", 1, 1).items() if name != "step"}): "step is missing; expected",
 }
@@ -212,15 +212,15 @@ MISTAKES = {
     "compare a ./a": "are the same run",
     "compare a nowhere": "nowhere has no readable report.json; evaluate that run first",
     "compare a unasked": "unasked has no predictions.jsonl; evaluate it: python -m jaxprefix.evaluation unasked",
-    "compare a mine": "the runs have no task in common: a has xnli; mine has mine; evaluate both on one",
-    "compare a other": "a and other have answered no question in common; evaluate both alike",
-    "compare a b --task xquad": "--task xquad: not both runs were evaluated on 'xquad': a has xnli; b has xnli",
+    "compare a mine": "the runs have no task in common: a has xnli; mine has mine; evaluate both on the same task",
+    "compare a other": "a and other have no answered question in common; evaluate both",
+    "compare a b --task xquad": "--task xquad: the runs do not both have 'xquad': a has xnli; b has xnli",
     "compare a b --metric accuracy,f1": "--metric accuracy,f1: xnli has no 'f1'; it has accuracy, accuracy_norm",
     "compare a b --output a": "a already exists; give a new file",
     "compare a b --output a/report.json/new": "a/report.json is a file; give a new directory",
     "compare a mixed": "mixed/predictions.jsonl holds answers of another run; move it away",
-    "compare a nothing": "nothing/predictions.jsonl holds no answer that counts; evaluate again",
-    "compare a empty": "empty/predictions.jsonl holds no answer that counts; evaluate again",
+    "compare a nothing": "nothing/predictions.jsonl has no answers to current questions; evaluate again",
+    "compare a empty": "empty/predictions.jsonl has no answers to current questions; evaluate again",
     "compare a copied": "copied/predictions.jsonl holds answers of another run; move it away",
     "compare a b --task ,": "',' names nothing; expected names, comma-separated",
     "./compare": "compare is not a run: it has no readable run.json",

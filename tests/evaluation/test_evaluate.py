@@ -223,7 +223,7 @@ def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
     evaluated(base, eval_file=file, limit=2)
     evaluated(run, eval_file=file, limit=2, baseline=base)
     text = (run / "report.md").read_text()
-    assert "baseline accuracy %" in text and "Asked with at most 96 tokens, greedy." in text
+    assert "baseline accuracy %" in text and "Evaluated with at most 96 tokens, greedy." in text
     assert "not of the same questions" not in text + capsys.readouterr().out
     evaluated(run, eval_file=file, limit=3, baseline=base)
     caution = "The baseline has other numbers of rows in de, en: its scores are not of the same questions."
@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
     rows = evaluated(run, eval_file=file)
     assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and rows[2]["parse_failure"]
-    assert "some: 0 contexts cut to fit, 1 questions too long for --max-length: they score 0" in capsys.readouterr().out
+    assert "some: 0 contexts cut to fit; 1 questions exceed --max-length and score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
     with pytest.raises(InputError, match="none of 1 questions fits in 96 tokens; raise --max-length, to at most 1024"):
@@ -258,7 +258,7 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
     )
     run = shutil.copytree(folder / "trained", tmp_path / "run")
     (run / "run.json").write_text(json.dumps(read_run(run) | {"config": config.as_json(), "source": "it"}))
-    with pytest.raises(InputError, match="was trained on --split validation of xcopa; choose another to ask"):
+    with pytest.raises(InputError, match="was trained on --split validation of xcopa; choose another split"):
         evaluated(run, languages="it", split="validation")
     rows = evaluated(run, languages="it", limit=3)
     assert len(rows) == 3 and all("Premise: test" in row["prompt"] for row in rows)
@@ -332,10 +332,10 @@ def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
 def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
     """Without --task: what the trained task names; of own rows nothing is known."""
     run = train(configuration(folder, method="none"), tmp_path / "own", quiet=True)
-    with pytest.raises(InputError, match="say what to ask: --eval-file FILE or --task xquad"):
+    with pytest.raises(InputError, match="choose the benchmark: --eval-file FILE or --task xquad"):
         evaluated(run)
     run = train(replace(configuration(folder, method="none"), train_file=None, task="mnli"), tmp_path / "mnli")
-    with pytest.raises(InputError, match=r"could not load .*xnli|no .*xnli"):
+    with pytest.raises(InputError, match="xnli"):
         evaluated(run, data=tmp_path)
 
 

@@ -104,7 +104,7 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
 
     What is asked again has the batches that it had; what was answered whole before is not asked.
     """
-    monkeypatch.setattr(batching, "GENERATED_TOGETHER", 2)
+    monkeypatch.setattr(batching, "BATCHES_PER_BUCKET", 2)
     settings = {"eval_file": folder / file} | sampling
     smaller = evaluated(run, **settings, limit=2)["predictions.jsonl"]
     whole = evaluated(shutil.copytree(run, tmp_path / "other"), **settings)

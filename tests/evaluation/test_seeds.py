@@ -100,7 +100,7 @@ def test_other_runs_are_refused_by_name(case, reports):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("seeds a0", "a0 is one run; a spread is of several"),
+        ("seeds a0", "a0 is one run; a spread needs several"),
         ("seeds a0,a0", "names no run, or one twice"),
         ("seeds a0,nowhere", "nowhere is not a run: it has no readable run.json"),
         ("seeds a0,unasked", "unasked has no readable report.json; evaluate that run first"),

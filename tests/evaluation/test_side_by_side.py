@@ -77,10 +77,10 @@ def test_the_command_prints_it(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ("none", "none is one run; give several to set beside each other: RUN,RUN"),
+        ("none", "none is one run; give several, comma-separated: RUN,RUN"),
         ("none,nowhere", "nowhere has no readable report.json; evaluate that run first"),
-        ("none,fewer", "none and fewer have answered 10 and 5 rows of de in mine; evaluate them alike"),
-        ("none,other", "none,other have answered no task in common; evaluate them alike"),
+        ("none,fewer", "none and fewer have answered 10 and 5 rows of de in mine; evaluate both on the same rows"),
+        ("none,other", "none,other have no task in common; evaluate them on the same tasks"),
     ],
 )
 def test_what_does_not_stand_beside_each_other_is_refused(runs: str, message: str):

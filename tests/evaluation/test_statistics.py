@@ -57,7 +57,7 @@ def test_languages_that_share_some_questions_are_drawn_with_them():
     scores = {code: {q: 0.5 * hard[q] + 0.5 * chance.random() for q in own} for code, own in ids.items()}
     rows = [(code, q, [value]) for code, own in scores.items() for q, value in own.items()]
     of = sample(*zip(*rows, strict=True))
-    assert [group.tolist() for group in statistics._sharing(of.counts)] == [[0, 1, 2], [3]]
+    assert [group.tolist() for group in statistics._question_groups(of.counts)] == [[0, 1, 2], [3]]
     draws = resampled_means(of, resamples=4000)[..., 0]
     plain, questions, generator = [], sorted({q for code in ("de", "en", "fr") for q in ids[code]}), random.Random(5)
     for _ in range(4000):

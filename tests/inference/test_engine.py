@@ -14,15 +14,16 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
-from jaxprefix.inference import batching as planning
+from jaxprefix.inference import batching
 from jaxprefix.inference.answer import stream
 from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.engine import generate, score
 from jaxprefix.inference.model import Model
-from jaxprefix.models import adapter_init
+from jaxprefix.models import adapter_init, decode
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.sampling import Sampling, sample, top_logits
 from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.text.tokenizer import Tokenizer
 
 ADAPTER = PrefixTuning(length=3)
 LONGEST, SIZE = 12, 4
@@ -45,11 +46,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Model:
-    """Its end tokens are two common ones: answers have all lengths."""
-    model = open_(folder, "1x1")
-    free = dict(pair for part in generate(model, prompts(), SIZE, LONGEST) for pair in part)
-    ids = [model.base.tokenizer.encode(text) for text in free.values()]
-    common = np.bincount(np.concatenate([np.array(row[3:], int) for row in ids])).argsort()[-2:].tolist()
+    """Its end tokens are two that it often generates, so that answers have many lengths."""
+    model, generated, whole = open_(folder, "1x1"), [], Tokenizer.decode
+
+    def recorded(self: Tokenizer, ids: list[int]) -> str:
+        generated.append(ids)
+        return whole(self, ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tokenizer, "decode", recorded)
+        list(generate(model, prompts(), SIZE, LONGEST))
+    common = np.bincount(np.concatenate([np.array(ids[3:], int) for ids in generated])).argsort()[-2:].tolist()
     return replace(model, base=replace(model.base, tokenizer=replace(model.base.tokenizer, eos=tuple(common))))
 
 
@@ -77,31 +84,27 @@ def test_a_full_batch_answers_as_each_row_alone(model: Model, sampling: Sampling
 
 
 def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.MonkeyPatch):
-    """Fewer tokens are computed than batches in step would take, each as long as its longest answer."""
-    asked = sorted(prompts(), key=lambda each: len(each.prompt))
-    monkeypatch.setattr(planning, "QUANTILES", (1.0,))
-    monkeypatch.setattr(planning, "ROUNDED", 64)
-    lengths = [len(model.base.tokenizer.encode(text)) + 1 for text in answers(model, asked, 1, Sampling())]
-    in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
-    turns = 0
-    whole = type(model).step.func(model)
+    """Fewer steps are computed than if every batch waited for its longest answer."""
+    asked = sorted(prompts(), key=lambda request: len(request.prompt))
+    monkeypatch.setattr(batching, "QUANTILES", (1.0,))
+    monkeypatch.setattr(batching, "LENGTH_MULTIPLE", 64)
+    steps, whole = [], decode.extend_cache
 
     def counted(*arguments: Any) -> Any:
-        nonlocal turns
-        state = whole(*arguments)
-        turns += (
-            int(state.slot) - before[0] if int(state.slot) >= before[0] else int(state.slot) + LONGEST - 1 - before[0]
-        )
-        before[0] = int(state.slot)
-        return state
+        jax.debug.callback(lambda: steps.append(1))
+        return whole(*arguments)
 
-    before = [0]
-    model.__dict__["step"] = counted
-    try:
-        answers(model, asked, SIZE, Sampling())
-    finally:
-        del model.__dict__["step"]
-    assert turns < 0.8 * in_step
+    def count(model: Model, requests: list[Request], size: int) -> int:
+        steps.clear()
+        answers(model, requests, size, Sampling())
+        jax.effects_barrier()
+        return len(steps)
+
+    monkeypatch.setattr(decode, "extend_cache", counted)
+    fresh = replace(model)
+    lengths = [count(fresh, [request], 1) for request in asked]
+    in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
+    assert len(set(lengths)) > 3 and sum(lengths) / SIZE <= count(fresh, asked, SIZE) < 0.8 * in_step
 
 
 def test_a_text_ends_an_answer_wherever_its_tokens_are_cut(model: Model):

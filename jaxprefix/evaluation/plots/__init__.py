@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: languages, resource levels and groups, each as PNG and SVG."""
+"""The plots of an evaluation, by language, resource class and group, each as PNG and SVG."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ KINDS = ("png", "svg")
 
 
 def draw(report: Report, statistics: Statistics, directory: Path, baseline: Report | None = None) -> list[Path]:
-    """Write report, resource and groups, each .png and .svg, replacing older ones; returns the PNGs.
+    """Writes report, resource and groups, each as .png and .svg, and returns the PNGs.
 
-    Without languages that are known there is no resource or groups, and older ones are removed.
+    Older files are replaced. The plots resource and groups need known languages; without them, older ones are removed.
 
     Args:
-        report: as `report.build` makes it.
-        statistics: as `report.build_statistics` makes them, of the same tasks.
-        baseline: another run's report, say the frozen base's, whose bars stand paler beside the run's own.
+        report: the result of `report.build`.
+        statistics: the result of `report.build_statistics` for the same tasks.
+        baseline: another run's report, such as the frozen base's. Its scores are paler bars.
     """
     figures = {
         "report": by_language(report, baseline, statistics),

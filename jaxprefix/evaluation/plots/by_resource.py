@@ -1,6 +1,6 @@
-"""The gap to the source language against the resource level: a dot a language, the classes' means with intervals.
+"""The gap to the source language by resource class: a dot per language, and the class means with intervals.
 
-Levels are the classes of Joshi et al. 2020 (arXiv:2004.09095): 0 has next to no text, 5 has the most.
+The classes are those of Joshi et al. 2020 (arXiv:2004.09095): 0 has almost no text, 5 has the most.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,26 @@ from jaxprefix.evaluation.report.intervals import Group, Statistics, TaskStatist
 from jaxprefix.evaluation.report.summary import Report, TaskReport, source_language
 
 LEVELS = range(6)
-HEIGHT = 4.2  # inches of a panel
-# Inches of its scale, of the width of a level, of a line of small text and of a dot.
+HEIGHT = 4.2  # of a panel, in inches
+# Inches: the height of the scale, the width of a class, the height of a line of small text, the diameter of a dot.
 SCALE, LEVEL, LINE, DOT = 3.5, 1.2, 0.115, 0.075
-NAMED = 24  # languages in one class, at most, whose codes can stand below each other
-MEAN_PLACE, DOT_PLACE = -0.36, -0.22  # from the level's tick, in levels, with codes right of the dots
-WITHOUT_NAMES = 0.16  # so much further right where there are none
+NAMED = 24  # codes are shown if no class has more languages than this
+MEAN_OFFSET, DOT_OFFSET = -0.36, -0.22  # from the tick of a class, with codes to the right of the dots
+UNNAMED_OFFSET = 0.16  # added if there are no codes
 
 
 def by_resource(report: Report, statistics: Statistics) -> Figure | None:
-    """One panel a task, of its headline metric: points behind the source language, or percent where that is absent.
+    """One panel per task: the headline metric as a gap to the source in points, or in percent without the source.
 
-    None where no task has languages of two levels that are known.
+    None if no task has languages of two known classes.
     """
-    tasks = {name: about for name, about in statistics["tasks"].items() if len(about["resources"]) > 1}
+    tasks = {name: stats for name, stats in statistics["tasks"].items() if len(stats["resources"]) > 1}
     if not tasks:
         return None
     figure = canvas.figure(HEIGHT * len(tasks) + 0.8)
     panels = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
-    for axes, (name, about) in zip(panels, tasks.items(), strict=True):
-        _panel(axes, report["tasks"][name], about)
+    for axes, (name, stats) in zip(panels, tasks.items(), strict=True):
+        _panel(axes, report["tasks"][name], stats)
         axes.set_title(name, fontsize=10, loc="left", parse_math=False)
     style = {"linestyle": "none", "marker": "o", "markersize": 4}
     keys = [
@@ -45,32 +45,32 @@ def by_resource(report: Report, statistics: Statistics) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, task: TaskReport, about: TaskStatistics) -> None:
-    """Dots by level, their codes where there is room, and left of them their mean."""
-    metric, source, levels = task["metrics"][0], source_language(task), about["resources"]
+def _panel(axes: Axes, task: TaskReport, stats: TaskStatistics) -> None:
+    """The dots of each class, their codes if there is room, and their mean on the left."""
+    metric, source, levels = task["metrics"][0], source_language(task), stats["resources"]
     values = {code: 100 * scores[metric] for code, scores in task["languages"].items()}
     if source:
         values = {code: values[source] - value for code, value in values.items()}
     spans = {level: _mean(group, metric) for level, group in levels.items()}
-    every = [values[code] for group in levels.values() for code in group["languages"]]
-    every += [value for span in spans.values() for value in span]
-    margin = 0.06 * max(2.0, max(every) - min(every))
-    bottom, top = min(every) - margin, max(every) + margin
+    plotted = [values[code] for group in levels.values() for code in group["languages"]]
+    plotted += [value for span in spans.values() for value in span]
+    margin = 0.06 * max(2.0, max(plotted) - min(plotted))
+    bottom, top = min(plotted) - margin, max(plotted) + margin
     inch = (top - bottom) / SCALE
     named = max(len(group["languages"]) for group in levels.values()) <= NAMED
     for level, group in levels.items():
         codes = sorted(group["languages"], key=lambda code: (values[code], code))
         heights = np.array([values[code] for code in codes])
-        place = int(level) + (0.0 if named else WITHOUT_NAMES)
-        across = place + DOT_PLACE + lanes(heights, DOT * inch) * DOT / LEVEL
-        axes.plot(across, heights, "o", color=canvas.OTHER_COLOUR, markersize=4, alpha=0.75, markeredgewidth=0)
+        center = int(level) + (0.0 if named else UNNAMED_OFFSET)
+        x = center + DOT_OFFSET + lanes(heights, DOT * inch) * DOT / LEVEL
+        axes.plot(x, heights, "o", color=canvas.OTHER_COLOUR, markersize=4, alpha=0.75, markeredgewidth=0)
         if named:
             texts = apart(heights, LINE * inch, bottom + margin / 2, top - margin / 2)
-            _names(axes, codes, across, heights, texts)
+            _names(axes, codes, x, heights, texts)
         mean, *ends = spans[level]
-        axes.plot(place + MEAN_PLACE, mean, "D", color=canvas.MEAN_COLOUR, markersize=4)
+        axes.plot(center + MEAN_OFFSET, mean, "D", color=canvas.MEAN_COLOUR, markersize=4)
         if ends:
-            axes.plot([place + MEAN_PLACE] * 2, ends, color=canvas.MEAN_COLOUR, linewidth=1.2)
+            axes.plot([center + MEAN_OFFSET] * 2, ends, color=canvas.MEAN_COLOUR, linewidth=1.2)
     for edge in LEVELS[1:]:
         axes.axvline(edge - 0.5, color="#DDDDDD", linewidth=0.6)
     axes.set_xlim(-0.5, len(LEVELS) - 0.5)
@@ -83,9 +83,9 @@ def _panel(axes: Axes, task: TaskReport, about: TaskStatistics) -> None:
 
 
 def _mean(group: Group, metric: str) -> list[float]:
-    """What is drawn of a class, in percent or points: its mean and, where they are known, the interval's ends."""
-    found = (group["gap"] or group["scores"])[metric]
-    return [100 * found["value"], *(canvas.ends(found) or ())]
+    """The mean of a class and, if known, the ends of its interval, in percent or points."""
+    estimate = (group["gap"] or group["scores"])[metric]
+    return [100 * estimate["value"], *(canvas.ends(estimate) or ())]
 
 
 def _tick(level: int, levels: Mapping[str, Group]) -> str:
@@ -93,36 +93,37 @@ def _tick(level: int, levels: Mapping[str, Group]) -> str:
     return f"{level} ({len(group['languages'])})" if group else f"{level}"
 
 
-def _names(axes: Axes, codes: Sequence[str], across: np.ndarray, heights: np.ndarray, texts: np.ndarray) -> None:
-    """The codes in a column right of the dots, each with a line to its own."""
-    column = float(across.max()) + 0.14
-    for code, place, height, text in zip(codes, across, heights, texts, strict=True):
-        axes.plot([place, column - 0.02], [height, text], color="#BBBBBB", linewidth=0.5, zorder=1)
+def _names(axes: Axes, codes: Sequence[str], x: np.ndarray, heights: np.ndarray, texts: np.ndarray) -> None:
+    """The codes in a column to the right of the dots, each with a line to its dot."""
+    column = float(x.max()) + 0.14
+    for code, dot, height, text in zip(codes, x, heights, texts, strict=True):
+        axes.plot([dot, column - 0.02], [height, text], color="#BBBBBB", linewidth=0.5, zorder=1)
         axes.text(column, text, code, fontsize=6.5, va="center", parse_math=False)
 
 
 def lanes(heights: np.ndarray, size: float) -> np.ndarray:
-    """[dots] of lane numbers for ascending heights: dots of one lane are at least `size` apart."""
-    found, last = [], []
+    """The lane of each dot, for ascending heights: dots of one lane are at least `size` apart."""
+    result, last = [], []
     for height in heights:
-        lane = next((place for place, below in enumerate(last) if height - below >= size), len(last))
+        lane = next((index for index, below in enumerate(last) if height - below >= size), len(last))
         last[lane : lane + 1] = [height]
-        found.append(lane)
-    return np.array(found, float)
+        result.append(lane)
+    return np.array(result, float)
 
 
 def apart(heights: np.ndarray, size: float, bottom: float, top: float) -> np.ndarray:
-    """Ascending heights, moved as little as makes them `size` apart and keeps them within bottom..top, if they fit.
+    """Ascending heights, moved as little as possible so that they are `size` apart and, if they fit, in bottom..top.
 
-    The least squares solution without the ends: isotonic regression by pooling adjacent violators.
+    Except for the bounds this is the least squares solution: isotonic regression by pooling adjacent violators.
     """
     steps = size * np.arange(len(heights))
     pools: list[tuple[float, int]] = []
     for value in heights - steps:
         mean, count = float(value), 1
         while pools and pools[-1][0] > mean:
-            before, more = pools.pop()
-            mean, count = (mean * count + before * more) / (count + more), count + more
+            last_mean, last_count = pools.pop()
+            mean = (mean * count + last_mean * last_count) / (count + last_count)
+            count += last_count
         pools.append((mean, count))
-    found = np.repeat([mean for mean, _ in pools], [count for _, count in pools])
-    return np.clip(found, bottom, max(bottom, top - float(steps[-1]))) + steps
+    pooled = np.repeat([mean for mean, _ in pools], [count for _, count in pools])
+    return np.clip(pooled, bottom, max(bottom, top - float(steps[-1]))) + steps

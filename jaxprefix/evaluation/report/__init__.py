@@ -1,4 +1,4 @@
-"""From prediction rows to report.json, statistics.json, report.md and the terminal's tables."""
+"""report.json, statistics.json, report.md and the terminal's tables, from prediction rows."""
 
 from jaxprefix.evaluation.report.files import read_report, write
 from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure

@@ -1,4 +1,4 @@
-"""report.json, statistics.json and report.md, each written whole or not at all; report.json read back."""
+"""Writes report.json, statistics.json and report.md, each atomically, and reads report.json."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def write(
     baseline: Report | None = None,
     statistics: Statistics | None = None,
 ) -> None:
-    """Write report.json, report.md and, where there are any, statistics.json, replacing older ones."""
+    """Writes report.json, report.md and, with `statistics`, statistics.json. Older files are replaced."""
     texts = {"report.json": json_text(report)}
     if statistics:
         texts["statistics.json"] = json_text(statistics)
@@ -29,35 +29,35 @@ def write(
 
 
 def json_text(values: Any) -> str:
-    """As all JSON files of an evaluation are written: sorted, indented, in UTF-8, without NaN."""
+    """The form of every JSON file of an evaluation: sorted, indented, in UTF-8, without NaN."""
     return json.dumps(values, ensure_ascii=False, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def write_output(path: Path, values: Any) -> None:
-    """Writes what --output asks for; InputError where that cannot be."""
+    """Writes the JSON file of --output; InputError if that fails."""
     try:
         write_atomically(path, json_text(values).encode())
     except OSError as error:
-        raise InputError(f"--output {path} cannot be written ({error.strerror}); give another file") from None
+        raise InputError(f"could not write --output {path}: {error.strerror}; give another file") from None
 
 
 def read_report(directory: Path) -> Report:
-    """The run's report.json; InputError where there is none, or it is no report."""
+    """The run's report.json; InputError if there is none, or if it is not a report."""
     path = directory / "report.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{directory} has no readable report.json; evaluate that run first") from None
-    if not _is_report(found):
+    if not _is_report(values):
         raise InputError(f"{path} is not a report; evaluate that run again")
-    return found
+    return values
 
 
-def _is_report(found: Any) -> bool:
-    """Whether all fields of the form are there."""
-    if not isinstance(found, dict) or not set(Report.__annotations__) <= set(found):
+def _is_report(values: Any) -> bool:
+    """Whether all fields of a report are present."""
+    if not isinstance(values, dict) or not set(Report.__annotations__) <= set(values):
         return False
-    tasks = found["tasks"]
+    tasks = values["tasks"]
     return isinstance(tasks, dict) and all(
         isinstance(task, dict) and set(TaskReport.__annotations__) <= set(task) for task in tasks.values()
     )

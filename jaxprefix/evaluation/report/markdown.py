@@ -1,4 +1,4 @@
-"""report.md: the tables for people, with what a reader of them must know."""
+"""report.md: the tables, with notes on how to read them."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,22 @@ from jaxprefix.evaluation.report.summary import Report
 from jaxprefix.io.markdown import escape, table
 
 ABOUT = (
-    "Scores are in percent. The mean counts every language alike; the gap is the source language's score minus the "
+    "Scores are in percent. The mean of the others is unweighted; the gap is the source language's score minus the "
     "mean of the others, in points."
 )
 ABOUT_INTERVALS = (
-    "Intervals are of {confidence:.0%}, percentiles of {resamples:,} bootstrap resamples of the questions; a question "
-    "is drawn in all its languages at once. An interval without width means that all answers scored alike, not that "
-    "the score is certain; – stands where a score is no mean of questions. Means by family, script and resource class "
-    "(0 to 5, Joshi et al. 2020) are over languages other than the source. statistics.json has every figure."
+    "Intervals have a confidence of {confidence:.0%}. They are percentiles of {resamples:,} bootstrap resamples of the "
+    "questions; a question is resampled in all its languages at once. An interval without width means that all "
+    "answers have the same score, not that the score is certain. A score that is not a mean over questions has no "
+    "interval (–). Means by family, script and resource class (0 to 5, Joshi et al. 2020) are over languages other "
+    "than the source. statistics.json has every figure."
 )
 
 
 def markdown(
     report: Report, notes: Mapping[str, str], baseline: Report | None = None, statistics: Statistics | None = None
 ) -> str:
-    """The text of report.md: the terminal's tables, each with its task's note where `notes` has one by its name."""
+    """The text of report.md: the tables of the terminal, and the notes by task."""
     text = [f"# {escape(report['model'])}: {escape(report['method'])}", ""]
     text += [f"Trained on: {escape(report['source'])}. {ABOUT}", ""]
     if statistics:
@@ -31,23 +32,26 @@ def markdown(
     if baseline:
         text += [f"Baseline: {escape(baseline['model'])}, {escape(baseline['method'])}.", ""]
     for name, task in report["tasks"].items():
-        about = statistics["tasks"][name] if statistics else None
+        stats = statistics["tasks"][name] if statistics else None
         other = baseline["tasks"].get(name) if baseline else None
-        text += [f"## {escape(name)}", "", *_table(language_cells(task, other, about))]
+        text += [f"## {escape(name)}", "", *_table(language_cells(task, other, stats))]
         text += [escape(notes[name]), ""] if notes.get(name) else []
-        if about and (groups := group_cells(about)):
+        if stats and (groups := group_cells(stats)):
             for section in groups.sections:
                 text += _table(Cells(groups.header, [section]))
     return "\n".join(text).rstrip("\n") + "\n"
 
 
 def tables(titled: Mapping[str, Cells]) -> str:
-    """Tables alone, each under its title."""
+    """Only the tables, each after its title."""
     text = [line for title, cells in titled.items() for line in (f"## {escape(title)}", "", *_table(cells))]
     return "\n".join(text).rstrip("\n") + "\n"
 
 
 def _table(cells: Cells) -> list[str]:
-    """A table, and an empty line."""
-    words = [column for column, name in enumerate(cells.header) if column == 0 or name == "name"]
-    return [table(cells.header, [line for section in cells.sections for line in section], cells.closing, words), ""]
+    """The lines of a table, and an empty line."""
+    text_columns = [column for column, name in enumerate(cells.header) if column == 0 or name == "name"]
+    return [
+        table(cells.header, [line for section in cells.sections for line in section], cells.closing, text_columns),
+        "",
+    ]
