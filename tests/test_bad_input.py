@@ -84,7 +84,7 @@ CASES = {
     f"{TRAIN} --method banana": "'banana' is unknown; expected none, prefix, llama-adapter, soft-prompt, lora, bottle",
     f"{TRAIN} --method prefix+full": "full cannot be part of a sum",
     f"{TRAIN} --method lora --prefix.length 3": "--prefix.length belongs to method prefix, but --method is lora",
-    f"{TRAIN} --prefix.length 2 --prefix.start text:What_colour_is_the_boat?": "tokens for 2 slots; shorten it or",
+    f"{TRAIN} --prefix.length 2 --prefix.start text:What_colour_is_the_boat?": "tokens for 2 virtual tokens; shorten it or",
     f"{TRAIN} --method lora --llama-adapter.length 3": "--llama-adapter.length belongs to method llama-adapter, but",
     f"{TRAIN} --method llama-adapter --llama-adapter.layers top:4": "layers 'top:4' of a model of 3; expected all, top",
     f"{TRAIN} --method prefix+llama-adapter --prefix.softmax split": "use the decoder's seam 'gated'; at most one may",

@@ -47,7 +47,7 @@ def flipped(path: Path) -> None:
     path.write_bytes(found)
 
 
-EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); put one back"
+EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); restore one from"
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncated, r"has \d+ bytes, expected \d+"),
     "flipped": (flipped, "has other bytes than were written"),
@@ -84,7 +84,7 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
         assert found.step == 4
         np.testing.assert_array_equal(found.params["hidden"], expected.params["hidden"])
         line = capsys.readouterr().err
-        assert line.count("\n") == 1 and re.search(rf"checkpoints/6 is damaged \(.* {why}\): taking step 4", line)
+        assert line.count("\n") == 1 and re.search(rf"checkpoints/6 is damaged \(.* {why}\): using step 4", line)
         assert files(run) == before
 
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_p
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "checkpoints" / "6" / "hashes.json").unlink()
     assert load_run(run).step == 6
-    assert "has no hashes.json (an earlier version's?): it is read unchecked\n" in capsys.readouterr().err
+    assert "has no hashes.json (an earlier version's?): it is read without a check\n" in capsys.readouterr().err
 
 
 def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys: Any):

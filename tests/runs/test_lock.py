@@ -40,7 +40,7 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
     before = sorted(run.iterdir())
     base = read_run(run)["base"]
     with run_lock(run, config, "", base):
-        with pytest.raises(InputError, match=r"another command trains in .*; wait for its end, or choose a new"):
+        with pytest.raises(InputError, match=r"another command trains in .*; wait until it ends, or choose"):
             train(config, run, quiet=True)
         with exclusive(run):  # evaluation's
             assert load_run(run).step == 1
