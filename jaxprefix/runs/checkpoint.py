@@ -232,7 +232,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _metadata(item: Path) -> PyTree:
+def _metadata(item: Any) -> PyTree:
     """The tree of a saved item with the metadata of its leaves, which are not read."""
     return ocp.StandardCheckpointHandler().metadata(item).tree
 

@@ -42,8 +42,8 @@ class RunConfig:
     method: str = "prefix"
     """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full, or a sum such as prefix+lora."""
     task: str | None = None
-    """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, or a task of
-    the embedded world: babel-qa (the default for the embedded model), babel-nli, babel-choice, babel-math or babel-text."""
+    """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, or of the
+    embedded world babel-qa (the default for the embedded model), babel-nli, babel-choice, babel-math or babel-text."""
     language: str | None = None
     """The training language. The default is en, or all rows of a --train-file."""
     split: str | None = None
@@ -196,7 +196,7 @@ class RunConfig:
         return config
 
 
-def _field(kind: type[Any] | Adapter) -> str:
+def _field(kind: Any) -> str:
     """The field of RunConfig with the settings of this method."""
     return kind.method.replace("-", "_")
 

@@ -146,7 +146,7 @@ def test_what_grows():
     def needed(tokens: int, length: int) -> int:
         return 100 + 3 * tokens + 2 * tokens * length
 
-    growth = Growth.of(64, 16, needed(64, 16), needed(512, 16), needed(512, 128))
+    growth = Growth.fit(64, 16, needed(64, 16), needed(512, 16), needed(512, 128))
     assert (growth.rest, growth.token, growth.square) == (100, 3, 2)
     assert growth.rows(needed(5 * 8, 8), 8) == 5 and growth.rows(needed(5 * 8, 8) - 1, 8) == 4
     assert growth.rows(99, 8) == 0
@@ -171,7 +171,7 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     ("changes", "message"),
     [
         ({"method": "none"}, "--dry-run --method none trains nothing; choose a method"),
-        ({"mesh": "3x1"}, "8 rows a micro-batch cannot be divided among 3 data devices"),
+        ({"mesh": "3x1"}, "8 rows per micro-batch cannot be divided among 3 data devices"),
         ({"max_length": 4096}, "--max-length 4096 is beyond the model's 1024 positions"),
     ],
 )

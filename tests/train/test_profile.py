@@ -179,7 +179,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
 
     train(config, run, quiet=True)
     train(config, run, quiet=True, profile=8)
-    assert f"profile: nothing is traced, the run ended before step {STEPS + 1}" in capsys.readouterr().out
+    assert f"profile: nothing is traced: the run ended before step {STEPS + 1}" in capsys.readouterr().out
     assert len(traces(run)) == 2
 
 

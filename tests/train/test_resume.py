@@ -135,7 +135,7 @@ def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp
     assert read_run(output)["steps"] == 8 and read_run(output)["config"]["steps"] == 8
 
     before = files(output)
-    with pytest.raises(InputError, match="is at step 8 already, beyond the 6 asked for"):
+    with pytest.raises(InputError, match="is at step 8 already, beyond the requested 6"):
         train(replace(config, steps=6), output, quiet=True)
     assert files(output) == before
 
