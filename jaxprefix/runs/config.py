@@ -42,8 +42,8 @@ class RunConfig:
     method: str = "prefix"
     """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full, or a sum such as prefix+lora."""
     task: str | None = None
-    """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, or of the
-    embedded world babel-qa (the default for the embedded model), babel-nli, babel-choice, babel-math or babel-text."""
+    """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores,
+    or of the embedded world babel-qa (the embedded model's default), babel-nli, babel-choice, babel-math, babel-text."""
     language: str | None = None
     """The training language. The default is en, or all rows of a --train-file."""
     split: str | None = None
@@ -79,8 +79,8 @@ class RunConfig:
     clip: float = 1.0
     """The norm that the adapter's gradient is clipped to; 0 turns clipping off."""
     dtype: Dtype = "auto"
-    """The dtype of the frozen weights: auto (bfloat16 on accelerators, float32 on CPU), float32, bfloat16, or int8
-    (auto with quantized projections, about half the memory). The adapter is always float32."""
+    """The dtype of the frozen weights: auto is bfloat16 on accelerators and float32 on CPU.
+    With int8, the projections are quantized, which halves the memory. The adapter is always float32."""
     remat: Literal["none", "dots", "full"] = "dots"
     """What the backward pass recomputes: nothing, all but matrix products, or everything."""
     seed: int = 0

@@ -33,8 +33,7 @@ class Command:
     quiet: bool = False
     """Do not show progress."""
     profile: int | None = None
-    """Trace this many steps, from the third step of this command, or the last ones if there are fewer. The trace is
-    written to DIRECTORY/profile, for TensorBoard (XProf) and Perfetto."""
+    """Trace this many steps, from the third on, into DIRECTORY/profile, for TensorBoard (XProf) and Perfetto."""
     dry_run: bool = False
     """Only compile the step, from the model's config.json, and print the memory, FLOPs and collectives per device."""
     hosts: str | None = None

@@ -19,7 +19,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import load_weights, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.train.dry_run import NOT_ON_CPU, dry_run, partitioned
+from jaxprefix.train.dry_run import COMPILER_OPTIONS, dry_run, partitioned
 from jaxprefix.train.dry_run.chips import CHIPS
 from jaxprefix.train.dry_run.estimate import Growth
 from jaxprefix.train.dry_run.hlo import HloProgram
@@ -79,7 +79,7 @@ def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
             jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
             for shape, spec in (stream, weights)
         ]
-        jax.jit(meshes.with_mesh(made, chain)).lower(*shapes).compile(NOT_ON_CPU)
+        jax.jit(meshes.with_mesh(made, chain)).lower(*shapes).compile(COMPILER_OPTIONS)
         assert program("4x1", chain, stream, weights).flops() == 5 * 2 * 64 * 32 * 32 // 4
     assert 0 < kept[0] < kept[1]
 

@@ -37,7 +37,7 @@ from jaxprefix.train.dry_run.hlo import HloProgram
 from jaxprefix.train.programs import TrainPrograms, abstract
 
 # Otherwise XLA for CPUs keeps float32 copies of all bfloat16 weights outside the loop, unlike accelerators.
-NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+COMPILER_OPTIONS: dict[str, str | bool] = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
 
 def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimate:
@@ -129,9 +129,11 @@ def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int,
 def partitioned(lowered: jax.stages.Lowered, mesh: Mesh) -> tuple[jax.stages.Compiled, HloProgram]:
     """The program compiled for CPUs, and the HLO after partitioning."""
     if mesh.size == 1:
-        return lowered.compile(NOT_ON_CPU), HloProgram.parse(lowered.as_text("hlo"))
+        return lowered.compile(COMPILER_OPTIONS), HloProgram.parse(lowered.as_text("hlo"))
     with _uncached(), tempfile.TemporaryDirectory() as dump:
-        compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": dump, "xla_dump_hlo_pass_re": "spmd-partitioning"})
+        compiled = lowered.compile(
+            COMPILER_OPTIONS | {"xla_dump_to": dump, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        )
         text = next(Path(dump).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
     return compiled, HloProgram.parse(text)
 

@@ -79,7 +79,7 @@ COMPILE_ONLY = {
 def why_estimated(chip: Chip, devices: int) -> str | None:
     """Why a program cannot be compiled for this number of chips here, or None if it can."""
     if not chip.slices:
-        return f"no compiler for {chip.name} runs without the chip"
+        return f"a program for {chip.name} cannot be compiled without the chip"
     if chip.topology(devices) is None:
         return f"a slice of {chip.name} has {', '.join(map(str, chip.slices))} chips, not {devices}"
     if importlib.util.find_spec("libtpu") is None:
