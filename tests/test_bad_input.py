@@ -245,7 +245,7 @@ def test_a_mesh_of_accelerators(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Where there are accelerators a mesh is not emulated unless that is asked for."""
-    monkeypatch.setattr(mesh, "_accelerated", lambda: True)
+    monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)
     message = refused(command, place, monkeypatch, capsys)
     assert message.startswith("error: ") and message.count("\n") == 1 and MESHES[command] in message
 

@@ -43,7 +43,7 @@ class RunConfig:
     """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full, or a sum such as prefix+lora."""
     task: str | None = None
     """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores,
-    or of the embedded world babel-qa (the embedded model's default), babel-nli, babel-choice, babel-math, babel-text."""
+    or of the embedded world: babel-qa (the embedded default), babel-nli, babel-choice, babel-math, babel-text."""
     language: str | None = None
     """The training language. The default is en, or all rows of a --train-file."""
     split: str | None = None

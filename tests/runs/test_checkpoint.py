@@ -95,7 +95,7 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
     "damage", ["deleted", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "flipped"))]
 )
 def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: str, damage: str, config: RunConfig):
-    """Orbax's own notes; it reads them neither here nor when training goes on."""
+    """Timestamps of Orbax, which are not read when the run is loaded or resumed."""
     run = shutil.copytree(whole, tmp_path / "run")
     for step in (4, 6):
         for path in (run / "checkpoints" / str(step)).rglob(name):
@@ -155,7 +155,7 @@ def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys:
 
 
 def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Training goes on while evaluation reads: the step is removed, and a newer one is there."""
+    """Training continues while evaluation reads: it removes the step and saves a newer one."""
     run = shutil.copytree(whole, tmp_path / "run")
     checked = checksums.first_mismatch
     (run / "checkpoints" / "6").rename(tmp_path / "6")
@@ -166,8 +166,8 @@ def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path
             (tmp_path / "6").rename(run / "checkpoints" / "6")
         return checked(directory)
 
-    monkeypatch.setattr(checksums, "problem", problem)
-    assert Checkpoints(run)._whole() == (6, {})
+    monkeypatch.setattr(checksums, "first_mismatch", problem)
+    assert Checkpoints(run)._last_undamaged() == (6, {})
 
 
 LOSSES = (9.0, 3.0, 1.0, math.nan, 2.0, 1.5, 4.0)  # at the steps 0, 2, 4, ...

@@ -51,8 +51,8 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
 HOLD = """
 import sys
 from pathlib import Path
-from jaxprefix.io.atomic import alone
-with alone(Path(sys.argv[1])):
+from jaxprefix.io.atomic import exclusive
+with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -120,7 +120,7 @@ def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: P
 
 
 def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path):
-    """A command without --output goes on with an unfinished run, unless another one does."""
+    """A command without --output resumes an unfinished run, unless another command trains in it."""
     monkeypatch.chdir(tmp_path)
     base = read_run(run)["base"]
     first = train(replace(config, method="none"), quiet=True)

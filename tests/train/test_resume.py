@@ -1,4 +1,4 @@
-"""A run directory is a run: stopped, it goes on as if it had not been; finished, it stays; another is refused."""
+"""A stopped run resumes as if it had not been stopped, a finished run stays, and another run is refused."""
 
 import json
 import re
@@ -121,7 +121,7 @@ def test_a_finished_run_stays_as_it_is(config: RunConfig, whole: Path):
 
 @pytest.fixture(scope="module")
 def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first four steps of a run, to be copied and gone on with."""
+    """The first four steps of a run, to be copied and resumed."""
     return train(replace(config, steps=4), tmp_path_factory.mktemp("runs") / "short", quiet=True)
 
 
@@ -212,7 +212,7 @@ def test_a_run_repeats_from_its_run_json(whole: Path, tmp_path: Path, monkeypatc
 
 
 def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A finished run stays: the next one gets the next number; an unfinished one is gone on with."""
+    """A finished run stays and the next run gets the next number. An unfinished run is resumed."""
     monkeypatch.chdir(tmp_path)
     config = replace(config, method="none", model=str(Path(config.model or "").resolve()))
     first, second = train(config, quiet=True), train(config, quiet=True)

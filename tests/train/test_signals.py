@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run ends at a step's end, saved; where there is nothing to lose, or asked twice, at once."""
+"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or on a second signal."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """And ends as the run that nobody asked, bit for bit."""
+    """The resumed run ends as an uninterrupted one, bit for bit."""
     config = replace(config, log_every=log_every)
     train(config, tmp_path / "whole", quiet=True)
     stop, written = StopRequest(), MetricsLogger.write
