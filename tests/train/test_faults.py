@@ -85,7 +85,7 @@ def assert_one_line(done: "subprocess.CompletedProcess[str]", why: str) -> str:
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and why in errors[0], done.stderr
-    assert "repeat the command to resume" in errors[0]
+    assert " kept: " in errors[0]
     return errors[0]
 
 
