@@ -73,7 +73,7 @@ def test_a_mesh_changes_nothing(base: LanguageModel, directory: Path):
         found.append((losses, model.generate(PROMPTS[:3], max_new_tokens=6)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=2e-5)
     assert found[0][1] == found[1][1]
-    with pytest.raises(InputError, match="6 rows a micro-batch cannot be divided among 4 data devices"):
+    with pytest.raises(InputError, match="6 rows per micro-batch cannot be divided among 4 data devices"):
         sharded.train(PAIRS, batch=6)
 
 

@@ -1,14 +1,14 @@
-"""The base model of a run: where it lies, its sizes, its tokenizer and its hash; and its weights on a mesh."""
+"""The base model of a run: its directory, sizes, tokenizer and hash, and its weights on a mesh."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
@@ -17,15 +17,15 @@ from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
-EMBEDDED = Path(__file__).parents[1] / "babel" / "model"  # the tiny multilingual Llama that the package carries
+EMBEDDED = Path(__file__).parents[1] / "babel" / "model"  # the tiny multilingual Llama that the package includes
 EMBEDDED_TASK = "babel-qa"
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen model, before its weights are read."""
+    """A frozen model whose weights are not loaded yet."""
 
-    name: str  # as the user gave it
+    name: str  # as the user wrote it
     directory: Path
     config: DecoderConfig
     tokenizer: Tokenizer
@@ -33,7 +33,7 @@ class BaseModel:
 
 
 def open_base(model: str | None) -> BaseModel:
-    """The base that `--model` names; None is the embedded default. InputError says what is wrong with it."""
+    """The base that `--model` names; None is the embedded model. InputError if it cannot be used."""
     directory = EMBEDDED if model is None else model_directory(model)
     config = DecoderConfig.read(directory)
     hashed = weights.fingerprint(directory)
@@ -46,24 +46,25 @@ def open_base(model: str | None) -> BaseModel:
 
 
 def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
-    """The base's weights, sharded over the mesh, in the types of `frozen_shapes`."""
-    like = abstract_weights(base, mesh, dtype)
-    return loading.load(base.directory, base.config, like, jax.tree.map(lambda leaf: leaf.sharding, like))
+    """The weights of the base, sharded over the mesh, with the dtypes of `frozen_shapes`."""
+    shapes = abstract_weights(base, mesh, dtype)
+    return loading.load(base.directory, base.config, shapes, jax.tree.map(lambda leaf: leaf.sharding, shapes))
 
 
 def abstract_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
-    """The same before they are read: ShapeDtypeStructs with where each will lie."""
+    """The same weights as ShapeDtypeStructs with shardings, without loading them."""
     shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
         shapes,
         sharding.param_shardings(mesh, shapes),
     )
 
 
 def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Frozen:
-    """The weights as ShapeDtypeStructs: dtype "auto" is bfloat16 on accelerators and float32 on CPU; "int8" is that
-    with the projections in eight bits.
+    """The weights as ShapeDtypeStructs.
+
+    dtype "auto" is bfloat16 on accelerators and float32 on CPU. "int8" is the same with quantized projections.
     """
     wide = ("float32" if on_cpu else "bfloat16") if dtype in ("auto", "int8") else dtype
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(wide)), decoder.shapes(config))
@@ -71,14 +72,14 @@ def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Fr
 
 
 def max_text_tokens(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:
-    """The tokens that a row may have: at most `max_length`, and a soft prompt takes positions before them."""
+    """The most tokens that a row may have: `max_length`, or the positions that a soft prompt leaves, if fewer."""
     members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
-    before = sum(member.length for member in members if isinstance(member, SoftPrompt))
-    return min(max_length, config.max_positions - before)
+    prompt = sum(member.length for member in members if isinstance(member, SoftPrompt))
+    return min(max_length, config.max_positions - prompt)
 
 
 def init_token_ids(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
-    """The ids that a method starts from: drawn from the vocabulary, or those of a text (without BOS), repeated."""
+    """The ids that a method starts from: sampled from the vocabulary, or a text (without BOS), repeated to fill up."""
 
     def tokens(start: str, length: int) -> list[int]:
         if start == "vocabulary":
@@ -86,24 +87,24 @@ def init_token_ids(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:
         ids = tokenizer.encode(start.removeprefix("text:"))
         if len(ids) > length:
             raise InputError(
-                f"start {start!r} has {len(ids)} tokens for {length} slots; shorten it or raise the length"
+                f"start {start!r} has {len(ids)} tokens for {length} virtual tokens; shorten it or raise the length"
             )
-        return [ids[place % len(ids)] for place in range(length)]
+        return [ids[index % len(ids)] for index in range(length)]
 
     return tokens
 
 
 def parameter_counts(config: DecoderConfig, adapter: Adapter) -> tuple[int, int]:
-    """(trainable parameters, all parameters), from the sizes alone."""
-    own, held = _size(adapter_init.abstract_params(adapter, config)), _size(decoder.shapes(config))
-    return own, held if isinstance(adapter, FullFineTuning) else held + own
+    """(trainable parameters, all parameters), from the shapes alone."""
+    trainable, frozen = _size(adapter_init.abstract_params(adapter, config)), _size(decoder.shapes(config))
+    return trainable, frozen if isinstance(adapter, FullFineTuning) else frozen + trainable
 
 
 def trainable_line(config: DecoderConfig, adapter: Adapter) -> str:
     """`trainable: 1,228,800 of 8,031,490,048 (0.0153%)`"""
-    own, total = parameter_counts(config, adapter)
-    return f"trainable: {own:,} of {total:,} ({100 * own / total:.4f}%)"
+    trainable, total = parameter_counts(config, adapter)
+    return f"trainable: {trainable:,} of {total:,} ({100 * trainable / total:.4f}%)"
 
 
-def _size(tree: Any) -> int:
+def _size(tree: PyTree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

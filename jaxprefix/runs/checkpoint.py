@@ -1,7 +1,7 @@
-"""Orbax checkpoints of a run: adapter, optimizer and data position; the base is named and hashed, never copied.
+"""Orbax checkpoints of a run: adapter, optimizer state and data position, without the weights of the base.
 
-A checkpoint appears under its step by one renaming, with the hashes of its files in it; they are checked before it is
-read. Reading changes nothing in the directory, but that training sets damaged checkpoints aside.
+A checkpoint is renamed to its step when it is complete. It contains the hashes of its files, which are checked before
+it is read. Reading changes nothing in the directory, except that training renames damaged checkpoints.
 """
 
 import errno
@@ -17,205 +17,212 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 from orbax.checkpoint.path import atomicity
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io import checksums
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.runs.directory import FOLDER
 
-REMOVED = "removed-"  # begins the name of a checkpoint that is being removed
-# Orbax's own notes of when it began and ended; nothing that is read again depends on them.
+REMOVED = "removed-"  # the prefix of a checkpoint that is being removed
+# Timestamps that Orbax writes. They have no hash, because nothing that is read depends on them.
 NOTES = frozenset({"_CHECKPOINT_METADATA", "commit_success.txt"})
-# Bytes that a checkpoint takes beside its arrays: Orbax's small files and folders, of a block each.
-BESIDE = 256 * 2**10
+# Bytes of a checkpoint in addition to its arrays: the small files and folders of Orbax, one block each.
+OVERHEAD = 256 * 2**10
 
 
 class Checkpoints:
-    """The checkpoints of one run directory, the last few and the best kept; a save is whole or not there at all."""
+    """The checkpoints of a run directory. The latest `keep` and the best one are kept, and each is saved atomically."""
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
-        self.place = (directory / FOLDER).resolve()
+        self.directory = (directory / FOLDER).resolve()
         self.keep = keep
         self.saved: int | None = None
         self.best: int | None = None
 
     @property
     def steps(self) -> list[int]:
-        """The steps that are on the disk, in their order."""
-        names = [path.name for path in self.place.iterdir()] if self.place.is_dir() else []
+        """The saved steps, in order."""
+        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
         return sorted(int(name) for name in names if name.isdecimal())
 
     @property
     def latest(self) -> int | None:
-        """The last step that was saved."""
+        """The last saved step."""
         return max(self.steps, default=None)
 
     @cached_property
     def manager(self) -> ocp.CheckpointManager:
-        """What saves; it also removes what a process that was killed left unfinished."""
+        """The manager that saves. It also removes unfinished checkpoints of a killed process."""
         options = ocp.CheckpointManagerOptions(
             temporary_path_class=_Hashed,
             cleanup_tmp_directories=True,
-            lightweight_initialize=True,  # Orbax's notes in the steps, which may be damaged, are not read
+            lightweight_initialize=True,  # do not read the metadata of the steps, which may be damaged
         )
-        for path in self.place.glob(f"{REMOVED}*") if processes.is_main_process() else ():
+        for path in self.directory.glob(f"{REMOVED}*") if processes.is_main_process() else ():
             shutil.rmtree(path)
-        return ocp.CheckpointManager(self.place, options=options)
+        return ocp.CheckpointManager(self.directory, options=options)
 
-    def save(self, step: int, adapter: Any, optimizer: Any, position: dict[str, Any], best: int | None = None) -> None:
-        """Saves in the background, and keeps the step `best` besides; what is there already is left as it is.
+    def save(
+        self, step: int, adapter: Params, optimizer: PyTree, position: dict[str, Any], best: int | None = None
+    ) -> None:
+        """Saves in the background, unless this step is saved already. The checkpoint of step `best` is kept as well.
 
-        Raises InputError where this, or the save before it, cannot be written.
+        Raises InputError if this checkpoint or the previous one cannot be written.
         """
         if step in (self.saved, self.latest):
             return
         items = {"adapter": ocp.args.StandardSave(adapter), "optimizer": ocp.args.StandardSave(optimizer)}
         self._save(step, ocp.args.Composite(**items, position=ocp.args.JsonSave(position)), best)
 
-    def save_adapter(self, step: int, adapter: Any) -> None:
-        """Saves an adapter alone: it can be used, and not trained on."""
+    def save_adapter(self, step: int, adapter: Params) -> None:
+        """Saves an adapter without optimizer state: training cannot resume from it."""
         self._save(step, ocp.args.Composite(adapter=ocp.args.StandardSave(adapter)))
 
     def _save(self, step: int, items: ocp.args.Composite, best: int | None = None) -> None:
-        with self._told():
+        with self._input_errors():
             self.manager.wait_until_finished()
             self._remove_old()
-            self._check_room(items)
+            self._check_space(items)
             self.best = best
-            # Forced: a save that is due waits for the one before it, where Orbax would leave it out.
+            # Without force, Orbax would skip a save while the previous one is still being written.
             self.manager.save(step, args=items, force=True)
         self.saved = step
 
-    def _check_room(self, items: ocp.args.Composite) -> None:
-        """OSError where the disk has too little: each of Orbax's threads would complain in lines of its own."""
-        disk = shutil.disk_usage(self.place)
-        arrays = [leaf for leaf in jax.tree.leaves([each.item for each in items.values()]) if hasattr(leaf, "nbytes")]
-        needed = sum(leaf.nbytes for leaf in arrays) + BESIDE
-        if disk.total and disk.free < needed:  # file systems that do not tell say 0
+    def _check_space(self, items: ocp.args.Composite) -> None:
+        """OSError if the disk has too little space: otherwise each of Orbax's threads would print an error."""
+        disk = shutil.disk_usage(self.directory)
+        leaves = jax.tree.leaves([args.item for args in items.values()])
+        arrays = [leaf for leaf in leaves if hasattr(leaf, "nbytes")]
+        needed = sum(leaf.nbytes for leaf in arrays) + OVERHEAD
+        if disk.total and disk.free < needed:  # 0 if the file system does not tell
             raise OSError(errno.ENOSPC, f"No space left on device: {disk.free:,} bytes, {needed:,} needed")
 
     def _remove_old(self) -> None:
-        """Called when the last save is on the disk. What Orbax itself removes is half there after a kill."""
+        """Removes old checkpoints, after the last save is complete. Orbax would leave half of one if it were killed."""
         steps = self.steps if processes.is_main_process() else []
         for step in set(steps[: -self.keep]) - {self.best}:
-            aside = self.place / f"{REMOVED}{step}"
-            (self.place / str(step)).rename(aside)
-            shutil.rmtree(aside)
+            removed = self.directory / f"{REMOVED}{step}"
+            (self.directory / str(step)).rename(removed)
+            shutil.rmtree(removed)
 
-    def restore_adapter(self, like: Any) -> Any:
-        """The last adapter that is whole, in the shapes, types and places of `like` (arrays or abstract ones)."""
+    def restore_adapter(self, like: Params) -> Params:
+        """The last undamaged adapter, with the shapes, dtypes and shardings of `like` (arrays or ShapeDtypeStructs)."""
         return self.restore_adapter_and_step(like)[0]
 
-    def restore_adapter_and_step(self, like: Any) -> tuple[Any, int]:
-        """The same, and the step that it is of. Says in a line on stderr which later ones are damaged.
+    def restore_adapter_and_step(self, like: Params) -> tuple[Params, int]:
+        """The same with its step. Prints a line on stderr for each later checkpoint that is damaged.
 
-        Raises InputError where there is none, or none that is whole.
+        Raises InputError if there is no undamaged checkpoint.
         """
-        step, damaged = self._whole()
+        step, damaged = self._last_undamaged()
         for other, why in damaged.items():
-            _say(f"{self.place / str(other)} is damaged ({why}): taking step {step}")
+            _say(f"{self.directory / str(other)} is damaged ({why}): using step {step}")
         return self._read(step, like).adapter, step
 
-    def restore(self, adapter: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """(adapter, optimizer state, position) as they were last saved; the arguments give shapes, types and places.
+    def restore(self, adapter: Params, optimizer: PyTree) -> tuple[Params, PyTree, dict[str, Any]]:
+        """The last undamaged (adapter, optimizer state, position), with the shapes and shardings of the arguments.
 
-        Damaged ones after the last whole one are set aside, as damaged-STEP, and it says so. InputError where there is
-        none.
+        Later checkpoints, which are damaged, are renamed to damaged-STEP, and a line on stderr says so.
+
+        Raises InputError if there is no undamaged checkpoint.
         """
-        step, damaged = self._whole()
+        step, damaged = self._last_undamaged()
         if processes.broadcast_from_main(step) != step:
-            raise InputError(f"{self.place} is not the same to all processes; give a directory that all of them share")
+            raise InputError(f"{self.directory} differs between the processes; give a directory that all of them share")
         for other, why in damaged.items() if processes.is_main_process() else ():
-            aside = self._set_aside(other)
-            _say(f"{self.place / str(other)} is damaged ({why}): going back to step {step}; it is kept as {aside}")
-        found = self._read(
+            name = self._rename_damaged(other)
+            _say(f"{self.directory / str(other)} is damaged ({why}): going back to step {step}; it is kept as {name}")
+        restored = self._read(
             step,
             adapter,
             optimizer=ocp.args.StandardRestore(_abstract(optimizer)),
             position=ocp.args.JsonRestore(),
         )
-        self.saved, self.best = step, (found.position.get("best") or {}).get("step")
-        return found.adapter, found.optimizer, found.position
+        self.saved, self.best = step, (restored.position.get("best") or {}).get("step")
+        return restored.adapter, restored.optimizer, restored.position
 
-    def _whole(self) -> tuple[int, dict[int, str]]:
-        """The last step whose files are as they were written, and what is wrong with each one after it."""
+    def _last_undamaged(self) -> tuple[int, dict[int, str]]:
+        """The last step whose files match their hashes, and what is wrong with each later one."""
         damaged: dict[int, str] = {}
-        # Listed anew each time: a run that is still training may have removed one, and saved another.
-        while left := [step for step in self.steps if step not in damaged]:
-            place = self.place / str(left[-1])
-            listed = checksums.exists(place)
-            why = checksums.first_mismatch(place) if listed else None
-            if not place.is_dir():
+        # The steps are listed again each time: a run that is still training removes and saves checkpoints.
+        while candidates := [step for step in self.steps if step not in damaged]:
+            step = candidates[-1]
+            folder = self.directory / str(step)
+            has_hashes = checksums.exists(folder)
+            why = checksums.first_mismatch(folder) if has_hashes else None
+            if not folder.is_dir():
                 continue
             if why is None:
-                if not listed:
-                    _say(f"{place} has no {checksums.FILE} (an earlier version's?): it is read unchecked")
-                return left[-1], damaged
-            damaged[left[-1]] = why
+                if not has_hashes:
+                    _say(f"{folder} has no {checksums.FILE} (an earlier version's?): it is read without a check")
+                return step, damaged
+            damaged[step] = why
         if not damaged:
-            raise InputError(f"no checkpoint in {self.place}; run the training command again until it has saved one")
-        each = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
+            raise InputError(f"no checkpoint in {self.directory}; repeat the training command until it has saved one")
+        damages = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
         raise InputError(
-            f"every checkpoint in {self.place} is damaged ({each}); put one back from a copy of yours, or train anew "
-            "with a new --output"
+            f"every checkpoint in {self.directory} is damaged ({damages}); restore one from your own copy, or train "
+            "again with a new --output"
         )
 
-    def _set_aside(self, step: int) -> str:
+    def _rename_damaged(self, step: int) -> str:
         names = [f"damaged-{step}", *(f"damaged-{step}-{number}" for number in range(2, 1000))]
-        name = next(name for name in names if not (self.place / name).exists())
-        (self.place / str(step)).rename(self.place / name)
+        name = next(name for name in names if not (self.directory / name).exists())
+        (self.directory / str(step)).rename(self.directory / name)
         return name
 
-    def _read(self, step: int, adapter: Any, **items: Any) -> Any:
-        place = self.place / str(step)
+    def _read(self, step: int, adapter: Params, **items: Any) -> Any:
+        folder = self.directory / str(step)
         try:
-            # Compared first: of arrays that differ in shape Orbax's threads complain in many lines of their own.
-            shapes, wanted = _shapes(_described(place / "adapter")), _shapes(adapter)
-            if shapes == wanted:
+            # Shapes are compared first: if they differ, each of Orbax's threads would print an error.
+            shapes, expected = _shapes(_metadata(folder / "adapter")), _shapes(adapter)
+            if shapes == expected:
                 items["adapter"] = ocp.args.StandardRestore(_abstract(adapter))
                 with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                    return reader.restore(place, args=ocp.args.Composite(**items))
-            name = next(name for name in sorted(shapes | wanted) if shapes.get(name) != wanted.get(name))
-            why = f"{name} has the shape {shapes.get(name)}, expected {wanted.get(name)}"
-        except Exception as error:  # Orbax and what it reads with have many of their own
+                    return reader.restore(folder, args=ocp.args.Composite(**items))
+            name = next(name for name in sorted(shapes | expected) if shapes.get(name) != expected.get(name))
+            why = f"{name} has the shape {shapes.get(name)}, expected {expected.get(name)}"
+        except Exception as error:  # Orbax and TensorStore raise many kinds
             why = _short(error)
         raise InputError(
-            f"{place} is not of the run that its run.json describes ({why}): that, or a file that has no hash, was "
-            "changed; restore it, or train anew with a new --output"
+            f"{folder} does not match run.json ({why}): run.json, or a file without a hash, was changed; "
+            "restore it, or train again with a new --output"
         )
 
     def close(self) -> None:
-        """Waits for saves that are under way. Raises InputError where one cannot be written."""
+        """Waits until all saves are complete. Raises InputError if one cannot be written."""
         if "manager" in self.__dict__:
-            with self._told():
+            with self._input_errors():
                 self.manager.wait_until_finished()
                 self._remove_old()
                 self.manager.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What Orbax and its threads raise of a disk that is full or gone, as a InputError."""
+    def _input_errors(self) -> Iterator[None]:
+        """Turns what Orbax and its threads raise, for example on a full disk, into an InputError."""
         try:
             yield
         except Exception as error:
             raise InputError(
-                f"a checkpoint cannot be written to {self.place} ({_short(error)}); the ones before it are kept: make "
-                "room there, and the same command goes on"
+                f"a checkpoint cannot be written to {self.directory} ({_short(error)}); earlier ones are kept: "
+                "free some space and repeat the command to resume"
             ) from error
 
 
 class _Hashed(atomicity.AtomicRenameTemporaryPath):
-    """A directory that lists its files' hashes before it takes its final name."""
+    """A directory that gets a list of its files' hashes before it is renamed to its final name."""
 
     async def finalize(self) -> None:
-        if self.get_final().name.isdecimal():  # a step; its items are such directories too
+        if self.get_final().name.isdecimal():  # a step; its items are finalized in the same way
             checksums.write(Path(self.get()), exclude=NOTES)
         await super().finalize()
 
 
 def _short(error: Exception) -> str:
-    """What the operating system said, where it did; else the beginning of the error's own words."""
+    """The message of the operating system, if there is one, or else the beginning of the error's message."""
     text = " ".join(str(error).split())
     system = re.search(r"os_error_code='(\d+)'", text)
     return os.strerror(int(system[1])) if system else getattr(error, "strerror", None) or text[:120]
@@ -225,14 +232,14 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _described(item: Any) -> Any:
-    """A saved tree with what is known of its leaves without reading them."""
+def _metadata(item: Any) -> PyTree:
+    """The tree of a saved item with the metadata of its leaves, which are not read."""
     return ocp.StandardCheckpointHandler().metadata(item).tree
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _abstract(tree: Any) -> Any:
+def _abstract(tree: PyTree) -> PyTree:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,4 +1,4 @@
-"""The run directory: found or made, never written over; run.json in it says what the run is."""
+"""The run directory. Its run.json describes the run, and a run is never overwritten."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from jaxprefix.runs.config import RunConfig
 
 RUN_FILE = "run.json"
 PLAN_FILE = "plan.json"  # of a dry run
-FOLDER = "checkpoints"  # of the run directory, where Orbax saves
-# What training writes there, and all that is relied on. Nothing is learnt from "rows" that are null, as of `none`.
+FOLDER = "checkpoints"  # in the run directory
+# The fields of run.json that are read again. "rows" is null for a run without training rows, such as method none.
 RUN_FIELDS: dict[str, Any] = {
     "config": dict,
     "base": str,
@@ -24,28 +24,26 @@ RUN_FIELDS: dict[str, Any] = {
     "steps": int,
     "versions": dict | None,
 }
-LATER = ("versions",)  # may be absent
-# A run may go on with these changed; anything else would make it another run.
+OPTIONAL = ("versions",)
+# A run can be resumed with these changed. Any other change makes it another run.
 MAY_CHANGE = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """The object in DIRECTORY/run.json; InputError where training cannot have written it."""
+    """The object in DIRECTORY/run.json. InputError if it is missing or not valid."""
     path = directory / RUN_FILE if directory.is_dir() else directory
-    place = path.parent if path.name == RUN_FILE else path
+    run = path.parent if path.name == RUN_FILE else path
     if not path.is_file():
-        raise InputError(
-            f"{place} is not a run: it has no readable {RUN_FILE}; give the directory that training printed"
-        )
+        raise InputError(f"{run} is not a run: it has no readable {RUN_FILE}; give the directory that training printed")
     try:
         values = read_object(path)
     except InputError as error:
         raise InputError(f"{error}; restore it, or train anew elsewhere") from None
     for name, kind in RUN_FIELDS.items():
-        if (name not in values and name not in LATER) or not matches(kind, values.get(name)):
-            given = short_repr(values[name]) if name in values else "missing"
+        if (name not in values and name not in OPTIONAL) or not matches(kind, values.get(name)):
+            value = short_repr(values[name]) if name in values else "missing"
             raise InputError(
-                f"{path} is not a run's description: its {name} is {given}; expected {describe_type(kind)}"
+                f"{path} is not a run's description: its {name} is {value}; expected {describe_type(kind)}"
             )
     try:
         RunConfig.from_json(values["config"])
@@ -55,45 +53,44 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def run_directories(text: str) -> list[Path]:
-    """ "runs/de,runs/sw" -> the directories, each once."""
-    found = [Path(part) for part in text.split(",") if part]
-    if not found or len(set(found)) < len(found):
+    """ "runs/de,runs/sw" -> the directories. InputError if one is repeated."""
+    directories = [Path(part) for part in text.split(",") if part]
+    if not directories or len(set(directories)) < len(directories):
         raise InputError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
-    return found
+    return directories
 
 
 def write_run(directory: Path, values: dict[str, Any]) -> None:
-    """Writes run.json whole or not at all."""
+    """Writes run.json atomically."""
     write_atomically(directory / RUN_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def open_directory(output: Path, config: RunConfig, base: str) -> None:
-    """InputError where `output` is neither new nor a directory that holds this very run, to go on with.
+    """InputError unless `output` is new or has the same run, to resume.
 
-    Nothing of another run, or of anyone's files, is written over.
+    Other runs and other files are never overwritten.
     """
     check_writable(output)
     if _is_new(output):
         return
     if not (output / RUN_FILE).is_file():
         raise InputError(f"--output {output} holds other files and no {RUN_FILE}; choose a new directory")
-    found = read_run(output)
-    if difference := _difference(found, config, base):
+    if difference := _difference(read_run(output), config, base):
         raise InputError(
-            f"--output {output} holds another run: {difference}; choose a new directory, or repeat its settings"
+            f"--output {output} holds another run: {difference}; choose a new directory, or use the same settings"
         )
 
 
 def can_resume(directory: Path, config: RunConfig, base: str) -> bool:
-    """Whether the directory is new, or holds this very run unfinished."""
+    """Whether the directory is new, or has the same run, unfinished."""
     if not (directory / RUN_FILE).is_file():
         return _is_new(directory)
-    found = read_run(directory)
-    return not found.get("finished") and not _difference(found, config, base)
+    values = read_run(directory)
+    return not values.get("finished") and not _difference(values, config, base)
 
 
 def _is_new(directory: Path) -> bool:
-    """Whether nothing is there, or only a dry run's plan, or what a run leaves that ended before its run.json."""
+    """Whether the directory is empty, or has only a dry run's plan or the rest of a run that ended before run.json."""
     names = entries(directory)
     if FOLDER in names and any((directory / FOLDER).iterdir()):
         return False
@@ -101,19 +98,17 @@ def _is_new(directory: Path) -> bool:
 
 
 def check_same_data(directory: Path, fingerprint: str) -> None:
-    """InputError where a run is there and learnt other rows: its place in the data would mean other ones."""
+    """InputError if the run in this directory has other training rows: its position in the data would not fit."""
     if (directory / RUN_FILE).is_file() and read_run(directory)["rows"] not in (None, fingerprint):
-        raise InputError(f"the training rows have changed since {directory} began; choose a new --output")
+        raise InputError(f"the training rows have changed since {directory} was started; choose a new --output")
 
 
-def _difference(found: dict[str, Any], config: RunConfig, base: str) -> str | None:
-    """The first setting in which a run differs from what is asked for, in words."""
-    here, there = config.as_json(), found["config"]
-    for name in sorted(set(here) | set(there), key=lambda name: (name != "method", name)):
-        if name not in MAY_CHANGE and here.get(name) != there.get(name):
-            return f"its {name.replace('_', '-')} is {short_repr(there.get(name))}, given {short_repr(here.get(name))}"
-    return (
-        None
-        if found.get("base") == base
-        else f"its base model has the hash {short_repr(found.get('base'))}, given {base}"
-    )
+def _difference(run: dict[str, Any], config: RunConfig, base: str) -> str | None:
+    """The first setting in which the run differs from `config`, in words, or None."""
+    new, old = config.as_json(), run["config"]
+    for name in sorted(set(new) | set(old), key=lambda name: (name != "method", name)):
+        if name not in MAY_CHANGE and new.get(name) != old.get(name):
+            return f"its {name.replace('_', '-')} is {short_repr(old.get(name))}, given {short_repr(new.get(name))}"
+    if run.get("base") != base:
+        return f"its base model has the hash {short_repr(run.get('base'))}, given {base}"
+    return None

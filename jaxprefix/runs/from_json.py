@@ -1,4 +1,4 @@
-"""Dataclasses of settings from JSON's plain values: every field of its annotated type, and none that there is not."""
+"""Dataclasses of settings from JSON values, checked against the annotated types of their fields."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -14,8 +14,8 @@ Settings = TypeVar("Settings")
 
 
 def from_json(kind: type[Settings], values: Mapping[str, Any], within: str = "") -> Settings:
-    """`kind(**values)`; InputError names the setting that is unknown, or not of its type."""
-    types: dict[str, Any] = {each.name: each.type for each in fields(kind)}  # type: ignore[arg-type]
+    """`kind(**values)`. InputError names a setting that is unknown or has the wrong type."""
+    types: dict[str, Any] = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(types)):
         raise InputError(
             f"unknown setting {short_repr(within + unknown[0])} in the run's configuration; "

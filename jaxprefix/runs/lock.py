@@ -1,4 +1,4 @@
-"""A run directory and the right to write to it, which one training command at a time has."""
+"""The run directory and its lock, which one training command at a time can hold."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,28 +12,28 @@ from jaxprefix.runs.config import RunConfig
 
 @contextmanager
 def run_lock(output: Path | None, config: RunConfig, name: str, base: str) -> Iterator[Path]:
-    """The run directory, found or made as `open_directory` says; until the end, other training commands are refused it.
+    """The run directory, locked against other training commands. It is created if needed (see `open_directory`).
 
-    Without `output` it is runs/<name>-<n>: the first that holds this very run unfinished and is in nobody's hands, else
-    the next number. Reading is allowed to all. What was made for it and stays empty is removed at the end.
+    Without `output` it is runs/<name>-<n>: the first that has the same run, unfinished and unlocked, or else the next
+    free number. Others may read the directory. Created directories that stay empty are removed at the end.
 
-    Raises InputError where `output` is another run's, or another command trains in it.
+    Raises InputError if `output` has another run, or another command trains in it.
     """
     if output is not None:
         directories.open_directory(output, config, base)
-        made = [path for path in (output, *output.parents) if not path.exists()]
-        with _held(output, made):
-            directories.open_directory(output, config, base)  # another command may have begun a run there just now
+        created = [path for path in (output, *output.parents) if not path.exists()]
+        with _locked(output, created):
+            directories.open_directory(output, config, base)  # another command may just have started a run
             yield output
         return
     for number in count(1):
         directory = Path("runs") / f"{name}-{number}"
-        with ExitStack() as hold:
+        with ExitStack() as stack:
             if not directories.can_resume(directory, config, base):
                 continue
             try:
-                # Whoever made it: of two commands that find the same number one makes it, the other may get it.
-                hold.enter_context(_held(directory, [directory, directory.parent]))
+                # If two commands find the same number, one creates the directory and the other may get the lock.
+                stack.enter_context(_locked(directory, [directory, directory.parent]))
             except RunLocked:
                 continue
             if directories.can_resume(directory, config, base):
@@ -42,23 +42,25 @@ def run_lock(output: Path | None, config: RunConfig, name: str, base: str) -> It
 
 
 @contextmanager
-def _held(directory: Path, made: Sequence[Path]) -> Iterator[None]:
-    """Training's own lock on the run directory: evaluation has another, and may go on meanwhile."""
+def _locked(directory: Path, created: Sequence[Path]) -> Iterator[None]:
+    """The lock of training on the run directory. Evaluation has a lock of its own and can run at the same time."""
     check_writable(directory)
-    refusal = f"another command trains in {directory}; wait for its end, or choose a new --output"
+    refusal = f"another command trains in {directory}; wait until it ends, or choose a new --output"
     try:
         with lock(directory / f"{LOCK}-training", refusal):
             try:
                 yield
             finally:
-                _remove_empty([directory / directories.FOLDER])  # while it is still held: nobody else counts on it
+                _remove_empty(
+                    [directory / directories.FOLDER]
+                )  # before the lock is released: no other command uses it yet
     finally:
-        _remove_empty(made)
+        _remove_empty(created)
 
 
 def _remove_empty(paths: Sequence[Path]) -> None:
     for path in paths:
         try:
             path.rmdir()
-        except OSError:  # something is in it
+        except OSError:  # not empty
             return

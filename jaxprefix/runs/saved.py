@@ -1,4 +1,4 @@
-"""The adapter that a run directory keeps: read back onto its base, or written as a run of its own."""
+"""Trained runs: loads the adapter of a run directory with its base, and saves an adapter as a new run."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, sharding
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import layer_range
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
@@ -28,95 +29,100 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's configuration, its base and its last adapter; no weight of the base is read."""
+    """The configuration, the base and the last adapter of a run. The weights of the base are not loaded."""
 
     config: RunConfig
     base: BaseModel
-    params: Any
+    params: Params
     step: int
-    run_json: dict[str, Any]  # run.json
+    run_json: dict[str, Any]  # the contents of run.json
 
 
-def write_run_json(directory: Path, config: RunConfig, base: BaseModel, about: dict[str, Any]) -> None:
-    """Writes run.json; `about` has its "source" (language), "rows" (their hash), "steps" and "finished"."""
-    own, total = parameter_counts(base.config, config.adapter)
+def write_run_json(directory: Path, config: RunConfig, base: BaseModel, progress: dict[str, Any]) -> None:
+    """Writes run.json. `progress` has "source" (languages), "rows" (their hash), "steps" and "finished"."""
+    trainable, total = parameter_counts(base.config, config.adapter)
     versions = {"jaxprefix": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    values = {"config": config.as_json(), "base": base.fingerprint, **about}
-    values |= {"trainable_parameters": own, "total_parameters": total, "versions": versions}
+    values = {"config": config.as_json(), "base": base.fingerprint, **progress}
+    values |= {"trainable_parameters": trainable, "total_parameters": total, "versions": versions}
     write_run(directory, values)
 
 
 def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None = None) -> TrainedRun:
-    """The run in `directory` on `base` (None: the one that it names), its adapter placed on `mesh` (None: numpy).
+    """The run in `directory` with its adapter sharded over `mesh`, or in numpy arrays if `mesh` is None.
+
+    `base` is opened from the run's configuration if it is None.
 
     Raises:
-        InputError: no run there, no checkpoint yet, or a base that is not the one that it was trained on.
+        InputError: the directory is not a run, it has no checkpoint, or it was trained on another base.
     """
-    described = read_run(directory / RUN_FILE)
-    config = RunConfig.from_json(described["config"])
+    run_json = read_run(directory / RUN_FILE)
+    config = RunConfig.from_json(run_json["config"])
     base = base or open_base(config.model)
-    if base.fingerprint != described["base"]:
+    if base.fingerprint != run_json["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "
             f"{truncate(config.model or 'the embedded one')}: its hash is {base.fingerprint}, "
-            f"expected {truncate(described['base'])}; load that model"
+            f"expected {truncate(run_json['base'])}; load that model"
         )
     if isinstance(config.adapter, NoAdapter):
-        return TrainedRun(config, base, {}, 0, described)
-    place = meshes.make_mesh("1x1") if mesh is None else mesh
+        return TrainedRun(config, base, {}, 0, run_json)
+    target = meshes.make_mesh("1x1") if mesh is None else mesh
     like = adapter_init.abstract_params(config.adapter, base.config)
     like = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
         like,
-        sharding.param_shardings(place, like),
+        sharding.param_shardings(target, like),
     )
     checkpoints = Checkpoints(directory)
     try:
         params, step = checkpoints.restore_adapter_and_step(like)
     finally:
         checkpoints.close()
-    return TrainedRun(config, base, jax.device_get(params) if mesh is None else params, step, described)
+    return TrainedRun(config, base, jax.device_get(params) if mesh is None else params, step, run_json)
 
 
-def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Any, source: str) -> None:
-    """A new run directory that holds this adapter, ready to be evaluated, asked and exported.
+def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Params, source: str) -> None:
+    """Saves an adapter as a new run, which can be evaluated, used for generation and exported.
 
-    `source` is the language that it was trained on. InputError where the directory holds anything already.
+    `source` is the language that it was trained on. InputError if the directory is not empty.
     """
     like = adapter_init.abstract_params(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
-    assert jax.tree.all(jax.tree.map(lambda leaf, own: leaf.shape == own.shape, like, params))
-    with new_directory(directory) as place:
-        checkpoints = Checkpoints(place)
+    assert jax.tree.all(jax.tree.map(lambda expected, leaf: expected.shape == leaf.shape, like, params))
+    with new_directory(directory) as unfinished:
+        checkpoints = Checkpoints(unfinished)
         checkpoints.save_adapter(0, params)
         checkpoints.close()
-        write_run_json(place, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
+        write_run_json(unfinished, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
 
 
-def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Any]:
-    """The adapter of a run; of several, the one kind that they share and their parameters, stacked in this order.
+def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
+    """The adapter that the runs share, and their parameters. Those of several runs are stacked in this order.
 
-    InputError where they cannot stand in one batch: another method or shape, chat template or type of weights.
+    InputError if one batch cannot use them together: the methods, shapes, --chat, --dtype or --max-length differ.
     """
     if len(runs) == 1:
         return runs[0].config.adapter, runs[0].params
     first = runs[0]
     for run in runs[1:]:
-        for what, one, other in (
+        for flag, one, other in (
             ("--chat", first.config.chat, run.config.chat),
             ("--dtype", first.config.dtype, run.config.dtype),
             ("--max-length", first.config.max_length, run.config.max_length),
         ):
             if one != other:
-                raise InputError(f"runs of one batch must share their {what}: found {one} and {other}; take them apart")
-    served = [_served(run.config.adapter, run.params, run.base.config.layers) for run in runs]
+                raise InputError(
+                    f"runs of one batch must have the same {flag}: found {one} and {other}; use them separately"
+                )
+    served = [_for_inference(run.config.adapter, run.params, run.base.config.layers) for run in runs]
     for adapter, _ in served[1:]:
         if adapter != served[0][0]:
             raise InputError(
-                f"runs of one batch must have one kind of adapter: found {served[0][0]} and {adapter}; take them apart"
+                f"runs of one batch must have the same kind of adapter: found {served[0][0]} and {adapter}; "
+                "use them separately"
             )
-    adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(own for _, own in served))
-    # Says at once whether rows of a batch can have adapters of this kind.
+    adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params for _, params in served))
+    # Raises now if rows of a batch cannot use different adapters of this kind.
     jax.eval_shape(
         lambda params, frozen: adapter.bind(params, frozen, adapter_ids=jnp.zeros(1, jnp.int32)),
         params,
@@ -125,12 +131,12 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Any]:
     return adapter, params
 
 
-def _served(adapter: Adapter, params: Any, count: int) -> tuple[Adapter, Any]:
-    """The same without what matters in training alone: how the slots began, and an MLP that makes them."""
+def _for_inference(adapter: Adapter, params: Params, count: int) -> tuple[Adapter, Params]:
+    """The adapter without what matters only in training: its initialization and an MLP that computes a prefix."""
     if isinstance(adapter, Sum):
-        parts = {name: _served(member, params[name], count) for name, member in adapter.members}
+        parts = {name: _for_inference(member, params[name], count) for name, member in adapter.members}
         members = tuple((name, member) for name, (member, _) in parts.items())
-        return Sum(members), {name: own for name, (_, own) in parts.items()}
+        return Sum(members), {name: params for name, (_, params) in parts.items()}
     if isinstance(adapter, PrefixTuning):
         adapter, params = adapter.fold(params)
     if isinstance(adapter, PrefixTuning | LlamaAdapter):

@@ -24,23 +24,22 @@ from jaxprefix.train.signals import stoppable
 class Command:
     """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default.
 
-    --config RUN/run.json takes all settings from an earlier run; flags beside it go before them.
+    --config RUN/run.json takes all settings from an earlier run. Other flags override them.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     output: Path | None = None
-    """The run directory; left out, runs/TASK-METHOD-N. A run that is there already is gone on with."""
+    """The run directory. The default is runs/TASK-METHOD-N. An existing run is resumed."""
     quiet: bool = False
-    """No progress."""
+    """Do not show progress."""
     profile: int | None = None
-    """Trace so many steps into DIRECTORY/profile, for TensorBoard (XProf) and Perfetto: from the third of this command
-    on, or its last ones where there are no more."""
+    """Trace this many steps, from the third on, into DIRECTORY/profile, for TensorBoard (XProf) and Perfetto."""
     dry_run: bool = False
-    """Only compile the step, from the model's config.json alone, and tell what it asks of each device."""
+    """Only compile the step, from the model's config.json, and print the memory, FLOPs and collectives per device."""
     hosts: str | None = None
-    """Several processes train together: auto (TPU pods, SLURM), or ADDRESS:PORT,PROCESS/PROCESSES for each."""
+    """Train with several processes: auto (TPU pods, SLURM), or ADDRESS:PORT,PROCESS/PROCESSES in each process."""
     chip: Name | None = None
-    """With --dry-run: the chip to plan for; a TPU's own compiler is asked where the extra `tpu` is installed."""
+    """The chip of a --dry-run. For a TPU, its own compiler is used if the extra `tpu` is installed."""
 
 
 def main() -> None:
@@ -50,17 +49,17 @@ def main() -> None:
     refuse_foreign_flags(arguments, command.config.method)
     if command.dry_run:
         if command.profile is not None:
-            raise InputError(f"--profile {command.profile} traces steps, and --dry-run does none; drop one of them")
+            raise InputError(f"--profile {command.profile} traces steps, but --dry-run runs none; drop one of them")
         mesh.configure_platform(command.config.mesh, "cpu")
         dry_run(command.config, command.chip, command.output)
         return
     if command.chip:
-        raise InputError(f"--chip {command.chip} is of a plan; add --dry-run, or drop it")
+        raise InputError(f"--chip {command.chip} is only for --dry-run; add --dry-run, or drop it")
     emulated = mesh.configure_platform(command.config.mesh, command.config.platform, command.hosts)
     if command.hosts:
         mesh.start_jax()
         if not processes.is_main_process():
-            sys.stdout = open(os.devnull, "w")  # to the end of the process
+            sys.stdout = open(os.devnull, "w")  # until the process ends
     if emulated:
         print(emulated)
     with stoppable() as stop:
@@ -68,27 +67,27 @@ def main() -> None:
         if stop.asked:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.hosts or command.config.model or command.config.task or command.config.train_file:
-        own = command.config.eval_file or command.config.train_file
-        print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {own}" if own else ""))
+        file = command.config.eval_file or command.config.train_file
+        print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {file}" if file else ""))
         return
-    # The embedded default is the whole job in small, its evaluation takes seconds; a benchmark's can take hours.
+    # The embedded default is a small example of the whole job: its evaluation takes seconds. Benchmarks can take hours.
     settings = Evaluation(mesh=command.config.mesh, platform=command.config.platform)
     evaluate(directory, settings, command.quiet)
 
 
 def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
-    """Takes `--config FILE` out: its settings are the defaults of all other flags."""
-    for place, argument in enumerate(arguments):
+    """Removes `--config FILE` from the arguments and returns its settings as the defaults of all other flags."""
+    for index, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--config":
-            rest = arguments[:place] + arguments[place + (1 if value else 2) :]
-            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            rest = arguments[:index] + arguments[index + (1 if value else 2) :]
+            value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
             if not value:
                 raise InputError("--config needs the run.json of an earlier run")
             default = RunConfig.from_json(read_run(Path(value))["config"])
-            if any(each.startswith("--steps") for each in rest):  # the one that is given takes the other's place
+            if any(flag.startswith("--steps") for flag in rest):  # a given flag replaces the other one
                 default = replace(default, epochs=None)
-            if any(each.startswith("--epochs") for each in rest):
+            if any(flag.startswith("--epochs") for flag in rest):
                 default = replace(default, steps=None)
             return rest, default
     return arguments, RunConfig()

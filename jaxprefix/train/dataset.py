@@ -1,4 +1,4 @@
-"""What a run learns from and is scored on while it trains: a task's rows or the user's own, encoded."""
+"""The training rows and held-out rows of a run, encoded, from a task or from the user's own files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from jaxprefix.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows to learn and held-out ones, and what became of the others."""
+    """Encoded training rows and held-out rows, and how many were changed or left out."""
 
     learn: list[Encoded]
     held_out: list[Encoded]
-    cut: int  # contexts shortened to fit
-    skipped: int  # rows whose question and answer alone are too long
+    cut: int  # contexts truncated to fit
+    skipped: int  # rows that are too long even without a context
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of what is learnt, in its order."""
+        """The SHA-256 of the training rows, in their order."""
         return hashlib.sha256(repr([(row.prompt, row.response) for row in self.learn]).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -37,26 +37,26 @@ class Rows:
 
 
 def training_task(config: RunConfig) -> Task:
-    """The task that the run trains; InputError for one that only measures, or a split that leaks into a benchmark."""
+    """The training task. InputError for a task that is only a benchmark, or a split that a benchmark contains."""
     if config.train_file:
         return own_rows_task(config.train_file)
     if config.model and not config.task:
         raise InputError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
     if not task.eval_tasks:
-        trained = ", ".join(each.name for each in tasks.TASKS if task.name in each.eval_tasks)
-        raise InputError(f"task {task.name} measures and is never trained on; train on {trained}")
+        trained = ", ".join(other.name for other in tasks.TASKS if task.name in other.eval_tasks)
+        raise InputError(f"task {task.name} is only for evaluation; train on {trained}")
     for split, reason in task.forbidden_splits.items():
-        # A slice or a sum names the split within a longer text, and "all" is the hub's word for every split.
+        # A slice or a sum contains the name of the split, and "all" means every split on the Hub.
         if config.split and (split in config.split or config.split == "all"):
             raise InputError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
     return task
 
 
 def load_rows(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:
-    """Reads, shuffles (seeded), holds out and encodes to at most `longest` tokens a row.
+    """Loads the examples, shuffles them with the seed, holds some out, and encodes rows of at most `longest` tokens.
 
-    InputError where nothing is left to learn.
+    InputError if no training row is left.
     """
     examples = _examples(task, languages(config, task), config.split, config.data)
     if not examples:
@@ -64,23 +64,25 @@ def load_rows(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int)
     order = np.random.default_rng(config.seed).permutation(len(examples))
     examples = [examples[index] for index in order][: config.limit]
     if config.eval_file:
-        own = own_rows_task(config.eval_file)
-        held = _examples(own, own.languages, None, None)
-    else:  # never more than a tenth: a small set is there to be learnt
+        eval_task = own_rows_task(config.eval_file)
+        held_out = _examples(eval_task, eval_task.languages, None, None)
+    else:  # at most a tenth, so that a small data set is left to learn
         count = min(config.held_out, len(examples) // 10)
-        held, examples = examples[:count], examples[count:]
+        held_out, examples = examples[:count], examples[count:]
     learn = [encode(tokenizer, example, longest, chat=config.chat) for example in examples]
-    score = [encode(tokenizer, example, longest, chat=config.chat) for example in held]
-    whole = [row for row in learn if row]
-    if not whole:
-        short = "raise it" if longest == config.max_length else "the soft prompt leaves no more: shorten it"
+    score = [encode(tokenizer, example, longest, chat=config.chat) for example in held_out]
+    fitting = [row for row in learn if row]
+    if not fitting:
+        short = (
+            "raise it" if longest == config.max_length else "shorten the soft prompt, which leaves no more positions"
+        )
         raise InputError(f"none of {len(learn):,} rows fits --max-length {longest}, even without context; {short}")
-    cut = sum(row.cut for row in [*whole, *(row for row in score if row)])
-    return Rows(whole, [row for row in score if row], cut, learn.count(None) + score.count(None))
+    cut = sum(row.cut for row in [*fitting, *(row for row in score if row)])
+    return Rows(fitting, [row for row in score if row], cut, learn.count(None) + score.count(None))
 
 
 def languages(config: RunConfig, task: Task) -> tuple[str, ...]:
-    """What the run trains on; InputError for a language that the task does not have."""
+    """The training languages. InputError for a language that the task does not have."""
     if config.train_file and config.language is None:
         return task.languages
     language = config.language or "en"
@@ -91,8 +93,8 @@ def languages(config: RunConfig, task: Task) -> tuple[str, ...]:
 
 
 def _examples(task: Task, languages: tuple[str, ...], split: str | None, data: Path | None) -> list[Example]:
-    found = []
+    examples = []
     for language in languages:
         rows = task.load(language, split or task.train_split, data)
-        found += [example for row in rows if (example := task.example(row, language))]
-    return found
+        examples += [example for row in rows if (example := task.example(row, language))]
+    return examples

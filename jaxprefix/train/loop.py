@@ -1,4 +1,4 @@
-"""The main job: a RunConfig in, a run directory with a trained adapter out. Runs again where it was stopped."""
+"""Trains an adapter from a RunConfig into a run directory, or resumes the run in it."""
 
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,20 @@ def train(
     stop: StopRequest | None = None,
     profile: int | None = None,
 ) -> Path:
-    """Trains what `config` says and returns the run directory; a directory with this very run is gone on with.
+    """Trains the adapter of `config` and returns the run directory. A directory with the same run is resumed.
 
-    The directory is this call's alone meanwhile. Raises InputError for anything that the user can mend, and where the
-    disk is full; nothing is written before everything has been read. Raises Stopped, saved, once `stop` is asked.
-    `profile` is the number of steps to trace.
+    The directory is locked meanwhile. Nothing is written before all inputs have been read.
+
+    Args:
+        config: the settings of the run.
+        output: the run directory; None is runs/TASK-METHOD-N.
+        quiet: no progress bar.
+        stop: a request to end early.
+        profile: the number of steps to trace.
+
+    Raises:
+        InputError: anything that the user can correct, including a full disk.
+        Stopped: the run ended because of `stop`, and its state is saved.
     """
     config.check()
     check_profile(profile, config.method, output)
@@ -47,9 +56,9 @@ def train(
     mesh = meshes.make_mesh(config.mesh)
     check_batch(config, mesh)
     if output is None and processes.process_count() > 1:
-        raise InputError("several processes write to one directory; give --output, the same to all of them")
-    mine = run_lock(output, config, f"{task.name}-{config.method}", base.fingerprint)
-    with processes.enter_on_main(mine, output or Path()) as directory:
+        raise InputError("several processes need one run directory; give the same --output to all of them")
+    lock = run_lock(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    with processes.enter_on_main(lock, output or Path()) as directory:
         check_length(config, base.config)
         _train(directory, config, task, base, mesh, quiet, stop or StopRequest(), profile)
     return directory
@@ -65,7 +74,7 @@ def _train(
     stop: StopRequest,
     profile: int | None,
 ) -> None:
-    about: dict[str, Any] = {
+    values: dict[str, Any] = {
         "source": ",".join(training_rows.languages(config, task)),
         "rows": None,
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
@@ -74,13 +83,13 @@ def _train(
     if config.method != "none":
         longest = max_text_tokens(base.config, config.adapter, config.max_length)
         rows = training_rows.load_rows(config, task, base.tokenizer, longest)
-        about["rows"] = rows.fingerprint
+        values["rows"] = rows.fingerprint
         check_same_data(directory, rows.fingerprint)
     print(f"run: {directory}")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
         with disk_errors(directory):
-            write_run_json(directory, config, base, about | {"steps": 0, "finished": True})
+            write_run_json(directory, config, base, values | {"steps": 0, "finished": True})
         return
     print(rows)
     plan = Plan(config, rows.learn)
@@ -91,18 +100,18 @@ def _train(
     print(attention_line(config, base, plan, programs))
     checkpoints = Checkpoints(directory, config.keep)
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
-    about["steps"] = plan.steps
+    values["steps"] = plan.steps
     with disk_errors(directory):
-        # Before anything else is: a directory without it would be refused.
-        write_run_json(directory, config, base, about | {"finished": False, "best": position.best})
+        # First of all: a directory with other files and without run.json would be refused.
+        write_run_json(directory, config, base, values | {"finished": False, "best": position.best})
         run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
         run.train(state, stop, profile, quiet)
-        write_run_json(directory, config, base, about | {"finished": True, "best": run.best})
+        write_run_json(directory, config, base, values | {"finished": True, "best": run.best})
     print(f"run: {directory}")
 
 
 def attention_line(config: RunConfig, base: BaseModel, plan: Plan, programs: TrainPrograms) -> str:
-    """Which kernels compute attention and, where one is not the platform's fastest, why."""
+    """The line that names the attention kernels and, if one is not the fastest of the platform, the reason."""
     params, frozen = programs.state.params, programs.frozen
     hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(params, frozen)[1], params, frozen)
     rows, lengths = config.batch // config.accumulate, [shape.seq_len for shape in plan.shapes]

@@ -1,7 +1,4 @@
-"""metrics.jsonl, one row a step, and its copies for TensorBoard and Weights & Biases.
-
-Also here: what a run does about a step whose loss or gradient is not finite.
-"""
+"""metrics.jsonl with one row per step, its copies for TensorBoard and Weights & Biases, and non-finite losses."""
 
 import hashlib
 import io
@@ -29,26 +26,26 @@ FILE = "metrics.jsonl"
 
 
 class MetricsLogger:
-    """Appends rows {"step": n, ...} to metrics.jsonl. A resumed run first drops the rows after its checkpoint.
+    """Appends rows {"step": n, ...} to metrics.jsonl. A resumed run first removes the rows after its checkpoint.
 
-    Of several processes, the first one writes.
+    If there are several processes, only the main process writes.
     """
 
     def __init__(self, directory: Path, config: RunConfig, step: int) -> None:
         self.path = directory / FILE
         kept = [row for row in read(directory) if row["step"] <= step] if step else []
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        first = processes.is_main_process()
-        self.file = (self.path if first else Path(os.devnull)).open("a", encoding="utf-8")
-        self.events = _tensorboard(directory, step) if config.tensorboard and first else None
-        self.project = _wandb(directory, config) if config.wandb and first else None
+        is_main = processes.is_main_process()
+        self.file = (self.path if is_main else Path(os.devnull)).open("a", encoding="utf-8")
+        self.events = _tensorboard(directory, step) if config.tensorboard and is_main else None
+        self.project = _wandb(directory, config) if config.wandb and is_main else None
 
     def write(self, row: dict[str, Any]) -> None:
-        """JSON has no number that is not finite: it is null in the file, and not in the copies."""
-        found = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        self.file.write(json.dumps(found) + "\n")
+        """A value that is not finite is null in the file, because JSON has no such number. The copies omit it."""
+        values = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        self.file.write(json.dumps(values) + "\n")
         self.file.flush()
-        finite = {name: value for name, value in found.items() if value is not None}
+        finite = {name: value for name, value in values.items() if value is not None}
         for name, value in finite.items():
             if self.events and name != "step":
                 self.events.add_scalar(name, value, row["step"])
@@ -64,7 +61,7 @@ class MetricsLogger:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """The rows so far; a last line that a crash cut short is left out."""
+    """The rows that are written so far, without a last line that a crash truncated."""
     path = directory / FILE
     if not path.is_file():
         return []
@@ -81,11 +78,11 @@ def _tensorboard(directory: Path, step: int) -> Any:
 def _wandb(directory: Path, config: RunConfig) -> Any:
     import wandb  # type: ignore[import-not-found]
 
-    # The place is the run's id: a resumed run goes on in the same record, another machine's runs/first is another one.
-    place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
+    # The id is a hash of the full path, so that a resumed run continues its record.
+    run_id = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
     settings = config.as_json()
     return wandb.init(
-        project=config.wandb, name=directory.name, id=place, resume="allow", dir=directory, config=settings
+        project=config.wandb, name=directory.name, id=run_id, resume="allow", dir=directory, config=settings
     )
 
 
@@ -93,7 +90,7 @@ Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
 
 
 class NonFiniteLoss(InputError):
-    """A step's loss or gradient is not finite, and the run stops there; its state is that of the step before."""
+    """The loss or gradient of a step is not finite, and the run stops with the state before this step."""
 
     def __init__(self, step: int, loss: float, gradient: float, rate: float) -> None:
         self.step = step
@@ -102,34 +99,35 @@ class NonFiniteLoss(InputError):
 
 
 class StepMetrics:
-    """The metrics of steps, kept on the devices until they are written.
+    """The metrics of recent steps, which stay on the devices until they are written.
 
     Attributes:
-        skipped: the steps so far whose loss or gradient was not finite, which the schedule does not count.
+        skipped: the number of steps whose loss or gradient was not finite. The schedule does not count them.
     """
 
     def __init__(self, learning_rate: optax.Schedule, on_nan: str, write: Write, skipped: int = 0) -> None:
         self.skipped = skipped
         self._learning_rate, self._on_nan, self._write = learning_rate, on_nan, write
-        self._waiting: list[tuple[int, int, dict[str, Any]]] = []  # step, tokens read, metrics
+        self._pending: list[tuple[int, int, dict[str, Any]]] = []  # step, tokens read, metrics
 
     def add(self, step: int, tokens: int, metrics: dict[str, Any]) -> None:
-        """Takes a step that is still computed, and waits for the one before it.
+        """Adds the metrics of a dispatched step, and waits until the previous step is complete.
 
-        One step ahead keeps the devices busy; with more, a run that is asked to stop would have to wait for them.
+        One step ahead keeps the devices busy. With more steps ahead, a stop request would have to wait for all of them.
         """
-        self._wait()
-        self._waiting.append((step, tokens, metrics))
+        self._block()
+        self._pending.append((step, tokens, metrics))
 
     def write(self, began: float) -> tuple[float, float]:
-        """Writes a row for each step since the last call; returns the last step's loss and the tokens per second.
+        """Writes a row for each step since the last call. Returns the loss of the last step and the tokens per second.
 
-        `began` is when the first of them began, by time.monotonic(). Raises NonFiniteLoss where the run is to stop.
+        `began` is the time.monotonic() at the start of the first of these steps. Raises NonFiniteLoss if a loss or
+        gradient is not finite and `on_nan` is "stop".
         """
-        self._wait()
-        speed = sum(tokens for _, tokens, _ in self._waiting) / max(time.monotonic() - began, 1e-9)
-        loss, before = float(self._waiting[-1][2]["loss"]), self.skipped
-        for step, _, metrics in self._waiting:
+        self._block()
+        speed = sum(tokens for _, tokens, _ in self._pending) / max(time.monotonic() - began, 1e-9)
+        loss, before = float(self._pending[-1][2]["loss"]), self.skipped
+        for step, _, metrics in self._pending:
             row = {name: float(value) for name, value in metrics.items()}
             rate = float(np.asarray(self._learning_rate(step - 1 - self.skipped)))
             self._write({"step": step} | row | {"learning_rate": rate, "tokens_per_second": round(speed, 1)})
@@ -138,19 +136,19 @@ class StepMetrics:
                     raise NonFiniteLoss(step, row["loss"], row["gradient_norm"], rate)
                 self.skipped += 1
         if self.skipped > before:
-            first, last, count = self._waiting[0][0], self._waiting[-1][0], self.skipped - before
-            print(f"steps {first} to {last}: {count} skipped, their loss or gradient is not finite")
-        self._waiting = []
+            first, last, count = self._pending[0][0], self._pending[-1][0], self.skipped - before
+            print(f"steps {first} to {last}: {count} skipped because their loss or gradient is not finite")
+        self._pending = []
         return loss, speed
 
-    def _wait(self) -> None:
+    def _block(self) -> None:
         with phase("wait"):
-            jax.block_until_ready(self._waiting[-1:])
+            jax.block_until_ready(self._pending[-1:])
 
 
 def keep_batch(directory: Path, step: int, batch: TrainBatch) -> Path:
-    """Writes what a step was to learn beside the run's other files, and returns where."""
+    """Writes the batch of a step to the run directory, and returns the path."""
     path, content = directory / f"nan-step-{step}.npz", io.BytesIO()
-    np.savez(content, **{each.name: np.asarray(getattr(batch, each.name)) for each in fields(batch)})  # type: ignore[arg-type]
+    np.savez(content, **{leaf.name: np.asarray(getattr(batch, leaf.name)) for leaf in fields(batch)})  # type: ignore[arg-type]
     write_atomically(path, content.getvalue())
     return path

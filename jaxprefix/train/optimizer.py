@@ -1,4 +1,4 @@
-"""What Optax may change, and how: the only place with masks.
+"""The optimizer and its masks.
 
 The step differentiates and updates the adapter tree alone. `adapter_only` is for your own loop over a joint tree.
 """
@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-# Names of leaves without weight decay: slots, prompts and gates are points in a space, not maps to keep small.
+from jaxprefix.models.adapters.adapter import Params
+
+# Leaves without weight decay: prompts, prefixes and gates are not linear maps that should stay small.
 NO_DECAY = frozenset(
     "hidden keys values prompt gate slots inner_bias hidden_bias keys_bias values_bias "
     "norm input_layernorm post_attention_layernorm".split()
@@ -22,20 +24,20 @@ NO_DECAY = frozenset(
 def adapter_only(transformation: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """`transformation` for the "adapter" branch of a joint tree `{"frozen": ..., "adapter": ...}`.
 
-    Frozen leaves get no moments, no update and no share in a clip norm inside `transformation`. (The plain
+    Frozen leaves get no moments, no update and no share in the clip norm of `transformation`. (The plain
     `optax.masked` would add the raw gradients to them.)
     """
     branches: dict[Hashable, Any] = {"adapter": transformation, "frozen": optax.set_to_zero()}
     return optax.partition(branches, {"adapter": "adapter", "frozen": "frozen"})
 
 
-def weight_decay_mask(params: Any) -> Any:
-    """A mask like `params`: True where weight decay acts."""
+def weight_decay_mask(params: Params) -> PyTree[bool]:
+    """A mask with the structure of `params`: True for leaves with weight decay."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NO_DECAY, params)
 
 
 def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
-    """Linear up over the share `warmup` of the steps, then linear down; the first step and the last one still move."""
+    """Rises linearly for the fraction `warmup` of the steps, then falls linearly. No step has a rate of 0."""
     rising = max(round(steps * warmup), 1)
 
     def rate(count: ArrayLike) -> Array:
@@ -48,9 +50,9 @@ def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
 def adamw(
     learning_rate: optax.Schedule, weight_decay: float, clip: float, lr_multipliers: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101) with betas (0.9, 0.95), after clipping by the adapter's own gradient norm.
+    """AdamW (arXiv:1711.05101) with betas (0.9, 0.95), after clipping by the norm of the adapter's gradient.
 
-    `lr_multipliers` scale the learning rate of each member of a sum. Settings are those of public code for the study's
+    `lr_multipliers` scale the learning rate of each member of a sum. The settings come from public code for the study's
     recipe (LLaMA-Adapter, arXiv:2303.16199).
     """
     return optax.chain(
@@ -61,9 +63,9 @@ def adamw(
 
 
 def _scaled(lr_multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiplies the updates of each member in a sum's tree `{member: ...}`."""
+    """Scales the updates of each member in the tree `{member: ...}` of a sum."""
 
-    def scale(updates: Any, _: Any) -> Any:
+    def scale(updates: PyTree, _: Any) -> PyTree:
         return {name: optax.tree.scale(multiplier, updates[name]) for name, multiplier in lr_multipliers.items()}
 
     return optax.stateless(scale)

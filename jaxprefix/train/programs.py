@@ -1,6 +1,6 @@
-"""What a run computes on a mesh: its first state and its step, lowered and compiled from the shapes of their arguments.
+"""The programs of a run on a mesh: its first state and its step, compiled from the shapes of their arguments.
 
-The step compiles while the weights load: both can take minutes, and neither needs the other.
+The step is compiled while the weights load. Both can take minutes, and they do not depend on each other.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
+from jaxtyping import PyTree
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, sharding
+from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.runs.base_model import BaseModel, abstract_weights, init_token_ids, load_weights
@@ -26,7 +28,7 @@ from jaxprefix.train.step import State, train_step
 class CompiledByShape:
     """A jitted function that is compiled once for each shape of its last argument."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: jax.stages.Wrapped) -> None:
         self.function = function
         self.executables: dict[tuple[tuple[int, ...], ...], jax.stages.Compiled] = {}
 
@@ -46,10 +48,10 @@ class CompiledByShape:
 
 
 class TrainPrograms:
-    """The first state and the step of a run. Training calls them; a dry run only lowers the step.
+    """The first state and the step of a run. A dry run only lowers the step.
 
     Attributes:
-        mesh: the devices that they run on.
+        mesh: the devices that the programs run on.
         frozen: the frozen weights, abstract.
         state: the first state, abstract.
         learning_rate: the optimizer's peak learning rate at each step.
@@ -65,7 +67,7 @@ class TrainPrograms:
         init_tokens: adapter_init.InitTokens,
         steps: int,
     ) -> None:
-        """Of `frozen`, only shapes and shardings are used: it may be abstract. `steps` are those of the whole run."""
+        """`frozen` may be abstract: only its shapes and shardings are used. The run has `steps` steps."""
         optimizer, self.learning_rate = _optimizer(config, steps)
 
         def init(frozen: Frozen) -> State:
@@ -79,24 +81,24 @@ class TrainPrograms:
         shardings = _state_shardings(mesh, optimizer, shapes)
         self.state: State = abstract(shapes, shardings)
         self._init = CompiledByShape(jax.jit(meshes.with_mesh(mesh, init), out_shardings=shardings))
-        # The new state is sharded as the old one: otherwise the second step would be another program.
+        # The new state has the shardings of the old one. Otherwise the second step would be another program.
         outputs = (shardings, meshes.replicated(mesh))
         self.step = CompiledByShape(jax.jit(meshes.with_mesh(mesh, step), donate_argnums=0, out_shardings=outputs))
 
-    def init(self, frozen: Frozen, params: Any = None) -> State:
-        """The first state. It starts from a copy of `params`, since steps donate them, or else from fresh ones."""
+    def init(self, frozen: Frozen, params: Params | None = None) -> State:
+        """The first state, with fresh parameters or a copy of `params`. (A copy, because steps donate the state.)"""
         state = self._init(frozen)
         if params is None:
             return state
-        own = jax.tree.map(lambda leaf, like: jax.device_put(jnp.copy(leaf), like.sharding), params, state.params)
-        return replace(state, params=own)  # type: ignore[type-var]
+        copied = jax.tree.map(lambda leaf, like: jax.device_put(jnp.copy(leaf), like.sharding), params, state.params)
+        return replace(state, params=copied)  # type: ignore[type-var]
 
     def place(self, batch: TrainBatch) -> TrainBatch:
         """The batch, sharded over the mesh."""
         return meshes.shard_batch(self.mesh, batch, dim=1)
 
     def lower(self, batch: TrainBatch) -> jax.stages.Lowered:
-        """The step for batches of this shape, for a mesh whose devices need not exist."""
+        """The step for batches of this shape, lowered. The devices of the mesh need not exist."""
         return self.step.function.lower(self.state, self.frozen, self._abstract_batch(batch))
 
     def compile(self, batch: TrainBatch | None) -> None:
@@ -112,18 +114,18 @@ class TrainPrograms:
 def load_and_compile(
     config: RunConfig, base: BaseModel, mesh: Mesh, plan: Plan, start: int
 ) -> tuple[Frozen, TrainPrograms]:
-    """The weights; and the run's programs, compiled for the batch that follows step `start`.
+    """The weights, and the programs of the run, compiled for the batch after step `start`.
 
-    An error in the weights is raised before the compiler's. If it shows in time, nothing is compiled.
+    An error in the weights takes precedence over one of the compiler. If it comes early, nothing is compiled.
     """
-    # The caller's thread compiles: what is set for that thread alone, such as a JAX option, then applies.
+    # The thread of the caller compiles, so that JAX options which are set for this thread apply.
     with ThreadPoolExecutor(1) as reader:
         loading = reader.submit(load_weights, base, mesh, config.dtype)
         try:
             frozen = abstract_weights(base, mesh, config.dtype)
             tokens = init_token_ids(base.tokenizer, config.seed)
             programs = TrainPrograms(config, base.config, mesh, frozen, tokens, plan.steps)
-            batch = next(plan.batches(start, base.tokenizer.pad), None)  # None: the run is finished
+            batch = next(plan.batches(start, base.tokenizer.pad), None)  # None if the run is finished
             if loading.done():
                 loading.result()  # raises an error in the weights
             programs.compile(batch)
@@ -132,8 +134,8 @@ def load_and_compile(
     return frozen, programs
 
 
-def abstract(shapes: Any, shardings: Any) -> Any:
-    """The tree of shapes with their shardings."""
+def abstract(shapes: PyTree, shardings: PyTree[Sharding]) -> Any:
+    """The tree of ShapeDtypeStructs with these shapes and shardings."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
@@ -153,9 +155,9 @@ def _optimizer(config: RunConfig, steps: int) -> tuple[optax.GradientTransformat
 
 
 def _state_shardings(mesh: Mesh, optimizer: optax.GradientTransformation, shapes: State) -> State:
-    """Moments are sharded as their parameters; scalars are replicated."""
+    """Moments have the shardings of their parameters. Scalars are replicated."""
     params, replicated = sharding.param_shardings(mesh, shapes.params), meshes.replicated(mesh)
     moments = optax.tree.map_params(
-        optimizer, lambda _, own: own, shapes.optimizer, params, transform_non_params=lambda _: replicated
+        optimizer, lambda _, sharding: sharding, shapes.optimizer, params, transform_non_params=lambda _: replicated
     )
     return State(params, moments, replicated, replicated)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A training run in its directory: `fit`, and around it metrics.jsonl, held-out losses, checkpoints and a trace."""
+"""A training run in its directory: `fit` with metrics.jsonl, held-out losses, checkpoints and a trace."""
 
 import math
 from collections.abc import Sequence
@@ -28,24 +28,24 @@ from jaxprefix.train.trainer import Cadence, Due, fit
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is, as each checkpoint keeps it."""
+    """The progress of a run, which each checkpoint stores."""
 
     step: int = 0
     skipped: int = 0
-    best: dict[str, Any] | None = None  # of the checkpoints: {"step", "held_out_loss"}
+    best: dict[str, Any] | None = None  # the best checkpoint: {"step", "held_out_loss"}
 
 
 def resume(directory: Path, checkpoints: Checkpoints, first: State, steps: int) -> tuple[State, Position]:
-    """The state of the last checkpoint that is whole, or `first`. InputError where it is beyond the run's `steps`."""
+    """The state of the last undamaged checkpoint, or `first`. InputError if it is beyond the `steps` of the run."""
     if checkpoints.latest is None:
         return first, Position()
     if checkpoints.latest > steps:
         raise InputError(
-            f"{directory} is at step {checkpoints.latest} already, beyond the {steps} asked for; "
+            f"{directory} is at step {checkpoints.latest} already, beyond the requested {steps}; "
             "choose a new --output to train less"
         )
-    params, moments, found = checkpoints.restore(first.params, first.optimizer)
-    position = Position(found["step"], found.get("skipped", 0), found.get("best"))
+    params, moments, saved = checkpoints.restore(first.params, first.optimizer)
+    position = Position(saved["step"], saved.get("skipped", 0), saved.get("best"))
     print(f"resumed at step {position.step} of {steps}")
     step = jax.make_array_from_callback((), first.step.sharding, lambda _: np.array(position.step, np.int32))
     return State(params, moments, step, first.halted), position
@@ -78,7 +78,7 @@ class TrainingRun:
         self._metrics = StepMetrics(programs.learning_rate, config.on_nan, self._logger.write, position.skipped)
 
     def train(self, state: State, stop: StopRequest, profile: int | None, quiet: bool) -> None:
-        """`profile` is the number of steps to trace. Raises Stopped, saved, once `stop` is asked."""
+        """`profile` is the number of steps to trace. Raises Stopped, after saving, if `stop` is requested."""
         config, start, last = self._plan.config, self._start, self._plan.steps
         cadence = Cadence(config.log_every, config.eval_every, config.save_every, last)
         with closing(self._checkpoints), closing(self._logger):
@@ -123,7 +123,7 @@ class TrainingRun:
             self.best = {"step": step, "held_out_loss": loss}
 
     def _score_start(self, held_out: HeldOutLoss, state: State, quiet: bool) -> None:
-        """Step 0: scores the fresh adapter and the frozen base, and warns of a start that does harm."""
+        """Step 0: scores the fresh adapter and the frozen base, and warns if the fresh adapter is much worse."""
         with progress(quiet) as bar:
             bar.add_task("scoring the held-out rows", total=None, rate="")
             fresh, base = held_out.start(state.params, self._frozen)
@@ -138,13 +138,13 @@ class TrainingRun:
         self._checkpoints.save(step, state.params, state.optimizer, position, best)
 
     def _keep(self, state: State, error: NonFiniteLoss) -> str:
-        """Saves the state before the step, and its batch; returns what happened and what to do, in a line."""
+        """Saves the state before the step, and its batch. Returns one line for the user."""
         before = int(state.step)
-        assert before == error.step - 1, "later steps change nothing"
+        assert before == error.step - 1, "later steps must not change the state"
         if before:
             self._save(before, state)
         path = keep_batch(self._directory, error.step, next(self._plan.batches(before, self._pad)))
         return (
             f"{error.what}; step {before} is saved and the batch is in {path}: choose a smaller --lr and a new "
-            "--output, or the same command with --on-nan skip"
+            "--output, or repeat the command with --on-nan skip"
         )

@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C end a run at the end of a step, saved; before its first step, or asked twice, at once."""
+"""SIGTERM and Ctrl-C: a run saves and ends after the current step.
+
+It ends at once before its first step, or on a second Ctrl-C.
+"""
 
 import os
 import signal
@@ -15,11 +18,11 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether a run was asked to end. It looks here at the end of each step.
+    """A request to end a run, which the run checks after each step.
 
     Attributes:
-        asked: the first signal that asked.
-        working: whether a step is done, which a sudden end would lose.
+        asked: the first signal, or None without a request.
+        working: whether a step is done. Ending at once would lose it.
     """
 
     def __init__(self) -> None:
@@ -27,11 +30,11 @@ class StopRequest:
         self.working = False
 
     def ask(self, number: signal.Signals) -> None:
-        """Asks the run to end after the step that is under way."""
+        """Requests the end of the run after the current step."""
         self.asked = self.asked or number
 
     def at_step(self, waits: bool) -> signal.Signals | None:
-        """The signal that ends the run at this step, if any. Several processes ask each other where each `waits`."""
+        """The signal that ends the run at this step, or None. Several processes agree on it at steps that wait."""
         self.working = True
         if processes.process_count() == 1:
             return self.asked
@@ -40,52 +43,52 @@ class StopRequest:
 
 @contextmanager
 def stoppable() -> Iterator[StopRequest]:
-    """A request that SIGTERM and Ctrl-C make while the context lasts. For commands: it needs the main thread.
+    """A StopRequest that SIGTERM and Ctrl-C set inside the context. It needs the main thread, as in a command.
 
-    A signal that is ignored (`nohup`, a shell's background job) stays so.
+    A signal that is ignored (`nohup`, a background job of a shell) stays ignored.
     """
     stop = StopRequest()
-    wanted = [each for each in ENDING if signal.getsignal(each) is not signal.SIG_IGN]
+    handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    # Python's own handlers wait for the main thread, which the compiler can hold for minutes. Python writes into
-    # the pipe at once, and a thread of ours reads it.
-    before = {each: signal.signal(each, _nothing) for each in wanted}
-    pipe = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    # Python's handlers wait for the main thread, which can be in the compiler for minutes. Python writes to the wakeup
+    # pipe at once, and the listener thread reads it.
+    handlers = {number: signal.signal(number, _ignore) for number in handled}
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     thread = threading.Thread(target=_listen, args=(reading, stop), daemon=True)
     thread.start()
     try:
         yield stop
     finally:
-        signal.set_wakeup_fd(pipe)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         os.close(writing)  # ends the thread
         thread.join()
         os.close(reading)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """The thread does it."""
+def _ignore(number: int, frame: object) -> None:
+    """No-op: the listener thread reads the wakeup pipe."""
 
 
 def _listen(reading: int, stop: StopRequest) -> None:
-    while got := os.read(reading, 1):
-        if got[0] not in ENDING:
+    while byte := os.read(reading, 1):
+        if byte[0] not in ENDING:
             continue
-        asked = signal.Signals(got[0])
+        asked = signal.Signals(byte[0])
         if not stop.working:
-            _end(f"stopped by {asked.name} before the first step; the same command begins there again", asked)
+            _end(f"stopped by {asked.name} before the first step; repeat the command to start again", asked)
         if stop.asked and asked == signal.SIGINT:
-            _end("stopped at once; what was saved before is kept, and the same command goes on from there", asked)
+            _end("stopped at once; repeat the command to resume from the last checkpoint", asked)
         if not stop.asked:
             stop.ask(asked)
             print(f"{asked.name}: saving at the end of this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
 
 def _end(line: str, asked: signal.Signals) -> None:
-    """Without waiting for the main thread: what a run writes is whole at any time."""
-    Console(stderr=True).show_cursor(True)  # which the progress bar hides
+    """Ends the process without waiting for the main thread. All files are written atomically."""
+    Console(stderr=True).show_cursor(True)  # the progress bar hides it
     print(line, file=sys.stderr, flush=True)
     with suppress(OSError):
         sys.stdout.flush()

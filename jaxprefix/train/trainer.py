@@ -1,4 +1,4 @@
-"""The training loop: each batch to the devices, one step dispatched ahead of the one whose metrics are read."""
+"""The training loop. One step is always dispatched ahead of the step whose metrics are read."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from jaxprefix.train.step import State
 
 
 class Due(NamedTuple):
-    """What is due after a step. Evaluating and saving wait for the step, so metrics are then logged as well."""
+    """What is due after a step. Evaluating and saving wait for the step, so they include logging."""
 
     log: bool
     eval: bool
@@ -26,7 +26,7 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True)
 class Cadence:
-    """Logs, evaluates and saves every so many steps, and all of it after the last step."""
+    """The numbers of steps between logging, evaluating and saving. All are due after the last step."""
 
     log: int
     eval: int
@@ -53,13 +53,13 @@ def fit(
 ) -> tuple[State, Stopped | NonFiniteLoss | KeyboardInterrupt | None]:
     """Takes one step for each batch. `state` is donated: use the returned one.
 
-    An early end is returned, not raised, so that the state is never lost: raise it when the state is safe. The state is
-    then that of the last step; at a loss that is not finite, that of the step before.
+    An early end is returned, not raised, so that the caller can save the state before raising it. The returned state is
+    that of the last step, or at a loss that is not finite that of the step before.
 
     Args:
-        batches: those of the steps after `state.step`.
-        callback: called with the step, the state and what is due, where anything is.
-        stop: ends training after the step in which it is asked; the callback is then told to save.
+        batches: the batches of the steps after `state.step`.
+        callback: called with the step, the state and what is due, if anything is due.
+        stop: a request to end after the current step. The callback is then called to save.
         profile: the trace to write.
         quiet: no progress bar.
     """
@@ -74,7 +74,7 @@ def fit(
                 profile.begin(step)
                 with step_phase(step):
                     state, values = programs.step(state, frozen, batch)
-                    following = next(placed, None)  # before anything is waited for: the devices compute meanwhile
+                    following = next(placed, None)  # before waiting, so that the devices compute meanwhile
                     metrics.add(step, tokens, values)
                     due = cadence.due(step)
                     if signal := stop.at_step(due.log):
@@ -87,7 +87,7 @@ def fit(
                 profile.end(values)
                 if signal and step < cadence.last:
                     line = f"stopped by {signal.name} at step {step} of {cadence.last}"
-                    return state, Stopped(f"{line}; it is saved, and the same command goes on", signal)
+                    return state, Stopped(f"{line}; it is saved: repeat the command to resume", signal)
                 if due.log:
                     began = time.monotonic()
     except (NonFiniteLoss, KeyboardInterrupt) as error:
@@ -96,7 +96,7 @@ def fit(
 
 
 def _placed(batches: Iterator[TrainBatch], programs: TrainPrograms) -> Iterator[tuple[TrainBatch, int]]:
-    """Each batch on the devices, and how many tokens it has."""
+    """Each batch on the devices, and its number of tokens."""
     while True:
         with phase("batch"):
             batch = next(batches, None)

@@ -47,7 +47,7 @@ def flipped(path: Path) -> None:
     path.write_bytes(found)
 
 
-EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); put one back"
+EVERY = r"every checkpoint in .* is damaged \(step 6: .*; step 4: .*\); restore one from"
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncated, r"has \d+ bytes, expected \d+"),
     "flipped": (flipped, "has a different SHA-256"),
@@ -84,7 +84,7 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
         assert found.step == 4
         np.testing.assert_array_equal(found.params["hidden"], expected.params["hidden"])
         line = capsys.readouterr().err
-        assert line.count("\n") == 1 and re.search(rf"checkpoints/6 is damaged \(.* {why}\): taking step 4", line)
+        assert line.count("\n") == 1 and re.search(rf"checkpoints/6 is damaged \(.* {why}\): using step 4", line)
         assert files(run) == before
 
 
@@ -95,7 +95,7 @@ def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys:
     "damage", ["deleted", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "flipped"))]
 )
 def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: str, damage: str, config: RunConfig):
-    """Orbax's own notes; it reads them neither here nor when training goes on."""
+    """Timestamps of Orbax, which are not read when the run is loaded or resumed."""
     run = shutil.copytree(whole, tmp_path / "run")
     for step in (4, 6):
         for path in (run / "checkpoints" / str(step)).rglob(name):
@@ -143,7 +143,7 @@ def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_p
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "checkpoints" / "6" / "hashes.json").unlink()
     assert load_run(run).step == 6
-    assert "has no hashes.json (an earlier version's?): it is read unchecked\n" in capsys.readouterr().err
+    assert "has no hashes.json (an earlier version's?): it is read without a check\n" in capsys.readouterr().err
 
 
 def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys: Any):
@@ -155,7 +155,7 @@ def test_a_damaged_list_of_hashes_is_damage(whole: Path, tmp_path: Path, capsys:
 
 
 def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Training goes on while evaluation reads: the step is removed, and a newer one is there."""
+    """Training continues while evaluation reads: it removes the step and saves a newer one."""
     run = shutil.copytree(whole, tmp_path / "run")
     checked = checksums.first_mismatch
     (run / "checkpoints" / "6").rename(tmp_path / "6")
@@ -167,7 +167,7 @@ def test_a_checkpoint_that_vanishes_while_it_is_read(whole: Path, tmp_path: Path
         return checked(directory)
 
     monkeypatch.setattr(checksums, "first_mismatch", problem)
-    assert Checkpoints(run)._whole() == (6, {})
+    assert Checkpoints(run)._last_undamaged() == (6, {})
 
 
 LOSSES = (9.0, 3.0, 1.0, math.nan, 2.0, 1.5, 4.0)  # at the steps 0, 2, 4, ...

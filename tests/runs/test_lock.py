@@ -40,7 +40,7 @@ def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Pat
     before = sorted(run.iterdir())
     base = read_run(run)["base"]
     with run_lock(run, config, "", base):
-        with pytest.raises(InputError, match=r"another command trains in .*; wait for its end, or choose a new"):
+        with pytest.raises(InputError, match=r"another command trains in .*; wait until it ends, or choose"):
             train(config, run, quiet=True)
         with exclusive(run):  # evaluation's
             assert load_run(run).step == 1
@@ -120,7 +120,7 @@ def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: P
 
 
 def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path):
-    """A command without --output goes on with an unfinished run, unless another one does."""
+    """A command without --output resumes an unfinished run, unless another command trains in it."""
     monkeypatch.chdir(tmp_path)
     base = read_run(run)["base"]
     first = train(replace(config, method="none"), quiet=True)

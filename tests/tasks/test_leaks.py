@@ -52,7 +52,7 @@ def test_what_may_be_trained_on_is_accepted(task: str, split: str | None):
 def test_what_only_measures_is_refused_with_what_trains_it(task: str, trained: str):
     with pytest.raises(InputError) as error:
         training_task(RunConfig(model="m", task=task))
-    assert str(error.value) == f"task {task} measures and is never trained on; train on {trained}"
+    assert str(error.value) == f"task {task} is only for evaluation; train on {trained}"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_position_is_enough_to_go_on(position: int):
 
 
 def test_a_batch_as_a_literal():
-    """Two rows in two micro-batches; the last token is no input, and a prompt's tokens are no targets."""
+    """Two rows in two micro-batches; the last token is not an input, and the tokens of a prompt are not targets."""
     rows = [Encoded([1, 5, 6], [7, 2], cut=False), Encoded([1], [8, 9, 2], cut=False)]
     batch = collate(rows, Bucket(seq_len=5, num_targets=4), size=2, pad=0, accumulate=2)
     assert batch.tokens.tolist() == [[[1, 5, 6, 7, 0]], [[1, 8, 9, 0, 0]]]

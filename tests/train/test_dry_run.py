@@ -19,7 +19,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import load_weights, open_base
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.train.dry_run import NOT_ON_CPU, dry_run, partitioned
+from jaxprefix.train.dry_run import COMPILER_OPTIONS, dry_run, partitioned
 from jaxprefix.train.dry_run.chips import CHIPS
 from jaxprefix.train.dry_run.estimate import Growth
 from jaxprefix.train.dry_run.hlo import HloProgram
@@ -79,7 +79,7 @@ def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
             jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.NamedSharding(made, spec))
             for shape, spec in (stream, weights)
         ]
-        jax.jit(meshes.with_mesh(made, chain)).lower(*shapes).compile(NOT_ON_CPU)
+        jax.jit(meshes.with_mesh(made, chain)).lower(*shapes).compile(COMPILER_OPTIONS)
         assert program("4x1", chain, stream, weights).flops() == 5 * 2 * 64 * 32 * 32 // 4
     assert 0 < kept[0] < kept[1]
 
@@ -146,7 +146,7 @@ def test_what_grows():
     def needed(tokens: int, length: int) -> int:
         return 100 + 3 * tokens + 2 * tokens * length
 
-    growth = Growth.of(64, 16, needed(64, 16), needed(512, 16), needed(512, 128))
+    growth = Growth.fit(64, 16, needed(64, 16), needed(512, 16), needed(512, 128))
     assert (growth.rest, growth.token, growth.square) == (100, 3, 2)
     assert growth.rows(needed(5 * 8, 8), 8) == 5 and growth.rows(needed(5 * 8, 8) - 1, 8) == 4
     assert growth.rows(99, 8) == 0
@@ -171,7 +171,7 @@ def test_a_chip_that_is_too_small(tmp_path: Path):
     ("changes", "message"),
     [
         ({"method": "none"}, "--dry-run --method none trains nothing; choose a method"),
-        ({"mesh": "3x1"}, "8 rows a micro-batch cannot be divided among 3 data devices"),
+        ({"mesh": "3x1"}, "8 rows per micro-batch cannot be divided among 3 data devices"),
         ({"max_length": 4096}, "--max-length 4096 is beyond the model's 1024 positions"),
     ],
 )

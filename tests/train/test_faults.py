@@ -142,7 +142,7 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="no small disk can be had here: unshare and mount are refused")
 @pytest.mark.parametrize("size", [100, 450])
 def test_a_disk_that_fills_up(config: RunConfig, whole: Path, tmp_path: Path, size: int):
-    """Before and after the first checkpoint; copied out as it is then, what was saved is whole, and the run goes on."""
+    """Before and after the first checkpoint; a copy of the full disk has a whole checkpoint, and the run resumes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     train_there = shlex.join(command(config, disk / "run"))

@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite changes nothing: the run stops before it, or goes on without it."""
+"""A step whose loss or gradient is not finite changes nothing: the run stops before it or skips it."""
 
 import json
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""What Optax may change: the adapter alone, within a schedule that never stands still (law 1)."""
+"""Optax changes only the adapter, with a schedule that is never 0 (law 1)."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -92,8 +92,8 @@ def test_the_trace_names_the_steps_and_what_the_host_does(config: RunConfig, tmp
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("profile")]
     place = tmp_path / "run" / "profile"
     assert said == [
-        f"profile: steps 3 to 6 in {place}; look with tensorboard --logdir {place} (pip install tensorboard xprof), or "
-        "open its .trace.json.gz in https://ui.perfetto.dev"
+        f"profile: steps 3 to 6 in {place}; view it with tensorboard --logdir {place} (pip install tensorboard xprof), "
+        "or open its .trace.json.gz in https://ui.perfetto.dev"
     ]
     trace = Trace(tmp_path / "run")
     assert trace.steps == [3, 4, 5, 6] and trace.device
@@ -155,7 +155,7 @@ def test_which_steps_are_traced(wanted: int, start: int, last: int, traced: tupl
 
 @pytest.mark.slow
 def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Path, capsys: Any):
-    """By a signal; gone on with, by an error, beside the first; gone on with again, by its end. None is lost."""
+    """Ended by a signal, then resumed and ended by an error, then resumed to the end: no trace is lost."""
     run, stop, written = tmp_path / "run", StopRequest(), MetricsLogger.write
 
     def write(self: MetricsLogger, row: dict) -> None:
@@ -179,7 +179,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
 
     train(config, run, quiet=True)
     train(config, run, quiet=True, profile=8)
-    assert f"profile: nothing is traced, the run ended before step {STEPS + 1}" in capsys.readouterr().out
+    assert f"profile: nothing is traced: the run ended before step {STEPS + 1}" in capsys.readouterr().out
     assert len(traces(run)) == 2
 
 
@@ -196,13 +196,13 @@ def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--profile", "0"], "--profile 0 is no number of steps; expected 1 or more, such as 5"),
-        (["--profile", "-3"], "--profile -3 is no number of steps; expected 1 or more, such as 5"),
+        (["--profile", "0"], "--profile is 0; expected 1 or more steps, such as 5"),
+        (["--profile", "-3"], "--profile is -3; expected 1 or more steps, such as 5"),
         (
             ["--profile", "2", "--method", "none"],
-            "--profile 2 traces training steps, and --method none has none; drop it",
+            "--profile 2 traces training steps, but --method none has no steps; drop it",
         ),
-        (["--profile", "2", "--dry-run"], "--profile 2 traces steps, and --dry-run does none; drop one of them"),
+        (["--profile", "2", "--dry-run"], "--profile 2 traces steps, but --dry-run runs none; drop one of them"),
     ],
 )
 def test_what_cannot_be_traced(
@@ -217,13 +217,13 @@ def test_what_cannot_be_traced(
 
 
 def test_a_file_of_the_users_stays(config: RunConfig, tmp_path: Path, capsys: Any):
-    """In the place of the traces it is refused; within it, the run does without the trace."""
+    """A file with the name of the trace directory is refused. A file in it ends the trace, not the run."""
     run, place = tmp_path / "run", tmp_path / "run" / "profile"
     train(replace(config, steps=3), run, quiet=True)
     place.write_text("mine")
     with pytest.raises(InputError) as raised:
         train(replace(config, steps=3), run, quiet=True, profile=2)
-    assert str(raised.value) == f"{place} is a file, where --profile makes a directory; move it away"
+    assert str(raised.value).startswith(f"{place} is a file, but --profile needs a directory there")
     assert place.read_text() == "mine"
 
     place.unlink()
@@ -232,6 +232,6 @@ def test_a_file_of_the_users_stays(config: RunConfig, tmp_path: Path, capsys: An
     capsys.readouterr()
     train(replace(config, steps=5), run, quiet=True, profile=2)
     error = capsys.readouterr().err
-    assert error.startswith(f"profile: {place} cannot be written to (") and error.count("\n") == 1
+    assert error.startswith(f"profile: {place} cannot be written (") and error.count("\n") == 1
     assert (place / "plugins").read_text() == "mine"
     assert read_run(run)["steps"] == 5 and read_run(run)["finished"]

@@ -126,7 +126,7 @@ def test_the_weights_load_meanwhile(
 
 @pytest.mark.slow
 def test_a_run_compiles_what_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
-    """Also one that goes on: what the steps before needed is not compiled again; a finished one compiles nothing."""
+    """A resumed run does not compile shapes of earlier steps, and a finished run compiles nothing."""
     met = shapes(config, 0)
     assert met[0] not in met[-1:] and len(set(met)) > 1
     config = replace(config, save_every=len(met) - 1)

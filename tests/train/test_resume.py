@@ -1,4 +1,4 @@
-"""A run directory is a run: stopped, it goes on as if it had not been; finished, it stays; another is refused."""
+"""A stopped run resumes as if it had not been stopped, a finished run stays, and another run is refused."""
 
 import json
 import re
@@ -121,7 +121,7 @@ def test_a_finished_run_stays_as_it_is(config: RunConfig, whole: Path):
 
 @pytest.fixture(scope="module")
 def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first four steps of a run, to be copied and gone on with."""
+    """The first four steps of a run, to be copied and resumed."""
     return train(replace(config, steps=4), tmp_path_factory.mktemp("runs") / "short", quiet=True)
 
 
@@ -135,7 +135,7 @@ def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp
     assert read_run(output)["steps"] == 8 and read_run(output)["config"]["steps"] == 8
 
     before = files(output)
-    with pytest.raises(InputError, match="is at step 8 already, beyond the 6 asked for"):
+    with pytest.raises(InputError, match="is at step 8 already, beyond the requested 6"):
         train(replace(config, steps=6), output, quiet=True)
     assert files(output) == before
 
@@ -212,7 +212,7 @@ def test_a_run_repeats_from_its_run_json(whole: Path, tmp_path: Path, monkeypatc
 
 
 def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A finished run stays: the next one gets the next number; an unfinished one is gone on with."""
+    """A finished run stays and the next run gets the next number. An unfinished run is resumed."""
     monkeypatch.chdir(tmp_path)
     config = replace(config, method="none", model=str(Path(config.model or "").resolve()))
     first, second = train(config, quiet=True), train(config, quiet=True)
@@ -229,7 +229,7 @@ def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path
     before = file.read_bytes()
     small.write_rows(file, small.rows(39, longest=2))
     try:
-        with pytest.raises(InputError, match=r"the training rows have changed since .* began; choose a new --output"):
+        with pytest.raises(InputError, match=r"the training rows have changed since .*; choose a new --output"):
             train(replace(config, steps=5), run, quiet=True)
     finally:
         file.write_bytes(before)
@@ -245,4 +245,4 @@ def test_a_changed_run_json_is_said_in_a_line(whole: Path, tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert f"checkpoints/{STEPS} is not of the run that its run.json describes (['lora']" in line
+    assert f"checkpoints/{STEPS} does not match run.json (['lora']" in line

@@ -1,4 +1,4 @@
-"""What stands on one device: read from the compiled programs themselves, of training, scoring and generation."""
+"""The memory of one device, read from the compiled programs of training, scoring and generation."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run ends at a step's end, saved; where there is nothing to lose, or asked twice, at once."""
+"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or on a second signal."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """And ends as the run that nobody asked, bit for bit."""
+    """The resumed run ends as an uninterrupted one, bit for bit."""
     config = replace(config, log_every=log_every)
     train(config, tmp_path / "whole", quiet=True)
     stop, written = StopRequest(), MetricsLogger.write
@@ -50,7 +50,7 @@ def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
     with monkeypatch.context() as patch, pytest.raises(Stopped) as ended:
         patch.setattr(MetricsLogger, "write", write)
         train(config, tmp_path / "run", quiet=True, stop=stop)
-    assert str(ended.value) == "stopped by SIGTERM at step 6 of 12; it is saved, and the same command goes on"
+    assert str(ended.value) == "stopped by SIGTERM at step 6 of 12; it is saved: repeat the command to resume"
     assert ended.value.code == 143 and Checkpoints(tmp_path / "run").steps == [6]
     train(config, tmp_path / "run", quiet=True)
     assert small.metrics(tmp_path / "run") == small.metrics(tmp_path / "whole")
@@ -101,7 +101,7 @@ def test_the_command_saves_and_says_so(config: RunConfig, tmp_path: Path, number
     first, last = error.splitlines()
     assert first == f"{number.name}: saving at the end of this step; Ctrl-C stops at once"
     (step,) = Checkpoints(tmp_path / "run").steps
-    assert last == f"stopped by {number.name} at step {step} of 1000000; it is saved, and the same command goes on"
+    assert last == f"stopped by {number.name} at step {step} of 1000000; it is saved: repeat the command to resume"
     assert small.metrics(tmp_path / "run")[-1]["step"] == step and load_run(tmp_path / "run").step == step
 
 
@@ -121,10 +121,10 @@ print("saved")
 @pytest.mark.parametrize(
     ("state", "obeys", "sent", "code", "said"),
     [
-        ("idle", "never", [signal.SIGTERM], 143, "stopped by SIGTERM before the first step; the same command begins"),
-        ("idle", "never", [signal.SIGINT], 130, "stopped by SIGINT before the first step; the same command begins"),
-        ("working", "never", [signal.SIGINT, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
-        ("working", "never", [signal.SIGTERM, signal.SIGINT], 130, "stopped at once; what was saved before is kept"),
+        ("idle", "never", [signal.SIGTERM], 143, "stopped by SIGTERM before the first step; repeat the command"),
+        ("idle", "never", [signal.SIGINT], 130, "stopped by SIGINT before the first step; repeat the command"),
+        ("working", "never", [signal.SIGINT, signal.SIGINT], 130, "stopped at once; repeat the command to resume"),
+        ("working", "never", [signal.SIGTERM, signal.SIGINT], 130, "stopped at once; repeat the command to resume"),
         ("working", "obeys", [signal.SIGTERM, signal.SIGTERM], 0, ""),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_request_to_stop_saves_at_once():
     state, ended = run.fit(Cadence(log=5, eval=5, save=5, last=6), stop=stop)
     assert state == 1 and run.events[-1] == "due 1 save" and stop.working
     assert isinstance(ended, Stopped) and ended.code == 143
-    assert str(ended) == "stopped by SIGTERM at step 1 of 6; it is saved, and the same command goes on"
+    assert str(ended) == "stopped by SIGTERM at step 1 of 6; it is saved: repeat the command to resume"
     assert Recorded(last=1).fit(Cadence(5, 5, 5, last=1), stop=stop) == (1, None)
 
 

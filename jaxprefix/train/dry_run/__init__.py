@@ -1,8 +1,8 @@
-"""--dry-run: the run's own step compiled for a mesh that need not be there, and what it asks of each device.
+"""--dry-run: compiles the step of a run for a mesh that need not exist, and estimates its needs per device.
 
-Only config.json is read. Memory is what the compiler for CPUs estimates or, for a TPU where libtpu is installed (`pip
-install 'jaxprefix[tpu]'`), what its own compiler says. Products and collectives are counted in the program as it is
-partitioned, before anything is done to it that a CPU needs.
+Only config.json is read. The memory is an estimate of the compiler for CPUs or, for a TPU if libtpu is installed (`pip
+install 'jaxprefix[tpu]'`), the figure of the TPU's compiler. Matrix products and collectives are counted in the
+partitioned program, before any pass that is specific to CPUs.
 """
 
 import json
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
@@ -35,52 +36,52 @@ from jaxprefix.train.dry_run.estimate import MORE, Bytes, Estimate, Growth
 from jaxprefix.train.dry_run.hlo import HloProgram
 from jaxprefix.train.programs import TrainPrograms, abstract
 
-# XLA for CPUs would keep float32 copies of all bfloat16 weights outside of the loop, which no accelerator does.
-NOT_ON_CPU = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+# Otherwise XLA for CPUs keeps float32 copies of all bfloat16 weights outside the loop, unlike accelerators.
+COMPILER_OPTIONS: dict[str, str | bool] = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 
 
 def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimate:
-    """Compiles and prints; writes plan.json into `output`, if given. Loads no weight and needs no accelerator.
+    """Prints the estimate, and writes plan.json to `output` if given. It loads no weights and needs no accelerator.
 
     Raises:
-        InputError: settings, a model's config.json or a mesh that cannot be; a plan.json that is there already.
+        InputError: the settings, config.json or the mesh are invalid, or plan.json exists already.
     """
     began = time.monotonic()
     if config.method == "none":
         raise InputError("--dry-run --method none trains nothing; choose a method")
     if output:
         check_new_file(output / PLAN_FILE)
-    dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as an accelerator would take it
+    dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as on an accelerator
     config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
     directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
     sizes = DecoderConfig.read(directory)
     mesh = meshes.make_mesh(config.mesh)
     check_batch(config, mesh)
     check_length(config, sizes)
-    needs = _needs(config, sizes, mesh, chip, began)
-    print(needs)
+    estimate = _estimate(config, sizes, mesh, chip, began)
+    print(estimate)
     if output:
         with disk_errors(output):
-            write_atomically(output / PLAN_FILE, (json.dumps(needs.as_json(), indent=2) + "\n").encode())
-    return needs
+            write_atomically(output / PLAN_FILE, (json.dumps(estimate.as_json(), indent=2) + "\n").encode())
+    return estimate
 
 
-def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Estimate:
-    step, program, held = _compiled(config, sizes, mesh)
+def _estimate(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Estimate:
+    step, program, arguments = _compiled(config, sizes, mesh)
     more_rows, _, _ = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh)
     longer, _, _ = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh)
     tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
-    kept = 2 * sizes.layers * sizes.hidden_size  # of a token, between the layers, in 16 bits
-    growth = Growth.of(tokens, config.max_length, step, more_rows, longer, kept)
+    residuals = 2 * sizes.layers * sizes.hidden_size  # bytes per token between the layers, in 16 bits
+    growth = Growth.fit(tokens, config.max_length, step, more_rows, longer, residuals)
     estimated = why_estimated(CHIPS[chip], mesh.size) if chip else "no --chip is given"
     if chip and not estimated:
         topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
-        real = _temporary(_programs(config, sizes, topology).lower(full_batch(config)).compile())
-        growth, step = growth.times(real / step), real
+        on_chip = _temporary(_programs(config, sizes, topology).lower(full_batch(config)).compile())
+        growth, step = growth.times(on_chip / step), on_chip
     return Estimate(
         config=config,
         sizes=sizes,
-        bytes=Bytes(*held, step),
+        bytes=Bytes(*arguments, step),
         growth=growth,
         flops=program.flops(),
         collectives=program.collective_bytes(mesh.size),
@@ -91,14 +92,14 @@ def _needs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None
 
 
 def _programs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> TrainPrograms:
-    """The run's own, of abstract weights in the types that an accelerator has."""
+    """The programs of the run, for abstract weights with the dtypes of an accelerator."""
     shapes = frozen_shapes(sizes, config.dtype, on_cpu=False)
     frozen = abstract(shapes, sharding.param_shardings(mesh, shapes))
     return TrainPrograms(config, sizes, mesh, frozen, lambda _, length: [0] * length, steps=1000)
 
 
 def full_batch(config: RunConfig) -> TrainBatch:
-    """Abstract, as if every token were learned."""
+    """An abstract batch in which every token is learnt."""
     shape = (config.accumulate, config.batch // config.accumulate, config.max_length)
 
     def make() -> TrainBatch:
@@ -108,37 +109,43 @@ def full_batch(config: RunConfig) -> TrainBatch:
     return jax.eval_shape(make)
 
 
-def _held(tree: Any) -> int:
-    """Bytes of one device."""
+def _device_bytes(tree: PyTree) -> int:
+    """The bytes of the tree on one device."""
     return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, HloProgram, tuple[int, int, int]]:
-    """Temporary bytes of a device, the partitioned program, and the bytes of weights, adapter and optimizer state."""
+    """The partitioned program, and bytes per device: (temporary, program, (weights, adapter, optimizer state))."""
     programs = _programs(config, sizes, mesh)
     compiled, program = partitioned(programs.lower(full_batch(config)), mesh)
     state = programs.state
-    return _temporary(compiled), program, (_held(programs.frozen), _held(state.params), _held(state.optimizer))
+    return (
+        _temporary(compiled),
+        program,
+        (_device_bytes(programs.frozen), _device_bytes(state.params), _device_bytes(state.optimizer)),
+    )
 
 
-def partitioned(lowered: Any, mesh: Mesh) -> tuple[Any, HloProgram]:
-    """The program compiled for CPUs, and as it is behind the partitioner."""
+def partitioned(lowered: jax.stages.Lowered, mesh: Mesh) -> tuple[jax.stages.Compiled, HloProgram]:
+    """The program compiled for CPUs, and the HLO after partitioning."""
     if mesh.size == 1:
-        return lowered.compile(NOT_ON_CPU), HloProgram.parse(lowered.as_text("hlo"))
-    with _uncached(), tempfile.TemporaryDirectory() as place:
-        compiled = lowered.compile(NOT_ON_CPU | {"xla_dump_to": place, "xla_dump_hlo_pass_re": "spmd-partitioning"})
-        text = next(Path(place).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
+        return lowered.compile(COMPILER_OPTIONS), HloProgram.parse(lowered.as_text("hlo"))
+    with _uncached(), tempfile.TemporaryDirectory() as dump:
+        compiled = lowered.compile(
+            COMPILER_OPTIONS | {"xla_dump_to": dump, "xla_dump_hlo_pass_re": "spmd-partitioning"}
+        )
+        text = next(Path(dump).glob("*after_spmd-partitioning*")).read_text(encoding="utf-8")
     return compiled, HloProgram.parse(text)
 
 
-def _temporary(compiled: Any) -> int:
-    found = compiled.memory_analysis()
-    return found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+def _temporary(compiled: jax.stages.Compiled) -> int:
+    memory: Any = compiled.memory_analysis()
+    return memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 @contextmanager
 def _uncached() -> Iterator[None]:
-    """A program from the cache would not tell how it was partitioned."""
+    """Turns the compilation cache off: a cached program is not partitioned again, so nothing is dumped."""
     before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     _enable_cache(False)
     try:
@@ -149,4 +156,4 @@ def _uncached() -> Iterator[None]:
 
 def _enable_cache(enabled: bool) -> None:
     jax.config.update("jax_enable_compilation_cache", enabled)
-    compilation_cache.reset_cache()  # JAX reads the option once, until this
+    compilation_cache.reset_cache()  # JAX reads the option again only after this

@@ -1,4 +1,4 @@
-"""The chips that a plan is held against: their memory, and TPU topologies to compile for without any TPU."""
+"""Chips and their memory, and TPU topologies to compile for without a TPU."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ CUBES = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x
 
 @dataclass(frozen=True)
 class Chip:
-    """One device. `memory` is what the maker states, in bytes; `slices` are what its TPU topologies are called."""
+    """One device. `memory` is the maker's figure in bytes, `slices` are the names of TPU topologies by chip count."""
 
     name: str
     memory: int
@@ -30,33 +30,33 @@ class Chip:
 
     @property
     def usable(self) -> int:
-        """Bytes that a program may have. A TPU keeps some for itself.
+        """The bytes that a program can use. A TPU reserves some memory.
 
-        Raises InputError where XLA_PYTHON_CLIENT_MEM_FRACTION, JAX's setting for GPUs, is no share.
+        Raises InputError if XLA_PYTHON_CLIENT_MEM_FRACTION, JAX's setting for GPUs, is not a fraction.
         """
-        return int(self.memory * (_gpu_share() if self.is_gpu else 0.97))
+        return int(self.memory * (_gpu_fraction() if self.is_gpu else 0.97))
 
     def topology(self, devices: int) -> str | None:
-        """The slice of so many chips, such as v5e:2x4; None where there is none to compile for."""
+        """The slice with this number of chips, such as v5e:2x4. None if libtpu has no such slice."""
         return f"{self.name}:{self.slices[devices]}" if devices in self.slices else None
 
 
-def _gpu_share() -> float:
-    """JAX takes three quarters of a GPU's memory, or what the user tells it to."""
+def _gpu_fraction() -> float:
+    """The fraction of a GPU's memory that JAX uses: three quarters, or the user's setting."""
     text = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75")
     try:
-        share = float(text)
+        fraction = float(text)
     except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise InputError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {text!r}; expected a share such as 0.9, or unset it")
-    return share
+        fraction = 0.0
+    if not 0 < fraction <= 1:
+        raise InputError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {text!r}; expected a fraction such as 0.9, or unset it")
+    return fraction
 
 
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * GIB),  # libtpu describes its two cores as two devices, which JAX on a v4 does not
+        Chip("v4", 32 * GIB),  # no slices: libtpu describes its two cores as two devices, unlike JAX on a v4
         Chip("v5e", 16 * GIB, slices=FLAT),
         Chip("v5p", 95 * GIB, slices=CUBES),
         Chip("v6e", 32 * GIB, slices=FLAT),
@@ -67,7 +67,7 @@ CHIPS = {
     )
 }
 
-# libtpu would ask Google's cloud what machine this is, and want to be alone with the chips that it does not need here.
+# Otherwise libtpu queries Google's cloud for the machine type, and locks chips that are not needed to compile.
 COMPILE_ONLY = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -77,9 +77,9 @@ COMPILE_ONLY = {
 
 
 def why_estimated(chip: Chip, devices: int) -> str | None:
-    """Why nothing can be compiled for so many of these chips here; None where it can."""
+    """Why a program cannot be compiled for this number of chips here, or None if it can."""
     if not chip.slices:
-        return f"{chip.name} is not there to compile for"
+        return f"a program for {chip.name} cannot be compiled without the chip"
     if chip.topology(devices) is None:
         return f"a slice of {chip.name} has {', '.join(map(str, chip.slices))} chips, not {devices}"
     if importlib.util.find_spec("libtpu") is None:
@@ -88,7 +88,7 @@ def why_estimated(chip: Chip, devices: int) -> str | None:
 
 
 def topology_mesh(chip: Chip, text: str) -> Mesh:
-    """The mesh over a slice of TPUs that need not be there, where nothing stands against it (`why_estimated`)."""
+    """The mesh over a slice of TPUs, which need not exist. Requires that `why_estimated` is None."""
     data, model = meshes.parse_mesh(text)
     name = chip.topology(data * model)
     assert name is not None

@@ -1,4 +1,4 @@
-"""What a training step asks of each device, and on which chips it fits: plan.json and what the terminal shows."""
+"""The needs of a training step per device, and the chips that it fits on, for plan.json and the terminal."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,13 +9,13 @@ from jaxprefix.runs.base_model import parameter_counts, trainable_line
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run.chips import CHIPS, GIB, Chip
 
-MORE = 8  # far enough from the run's own rows and length to see what grows
+MORE = 8  # compare with this multiple of the rows and of the length, large enough to see the growth
 LENGTHS = (512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """Of each device."""
+    """The bytes on each device."""
 
     weights: int
     adapter: int
@@ -23,36 +23,36 @@ class Bytes:
     temporary: int
 
     @property
-    def held(self) -> int:
-        """Also between steps."""
+    def between_steps(self) -> int:
+        """The bytes that stay allocated between steps."""
         return self.weights + self.adapter + self.optimizer
 
     @property
-    def together(self) -> int:
-        return self.held + self.temporary
+    def total(self) -> int:
+        return self.between_steps + self.temporary
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Temporary bytes of a device: at rest, for each token of its micro-batch, and for each times its row's length."""
+    """Temporary bytes on a device: `rest` + tokens of its micro-batch × (`token` + `square` × length of their rows)."""
 
     rest: float
     token: float
     square: float
 
     @classmethod
-    def of(cls, tokens: int, length: int, once: int, more_rows: int, longer: int, least: int = 1) -> "Growth":
-        """From the bytes at `tokens` in rows of `length`, at MORE times the rows, and at MORE times the length.
+    def fit(cls, tokens: int, length: int, once: int, more_rows: int, longer: int, least: int = 1) -> "Growth":
+        """Fits the bytes for `tokens` in rows of `length`, for MORE times the rows, and for MORE times the length.
 
-        A token takes `least` bytes: a few of them may hide behind what one layer's weights take.
+        A token takes at least `least` bytes. A few tokens may not show beside the weights of one layer.
         """
         square = max((longer - more_rows) / (MORE * (MORE - 1) * tokens * length), 0)
         token = max((more_rows - once) / ((MORE - 1) * tokens) - square * length, least)
         return cls(max(once - tokens * (token + square * length), 0), token, square)
 
-    def rows(self, room: float, length: int) -> int:
-        """How many rows of this length fit."""
-        return max(int((room - self.rest) / (length * (self.token + self.square * length))), 0)
+    def rows(self, free: float, length: int) -> int:
+        """The number of rows of this length that fit into `free` bytes."""
+        return max(int((free - self.rest) / (length * (self.token + self.square * length))), 0)
 
     def times(self, factor: float) -> "Growth":
         return Growth(factor * self.rest, factor * self.token, factor * self.square)
@@ -60,16 +60,16 @@ class Growth:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a run's step on its mesh."""
+    """The needs of one step of a run on its mesh."""
 
     config: RunConfig
     sizes: DecoderConfig
     bytes: Bytes
     growth: Growth
-    flops: int  # of a device in a step
-    collectives: dict[str, int]  # bytes into a device in a step
-    topology: str | None  # that was compiled for; None is an estimate on CPU
-    estimated: str | None  # why it is one
+    flops: int  # per device and step
+    collectives: dict[str, int]  # bytes received per device and step
+    topology: str | None  # the TPU slice that it was compiled for; None for an estimate on CPU
+    estimated: str | None  # the reason for an estimate
     seconds: float
 
     @property
@@ -82,16 +82,16 @@ class Estimate:
         return self.flops * data * model / (self.config.batch * self.config.max_length)
 
     def fits(self, chip: Chip) -> bool:
-        return self.bytes.together <= chip.usable
+        return self.bytes.total <= chip.usable
 
     def rows(self, chip: Chip, length: int) -> int:
-        """About how many rows of this length a micro-batch may have."""
-        return self.mesh[0] * self.growth.rows(chip.usable - self.bytes.held, length)
+        """The approximate number of rows of this length that a micro-batch can have."""
+        return self.mesh[0] * self.growth.rows(chip.usable - self.bytes.between_steps, length)
 
     def as_json(self) -> dict[str, Any]:
-        own, total = parameter_counts(self.sizes, self.config.adapter)
+        trainable, total = parameter_counts(self.sizes, self.config.adapter)
         return {
-            "trainable_parameters": own,
+            "trainable_parameters": trainable,
             "total_parameters": total,
             "per_device_bytes": asdict(self.bytes),
             "flops_per_token": round(self.flops_per_token),
@@ -104,24 +104,24 @@ class Estimate:
         }
 
     def __str__(self) -> str:
-        config, found = self.config, self.bytes
+        config = self.config
         basis = (
             f"compiled for {self.topology}"
             if self.topology
-            else f"an estimate of the compiler for CPUs; {self.estimated}"
+            else f"estimated by the compiler for CPUs; {self.estimated}"
         )
-        moved = {kind: size for kind, size in self.collectives.items() if size}
+        used = {kind: size for kind, size in self.collectives.items() if size}
         lines = [
             trainable_line(self.sizes, config.adapter),
             f"step: {config.batch} rows of {config.max_length} tokens, all learnt, on {config.mesh}; micro-batches "
             f"{config.accumulate}, base {config.dtype}, remat {config.remat}",
-            f"bytes a device ({basis}):",
-            *(f"  {name:<10} {_gib(size)}" for name, size in asdict(found).items()),
-            f"  {'together':<10} {_gib(found.together)}",
-            f"matrix products: {self.flops_per_token / 1e9:,.3g} GFLOP a token",
-            "collectives, bytes into a device a step: "
-            + (", ".join(f"{kind} {_gib(size)}" for kind, size in moved.items()) or "none"),
-            f"{'chip':<9}{'usable':>10}  fits  rows of a micro-batch that fit, about, by length",
+            f"memory per device ({basis}):",
+            *(f"  {name:<10} {_gib(size)}" for name, size in asdict(self.bytes).items()),
+            f"  {'total':<10} {_gib(self.bytes.total)}",
+            f"matrix products: {self.flops_per_token / 1e9:,.3g} GFLOP per token",
+            "collectives, received per device and step: "
+            + (", ".join(f"{kind} {_gib(size)}" for kind, size in used.items()) or "none"),
+            f"{'chip':<9}{'usable':>10}  fits  rows of a micro-batch that fit (approximately), by length",
             f"{'':<25}  {''.join(f'{length:>8,}' for length in LENGTHS)}",
             *(self._line(chip) for chip in CHIPS.values()),
             f"took {self.seconds:.0f} s",

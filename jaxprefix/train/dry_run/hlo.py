@@ -1,6 +1,6 @@
-"""What a partitioned program does, read from its text (HLO): products and collectives, with how often each is run.
+"""Counts the matrix products and collectives of a partitioned program in its HLO text.
 
-Loops carry `lax.scan`'s form: a condition that compares a counter with a constant.
+Loops must have the form of `lax.scan`: the condition compares a counter with a constant.
 """
 
 import math
@@ -22,7 +22,7 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 @dataclass(frozen=True)
 class Array:
-    """An array of one device."""
+    """An array on one device."""
 
     type: str
     dims: tuple[int, ...]
@@ -41,7 +41,7 @@ class Array:
 class Instruction:
     name: str
     kind: str
-    arrays: tuple[Array, ...]  # what it gives
+    arrays: tuple[Array, ...]  # its results
     rest: str  # its operands and attributes
 
     @property
@@ -51,7 +51,7 @@ class Instruction:
 
 @dataclass
 class HloProgram:
-    """The computations of a module by name, and which one is the entry."""
+    """The computations of a module by name, and the name of its entry."""
 
     entry: str
     computations: dict[str, list[Instruction]] = field(default_factory=dict)
@@ -60,78 +60,79 @@ class HloProgram:
     def parse(cls, text: str) -> "HloProgram":
         program, name = cls(""), ""
         for line in text.splitlines():
-            if found := _COMPUTATION.match(line):
-                name = found["name"]
+            if header := _COMPUTATION.match(line):
+                name = header["name"]
                 program.computations[name] = []
                 if line.startswith("ENTRY"):
                     program.entry = name
-            elif name and (found := _INSTRUCTION.match(line)):
+            elif name and (match := _INSTRUCTION.match(line)):
                 program.computations[name].append(
-                    Instruction(found["name"], found["kind"], _arrays(found["shape"]), found["rest"])
+                    Instruction(match["name"], match["kind"], _arrays(match["shape"]), match["rest"])
                 )
         return program
 
     @property
     def times(self) -> Counter[str]:
-        """How often each computation is run."""
-        counted: Counter[str] = Counter()
+        """How often each computation runs."""
+        counts: Counter[str] = Counter()
 
         def run(name: str, times: int) -> None:
-            counted[name] += times
+            counts[name] += times
             for instruction in self.computations[name]:
                 trips = self._trips(instruction) if instruction.kind == "while" else 1
                 for called in _called(instruction.rest):
                     run(called, times * trips)
 
         run(self.entry, 1)
-        return counted
+        return counts
 
     def _trips(self, loop: Instruction) -> int:
         if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
             return int(known[1])
         condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
         assert condition, loop
-        ends = [each.rest for each in self.computations[condition[1]] if each.kind == "constant"]
-        assert len(ends) == 1, f"not a scan: {condition[1]}"
-        return int(ends[0].partition(")")[0])
+        limits = [item.rest for item in self.computations[condition[1]] if item.kind == "constant"]
+        assert len(limits) == 1, f"not a scan: {condition[1]}"
+        return int(limits[0].partition(")")[0])
 
     def instructions(self) -> Iterator[tuple[Instruction, int]]:
-        """Every instruction and how often it is run."""
+        """Every instruction and how often it runs."""
         times = self.times
         for name, instructions in self.computations.items():
             for instruction in instructions:
                 yield instruction, times[name]
 
     def flops(self) -> int:
-        """Of the matrix products of one device, two a multiplication and addition."""
+        """The FLOPs of the matrix products on one device. A multiplication and an addition are two."""
         total = 0
         for name, times in self.times.items():
-            shapes = {each.name: each.arrays for each in self.computations[name]}
-            for each in self.computations[name]:
-                if each.kind == "dot":
-                    left = shapes[each.operands[0]][0].dims
-                    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", each.rest)
-                    assert contracted, each
+            shapes = {instruction.name: instruction.arrays for instruction in self.computations[name]}
+            for instruction in self.computations[name]:
+                if instruction.kind == "dot":
+                    left = shapes[instruction.operands[0]][0].dims
+                    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+                    assert contracted, instruction
                     inner = math.prod(left[int(dim)] for dim in contracted[1].split(",") if dim)
-                    total += 2 * inner * each.arrays[0].size * times
+                    total += 2 * inner * instruction.arrays[0].size * times
         return total
 
     def collective_bytes(self, devices: int) -> dict[str, int]:
-        """Bytes that one device takes in, by the kind of collective, each as a ring, which moves the least."""
+        """The bytes that one device receives, by kind of collective. All are rings, which move the fewest bytes."""
         total = dict.fromkeys(KINDS, 0)
-        for each, times in self.instructions():
-            if each.kind in KINDS:
-                group = _group(each.rest, devices)
-                moved = sum(array.nbytes for array in each.arrays)
-                share = {"all-reduce": 2 * (group - 1) / group, "collective-permute": 1, "reduce-scatter": group - 1}
-                total[each.kind] += round(moved * share.get(each.kind, (group - 1) / group)) * times
+        for instruction, times in self.instructions():
+            kind = instruction.kind
+            if kind in KINDS:
+                group = _group_size(instruction.rest, devices)
+                size = sum(array.nbytes for array in instruction.arrays)
+                factors = {"all-reduce": 2 * (group - 1) / group, "collective-permute": 1, "reduce-scatter": group - 1}
+                total[kind] += round(size * factors.get(kind, (group - 1) / group)) * times
         return total
 
 
 def _arrays(shape: str) -> tuple[Array, ...]:
     return tuple(
-        Array(found["type"], tuple(int(dim) for dim in found["dims"].split(",") if dim))
-        for found in _ARRAY.finditer(shape)
+        Array(match["type"], tuple(int(dim) for dim in match["dims"].split(",") if dim))
+        for match in _ARRAY.finditer(shape)
     )
 
 
@@ -141,8 +142,8 @@ def _called(rest: str) -> list[str]:
     return _CALLED.findall(rest) + names
 
 
-def _group(rest: str, devices: int) -> int:
-    """How many devices share a collective, from any of the three ways to write its groups."""
+def _group_size(rest: str, devices: int) -> int:
+    """The number of devices in a collective, from any of the three notations of its groups."""
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return listed[1].count(",") + 1
     if product := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
