@@ -87,14 +87,13 @@ class LanguageModel:
         like = adapter_init.abstract_params(adapter, self.base.config)
         shardings = sharding.param_shardings(self.mesh, like)
         if params is None:
-            params = jax.jit(meshes.with_mesh(self.mesh, init), out_shardings=shardings)(self.frozen)
+            chosen = jax.jit(meshes.with_mesh(self.mesh, init), out_shardings=shardings)(self.frozen)
         else:
             _check_params(params, like)
-            params = jax.device_put(
-                jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, like), shardings
-            )
+            copies = jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, like)
+            chosen = jax.device_put(copies, shardings)
         self.config = config
-        self._replace_adapter(adapter, params)
+        self._replace_adapter(adapter, chosen)
         print(line)
 
     def train(
