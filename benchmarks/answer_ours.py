@@ -38,8 +38,7 @@ def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     frozen = load(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
     rows = read_rows(folder).steps[0]
     tokens = np.array([row.prompt for row in rows], np.int32)
-    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    batch = Batch(jnp.asarray(tokens), jnp.asarray(positions), right_padded=True)
+    batch = Batch.right_padded(jnp.asarray(tokens), jnp.full(len(tokens), tokens.shape[1]))
     seconds, answers = (decoding if work == "decode" else choosing)(sizes, mesh, frozen, batch, number)
     return {"seconds": seconds, "answers": answers.tolist(), "memory": peak_memory()}
 

@@ -25,7 +25,7 @@ from benchmarks import real, starts
 from jaxprefix.models import adapter_init, loading
 from jaxprefix.models.adapters import Adapter, LoRA, NoAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import NEVER, Frozen, Params
+from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 from jaxprefix.runs.base_model import init_token_ids
@@ -89,7 +89,8 @@ def _their_losses(
 ) -> list[float]:
     losses = []
     for batch in batches:
-        tokens, mask = torch.tensor(batch.tokens[0]).long(), torch.tensor(batch.positions[0] != NEVER).long()
+        tokens = torch.tensor(batch.tokens[0]).long()
+        mask = (torch.arange(tokens.shape[1]) < torch.tensor(batch.lengths[0])[:, None]).long()
         logits = model(input_ids=torch.where(mask > 0, tokens, 0), attention_mask=mask).logits
         leaves = (batch.loss_positions, batch.targets, batch.loss_mask)
         positions, targets, weights = (torch.tensor(leaf[0]) for leaf in leaves)

@@ -24,7 +24,7 @@ from jaxprefix.inference.model import Model
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
-from jaxprefix.models.adapters.adapter import Frozen, Params
+from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.models.sampling import GREEDY, Sampling
 from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig

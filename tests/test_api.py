@@ -268,7 +268,7 @@ def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tm
     base.save(tmp_path / "lora")
     base.set_adapter(LoRA(), seed=1)
     base.save(tmp_path / "other")
-    with pytest.raises(InputError, match=r"must have one kind of adapter: found PrefixTuning.* and LoRA"):
+    with pytest.raises(InputError, match=r"must have the same kind of adapter: found PrefixTuning.* and LoRA"):
         base.load(saved / "red", tmp_path / "lora")
     with pytest.raises(InputError, match="LoRA cannot differ between the rows of a batch"):
         base.load(tmp_path / "lora", tmp_path / "other")

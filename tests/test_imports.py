@@ -199,7 +199,8 @@ def test_the_step_knows_no_mesh_and_no_files():
 
 
 def test_checkpoints_know_no_mathematics():
-    assert violations(["jaxprefix.runs.checkpoint"], "jaxprefix.models") == []
+    models = {name for name in own("jaxprefix.runs.checkpoint") if within(name, "jaxprefix.models")}
+    assert models <= {"jaxprefix.models.hooks"}  # the types of trees
 
 
 def test_tasks_and_tokenizers_know_no_jax():

@@ -5,6 +5,7 @@ main process writes files and prints. They exchange values that might differ, be
 """
 
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -43,6 +44,8 @@ def initialize(text: str, seconds: int = 300) -> int | None:
     settings: dict[str, Any] = {}
     if match:
         settings = {"coordinator_address": match[1], "process_id": int(match[2]), "num_processes": int(match[3])}
+        if not settings["process_id"]:
+            _check_port(text, int(match[1].rpartition(":")[2]))
     print(f"waiting for the other processes, at most {seconds} s", file=sys.stderr)
     try:
         _initialize(seconds, **settings)
@@ -53,6 +56,15 @@ def initialize(text: str, seconds: int = 300) -> int | None:
             "a free port, and different numbers"
         ) from error
     return int(match[3]) if match else None
+
+
+def _check_port(text: str, port: int) -> None:
+    """InputError if process 0 cannot listen on the port. JAX 0.10 ends in a segmentation fault then."""
+    try:
+        socket.create_server(("", port)).close()
+    except (OSError, OverflowError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InputError(f"--hosts {text}: cannot listen on port {port} ({why}); choose a free port") from None
 
 
 def _initialize(seconds: int, **settings: Any) -> None:

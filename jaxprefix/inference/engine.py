@@ -12,7 +12,6 @@ from jaxprefix.inference.batching import Bucket, Request, plan_buckets
 from jaxprefix.inference.model import Model
 from jaxprefix.models.decode import PrefillBatch
 from jaxprefix.models.decoder import Batch
-from jaxprefix.models.hooks import NEVER
 from jaxprefix.models.sampling import GREEDY, Sampling
 
 PREFILL_SHARE = 8  # an eighth of the batch is prefilled at a time: a larger share waits longer, a smaller one is slow
@@ -53,11 +52,11 @@ def score(
 def _batch(model: Model, rows: Sequence[Request], time: int, size: int) -> Batch:
     """The prompts, right-padded to `[size, time]`. Rows without a prompt repeat the first one."""
     tokens = np.full((size, time), model.base.tokenizer.pad, np.int32)
-    positions = np.full((size, time), NEVER, np.int32)
+    lengths = np.zeros(size, np.int32)
     for row in range(size):
         ids = rows[row if row < len(rows) else 0].prompt
-        tokens[row, : len(ids)], positions[row, : len(ids)] = ids, np.arange(len(ids))
-    return Batch(model.shard(tokens), model.shard(positions), right_padded=True)
+        tokens[row, : len(ids)], lengths[row] = ids, len(ids)
+    return Batch.right_padded(model.shard(tokens), model.shard(lengths))
 
 
 def _adapter_ids(model: Model, rows: Sequence[Request], size: int) -> jax.Array | None:

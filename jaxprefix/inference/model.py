@@ -16,9 +16,9 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import Adapter, NoAdapter
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.decode import DecodeState, PrefillBatch
 from jaxprefix.models.decoder import Batch, Frozen
+from jaxprefix.models.hooks import Params
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.base_model import BaseModel, load_weights, max_text_tokens, open_base
 from jaxprefix.runs.saved import TrainedRun, load_run, stack_adapters

@@ -24,7 +24,6 @@ from jaxprefix.models.attention import (
     attention,
     broadcast_rows,
     cache_layout,
-    ordinary,
     rotation,
 )
 from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
@@ -38,14 +37,17 @@ HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 
 
 @struct.dataclass
 class Batch:
-    """Rows of tokens. `positions` counts the text from 0 and is NEVER in padding, left or right.
-
-    `right_padded` allows a faster attention. Rows that are not padded on the right alone have NaN as their states then.
-    """
+    """Rows of tokens. `positions` counts the text from 0 and is NEVER in padding, left or right."""
 
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]
-    right_padded: bool = struct.field(pytree_node=False, default=False)
+    is_right_padded: bool = struct.field(pytree_node=False, default=False)  # only `right_padded` sets it
+
+    @classmethod
+    def right_padded(cls, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]) -> "Batch":
+        """Rows whose text is their first `lengths` tokens. They can use a faster attention."""
+        index = jnp.arange(tokens.shape[1])
+        return cls(tokens, jnp.where(index < lengths[:, None], index, NEVER), is_right_padded=True)
 
 
 def layer_attention(
@@ -149,7 +151,7 @@ def forward(
     """The residual stream after the last layer, `[B, P+T, D]` with P soft prompt vectors, and all keys and values."""
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
-    stream, kept = scan_layers(config, frozen["layers"], _checked(stream, batch, positions, hooks), hooks, step, remat)
+    stream, kept = scan_layers(config, frozen["layers"], stream, hooks, step, remat)
     return stream, _as_cache(config, kept, positions)
 
 
@@ -168,7 +170,6 @@ def forward_last(
     """
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
-    stream = _checked(stream, batch, positions, hooks)
     stream, kept = scan_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
     return stream, _as_cache(config, kept, positions)
 
@@ -182,11 +183,11 @@ def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, 
     turn = rotation(config.rope, config.head_size, positions)
 
     def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
-        asking = gather_tokens(positions, at)
-        is_ordinary = _is_ordinary(batch, hooks) and at is None
+        query_positions = gather_tokens(positions, at)
+        right_padded = batch.is_right_padded and at is None
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-            read = layer_attention(query, key, value, asking, positions, config.window, layer, is_ordinary)
+            read = layer_attention(query, key, value, query_positions, positions, config.window, layer, right_padded)
             return read, cache_layout(key, value) if return_cache else None
 
         return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
@@ -198,16 +199,6 @@ def _as_cache(config: DecoderConfig, kept: tuple[Array, Array] | None, positions
     if kept is None:
         return None
     return Cache(*kept, jnp.broadcast_to(positions, (config.layers, *positions.shape)))
-
-
-def _is_ordinary(batch: Batch, hooks: Hooks) -> bool:
-    return batch.right_padded and hooks.cache is None
-
-
-def _checked(stream: Array, batch: Batch, positions: Array, hooks: Hooks) -> Array:
-    if not _is_ordinary(batch, hooks):
-        return stream
-    return jnp.where(ordinary(positions, hooks.prefix)[:, None, None], stream, jnp.nan)
 
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:

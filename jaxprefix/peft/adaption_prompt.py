@@ -8,8 +8,8 @@ import numpy as np
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import LlamaAdapter, PrefixTuning
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.models.hooks import Params
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
 
 READ = ("adapter_len", "adapter_layers", "target_modules")

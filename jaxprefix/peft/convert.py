@@ -3,8 +3,8 @@
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Params
 from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import TYPES, Settings, Tensors
 

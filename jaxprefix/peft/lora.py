@@ -11,9 +11,8 @@ from jaxprefix.io.messages import one_line, short_repr
 from jaxprefix.io.values import LARGEST_NUMBER, number
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, input_dims
+from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
 from jaxprefix.models.weights import MODULES
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
 

@@ -12,7 +12,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
-from jaxprefix.models.adapters.adapter import Params
+from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel
 
 # The files that are copied: configurations, tokenizer, chat template.

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.attention import rotation
 from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.models.hooks import Params
 from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
 
 # Returns the frozen "k_proj" or "v_proj", [K, H, D] per layer.

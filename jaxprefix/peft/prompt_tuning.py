@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxprefix.models.adapters import SoftPrompt
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.hooks import Params
 from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
 
 READ = "num_virtual_tokens token_dim num_transformer_submodules num_layers num_attention_heads".split()

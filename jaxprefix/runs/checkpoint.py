@@ -23,7 +23,7 @@ from orbax.checkpoint.path import atomicity
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io import checksums
-from jaxprefix.models.adapters.adapter import Params
+from jaxprefix.models.hooks import Params
 from jaxprefix.runs.directory import FOLDER
 
 REMOVED = "removed-"  # the prefix of a checkpoint that is being removed

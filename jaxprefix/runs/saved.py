@@ -17,8 +17,8 @@ from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, sharding
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import layer_range
+from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig

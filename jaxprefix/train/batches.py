@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Int
 from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
-from jaxprefix.models.hooks import NEVER
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded
 
@@ -29,14 +28,14 @@ class TrainBatch:
     """A micro-batches of B rows each. The loss mask is 1 for a learnt token and 0 for padding."""
 
     tokens: Int[Array, "A B T"]
-    positions: Int[Array, "A B T"]
+    lengths: Int[Array, "A B"]  # input tokens of each row, which is right-padded
     loss_positions: Int[Array, "A B M"]  # the positions whose next tokens are the targets
     targets: Int[Array, "A B M"]
     loss_mask: Float[Array, "A B M"]
 
     @property
     def inputs(self) -> Batch:
-        return Batch(self.tokens, self.positions, right_padded=True)
+        return Batch.right_padded(self.tokens, self.lengths)
 
 
 @dataclass(frozen=True)
@@ -95,22 +94,21 @@ def collate(rows: Sequence[Encoded], bucket: Bucket, size: int, pad: int, accumu
     Missing rows are all padding.
     """
     tokens = np.full((size, bucket.seq_len), pad, np.int32)
-    positions = np.full((size, bucket.seq_len), NEVER, np.int32)
+    lengths = np.zeros(size, np.int32)
     loss_positions = np.zeros((size, bucket.num_targets), np.int32)
     targets = np.zeros((size, bucket.num_targets), np.int32)
     loss_mask = np.zeros((size, bucket.num_targets), np.float32)
     for index, row in enumerate(rows):
         ids = row.prompt + row.response
-        length = _input_length(row)
+        lengths[index] = length = _input_length(row)
         first = max(len(row.prompt), 1)  # without a prompt, nothing predicts the first token
         learnt = len(ids) - first
         tokens[index, :length] = ids[:-1]
-        positions[index, :length] = np.arange(length)
         loss_positions[index, :learnt] = np.arange(first - 1, len(ids) - 1)
         targets[index, :learnt] = ids[first:]
         loss_mask[index, :learnt] = 1
-    leaves: Any = (tokens, positions, loss_positions, targets, loss_mask)
-    return TrainBatch(*(leaf.reshape(accumulate, size // accumulate, -1) for leaf in leaves))
+    leaves: Any = (tokens, lengths, loss_positions, targets, loss_mask)
+    return TrainBatch(*(leaf.reshape(accumulate, size // accumulate, *leaf.shape[1:]) for leaf in leaves))
 
 
 def _input_length(row: Encoded) -> int:

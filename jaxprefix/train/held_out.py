@@ -7,8 +7,8 @@ from jax.sharding import Mesh
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.decoder import Frozen
+from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded

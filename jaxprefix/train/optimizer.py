@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from jaxprefix.models.adapters.adapter import Params
+from jaxprefix.models.hooks import Params
 
 # Leaves without weight decay: prompts, prefixes and gates are not linear maps that should stay small.
 NO_DECAY = frozenset(

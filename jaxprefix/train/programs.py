@@ -15,9 +15,9 @@ from jaxtyping import PyTree
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, sharding
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
+from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel, abstract_weights, init_token_ids, load_weights
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import optimizer as optimizers

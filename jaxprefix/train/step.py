@@ -11,9 +11,9 @@ from jaxtyping import Array, PyTree
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter
-from jaxprefix.models.adapters.adapter import Params
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
+from jaxprefix.models.hooks import Params
 from jaxprefix.train.batches import TrainBatch
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from jaxprefix.io.terminal import Stopped, progress
 from jaxprefix.models.decoder import Frozen
-from jaxprefix.models.hooks import NEVER
 from jaxprefix.train.batches import TrainBatch
 from jaxprefix.train.metrics import NonFiniteLoss, StepMetrics
 from jaxprefix.train.profile import Profile, phase, step_phase
@@ -103,5 +102,5 @@ def _placed(batches: Iterator[TrainBatch], programs: TrainPrograms) -> Iterator[
         if batch is None:
             return
         with phase("put"):
-            placed = programs.place(batch), int((batch.positions != NEVER).sum())
+            placed = programs.place(batch), int(batch.lengths.sum())
         yield placed

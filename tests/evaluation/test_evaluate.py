@@ -309,7 +309,7 @@ def test_another_base_is_refused(folder: Path, run: Path):
 
 def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(InputError, match=r"no checkpoint in .*; run the training command again until it has saved one"):
+    with pytest.raises(InputError, match=r"no checkpoint in .*; repeat the training command"):
         evaluated(run, eval_file=folder / "colours.jsonl")
 
 

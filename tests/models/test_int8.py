@@ -119,10 +119,10 @@ def test_outputs_of_zeros():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "full"}, "--dtype int8 is of weights that stay as they are, --method full learns them"),
+        ({"method": "full"}, "--dtype int8 is for frozen weights, but --method full"),
         (
             {"remat": "none"},
-            "--dtype int8 with --remat none would keep every layer in 16 bits too; choose dots or full",
+            "--dtype int8 with --remat none would also keep every layer",
         ),
     ],
 )

@@ -36,7 +36,7 @@ def loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Of states that the decoder picks, or that are picked from all that it gives."""
     weights, hooks = adapter.bind(params, frozen)
-    batch = tiny.batch().replace(right_padded=right_padded)
+    batch = tiny.batch().replace(is_right_padded=right_padded)
     states = decoder.hidden_states(config, weights, batch, hooks, token_indices=jnp.array(FEW) if at else None)
     found = states if at else jnp.take_along_axis(states, jnp.array(FEW)[..., None], axis=1)
     return jnp.sum(READ * found), found

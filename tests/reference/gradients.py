@@ -29,7 +29,7 @@ def batch() -> TrainBatch:
     """The same rows as the trainer sees them (one micro-batch, without its dimension)."""
     count, time = ROWS.tokens.shape
     at = np.broadcast_to(np.arange(FIRST_LEARNT - 1, time - 1), (count, time - FIRST_LEARNT))
-    leaves = (ROWS.tokens, ROWS.positions, at, ROWS.tokens[:, FIRST_LEARNT:], ROWS.mask[:, FIRST_LEARNT:] * 1.0)
+    leaves = (ROWS.tokens, ROWS.mask.sum(1), at, ROWS.tokens[:, FIRST_LEARNT:], ROWS.mask[:, FIRST_LEARNT:] * 1.0)
     return jax.tree.map(jnp.asarray, TrainBatch(*leaves))
 
 

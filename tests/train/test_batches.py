@@ -3,6 +3,8 @@
 from itertools import islice
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
@@ -47,16 +49,14 @@ def test_every_row_once_an_epoch_and_every_token_learnt_once(lengths, size: int,
         for place in range(size):
             learnt = batch.loss_mask[0, place] > 0
             if place >= len(chosen):  # a missing row: padding alone
-                assert not learnt.any() and (batch.positions[0, place] == NEVER).all()
+                assert not learnt.any() and batch.lengths[0, place] == 0
                 continue
             own = rows[chosen[place]]
             ids, before = own.prompt + own.response, batch.tokens[0, place, batch.loss_positions[0, place, learnt]]
             # ids count up, so that each target is the successor of the token that it is read from
             assert batch.targets[0, place, learnt].tolist() == ids[max(len(own.prompt), 1) :]
             assert (batch.targets[0, place, learnt] == before + 1).all()
-            real = batch.positions[0, place] != NEVER
-            assert batch.tokens[0, place, real].tolist() == ids[:-1]
-            assert batch.positions[0, place, real].tolist() == list(range(len(ids) - 1))
+            assert batch.tokens[0, place, : batch.lengths[0, place]].tolist() == ids[:-1]
 
 
 def test_the_order_is_the_seeds_and_the_epochs():
@@ -84,7 +84,9 @@ def test_a_batch_as_a_literal():
     rows = [Encoded([1, 5, 6], [7, 2], cut=False), Encoded([1], [8, 9, 2], cut=False)]
     batch = collate(rows, Bucket(seq_len=5, num_targets=4), size=2, pad=0, accumulate=2)
     assert batch.tokens.tolist() == [[[1, 5, 6, 7, 0]], [[1, 8, 9, 0, 0]]]
-    assert batch.positions.tolist() == [[[0, 1, 2, 3, NEVER]], [[0, 1, 2, NEVER, NEVER]]]
+    assert batch.lengths.tolist() == [[4], [3]]
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[1]), batch).inputs
+    assert first.is_right_padded and first.positions.tolist() == [[0, 1, 2, NEVER, NEVER]]
     assert batch.loss_positions.tolist() == [[[2, 3, 0, 0]], [[0, 1, 2, 0]]]
     assert batch.targets.tolist() == [[[7, 2, 0, 0]], [[8, 9, 2, 0]]]
     assert batch.loss_mask.tolist() == [[[1, 1, 0, 0]], [[1, 1, 1, 0]]]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxprefix.io.terminal import Stopped
-from jaxprefix.models.hooks import NEVER
 from jaxprefix.train.metrics import NonFiniteLoss, StepMetrics
 from jaxprefix.train.signals import StopRequest
 from jaxprefix.train.step import State
@@ -37,7 +36,7 @@ class Recorded:
 
     def batches(self) -> Iterator[Any]:
         for number in range(1, self.last + 1):
-            yield SimpleNamespace(number=number, positions=np.array([0, 1, NEVER]))
+            yield SimpleNamespace(number=number, lengths=np.array([2]))
 
     def place(self, batch: Any) -> Any:
         self.events.append(f"place {batch.number}")

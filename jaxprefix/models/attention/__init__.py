@@ -1,15 +1,14 @@
 """Grouped-query attention. Its kernel is chosen here and nowhere else.
 
 xla.py takes any positions. Right-padded rows of text after a prefix, as in training and prefill, use a kernel of the
-platform, or blocks.py. That rows are right-padded must be known before tracing: the caller says so, and `ordinary`
-checks it. cached.py is for tokens that follow a cache.
+platform, or blocks.py; `decoder.Batch.right_padded` makes them. cached.py is for tokens that follow a cache.
 """
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention.cached import attend_cached
@@ -17,7 +16,7 @@ from jaxprefix.models.attention.call import RESIDUALS, AttentionShape, platform
 from jaxprefix.models.attention.rope import rotate, rotation
 from jaxprefix.models.attention.xla import attention, cache_layout
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import ALWAYS, NEVER, Hooks, Prefix, visible
+from jaxprefix.models.hooks import ALWAYS, Hooks, Prefix, visible
 
 __all__ = [
     "RESIDUALS",
@@ -28,7 +27,6 @@ __all__ = [
     "cache_layout",
     "kernel",
     "kernel_line",
-    "ordinary",
     "platform",
     "rotate",
     "rotation",
@@ -71,17 +69,6 @@ def attend_prefill(
         module = blocks if name == "xla" else KERNELS[platform()][1]
         return module.attend(query, keys, values, present, window)
     return attention(query, keys, values, visible(query_positions, key_positions, window))
-
-
-def ordinary(positions: Int[Array, "B T"], prefix: Prefix | None) -> Bool[Array, " B"]:
-    """For each row, whether its positions are 0..n-1 and then NEVER, and each layer has its whole prefix or none."""
-    place = jnp.arange(positions.shape[1])
-    length = jnp.sum(positions != NEVER, axis=1, keepdims=True)
-    fits = jnp.all(positions == jnp.where(place < length, place, NEVER), axis=1)
-    if prefix is None:
-        return fits
-    first = prefix.positions[:, :1]
-    return fits & jnp.all((prefix.positions == first) & ((first == ALWAYS) | (first == NEVER)))
 
 
 def broadcast_rows(slots: Array, like: Array) -> Array:

@@ -104,7 +104,7 @@ def full_batch(config: RunConfig) -> TrainBatch:
 
     def make() -> TrainBatch:
         ids = jnp.zeros(shape, jnp.int32)
-        return TrainBatch(ids, ids, ids, ids, loss_mask=jnp.zeros(shape))
+        return TrainBatch(ids, ids[..., 0], ids, ids, loss_mask=jnp.zeros(shape))
 
     return jax.eval_shape(make)
 
