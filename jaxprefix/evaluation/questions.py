@@ -27,6 +27,11 @@ class Question:
     request: Request
     cut: bool
 
+    @property
+    def fit(self) -> str:
+        """Whether the model read the whole prompt, for predictions.jsonl."""
+        return "cut" if self.cut else "whole"
+
     def for_adapter(self, adapter: int) -> "Question":
         """The same question for another of the model's adapters."""
         return replace(self, request=replace(self.request, adapter=adapter))
@@ -76,18 +81,18 @@ def predict(
     requests = [question.request for question in rows]
     if task.max_new_tokens:
         for answers in engine.generate(model, requests, batch_size, task.max_new_tokens, sampling, task.stop, buckets):
-            yield [(index, _generated(task, rows[index].example, text)) for index, text in answers]
+            yield [(index, _generated(task, rows[index], text)) for index, text in answers]
         return
     for scored in engine.score(model, requests, batch_size, buckets):
         yield [(index, _chosen(task, rows[index], scores)) for index, scores in scored]
 
 
-def _generated(task: Task, example: Example, text: str) -> dict[str, Any]:
+def _generated(task: Task, question: Question, text: str) -> dict[str, Any]:
     """The row of a generated answer."""
     answer = task.answer(text)
-    scores = task.score(answer, example)
+    scores = task.score(answer, question.example)
     result = {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
-    return description(task, example) | result
+    return description(task, question.example) | result | {"fit": question.fit}
 
 
 def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
@@ -103,4 +108,4 @@ def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
         "logprobs": [round(value, 5) for value in scores.logprobs],
         "lengths": lengths.tolist(),
     }
-    return description(task, example) | result
+    return description(task, example) | result | {"fit": question.fit}

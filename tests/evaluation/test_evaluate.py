@@ -30,7 +30,7 @@ from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
-COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "run", "step", "how", "evaluation"}
+COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "fit", "run", "step", "how", "evaluation"}
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,7 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
     rows = evaluated(run, eval_file=file)
     assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and rows[2]["parse_failure"]
+    assert [row["fit"] for row in rows] == ["whole", "whole", "none"]
     assert "some: 0 contexts cut to fit; 1 questions exceed --max-length and score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])

@@ -54,7 +54,7 @@ def attend_prefill(
     window: int | None,
     right_padded: bool,
 ) -> Float[Array, "B M N H"]:
-    """Attention with one softmax over the prefix of this layer and the text."""
+    """Attention with one softmax over the prefix of this layer and the text, in training and prefill."""
     slots, key_positions = 0, positions
     if prefix is not None:
         slots = prefix.positions.shape[-1]

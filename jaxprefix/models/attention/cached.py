@@ -16,7 +16,10 @@ def attend_cached(
     cache: Cache,
     window: int | None,
 ) -> Float[Array, "B M N H"]:
-    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer."""
+    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer.
+
+    A trained prefix is part of the cache (decode.py).
+    """
     queries = group_queries(query, keys.shape[2])
     own = cache_layout(keys, values)
     found = [
