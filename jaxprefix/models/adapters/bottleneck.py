@@ -22,7 +22,8 @@ class BottleneckAdapter:
 
     SEAM is after_feed_forward, and with the placement of Houlsby also after_attention.
 
-    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619).
+    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619), checked on SmolLM2
+    (docs/real.md).
     """
 
     method: ClassVar[str] = "bottleneck"

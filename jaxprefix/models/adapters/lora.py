@@ -20,7 +20,8 @@ TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 class LoRA:
     """Parameters: `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}`; A Kaiming-uniform(√5), B zero.
 
-    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619). docs/real.md has all methods on SmolLM2.
+    Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619), checked on SmolLM2
+    (docs/real.md).
     """
 
     method: ClassVar[str] = "lora"
