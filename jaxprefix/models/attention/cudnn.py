@@ -18,6 +18,8 @@ from jaxtyping import Array, Bool, Float
 
 from jaxprefix.models.attention.call import BLOCK, AttentionShape, why_not_divisible
 
+Implementation = Literal["cudnn", "xla"]  # "xla" computes the same layout without a GPU, for tests
+
 
 def why_unsupported(call: AttentionShape) -> str | None:
     """Why cuDNN cannot compute this call, or None."""
@@ -48,7 +50,7 @@ def attend(
     values: Float[Array, "B S K H"],
     present: Bool[Array, ""] | None,
     window: int | None,
-    implementation: Literal["cudnn", "xla"] = "cudnn",
+    implementation: Implementation = "cudnn",
 ) -> Float[Array, "B T N H"]:
     """Attention of text to a prefix of S - T virtual tokens, if `present`, and to the text up to each token.
 
@@ -57,10 +59,7 @@ def attend(
     time = query.shape[1]
     slots = keys.shape[1] - time
     if not slots:
-        sides = None if window is None or window >= time else (window - 1, 0)
-        return jax.nn.dot_product_attention(
-            query, keys, values, is_causal=True, local_window_size=sides, implementation=implementation
-        )
+        return _causal(query, keys, values, None if window is None or window >= time else window, implementation)
     assert window is None or window >= time, "the window would count the prefix"
     assert present is not None
     start = jnp.where(present, 0, slots)
@@ -73,7 +72,14 @@ def attend(
         return part(jnp.concatenate([states, states[:, :slots]], axis=1), start, slots + time)
 
     dummies = jnp.pad(query, [(0, 0), (slots, slots), (0, 0), (0, 0)])
-    read = jax.nn.dot_product_attention(
-        part(dummies, start, slots + time), around(keys), around(values), is_causal=True, implementation=implementation
-    )
+    read = _causal(part(dummies, start, slots + time), around(keys), around(values), None, implementation)
     return part(read, slots - start, time)
+
+
+def _causal(query: Array, keys: Array, values: Array, window: int | None, implementation: Implementation) -> Array:
+    """Square causal attention. cuDNN differentiates only an even length, so an odd one gets a token at its end."""
+    length = query.shape[1]
+    even = [jnp.pad(states, [(0, 0), (0, length % 2), (0, 0), (0, 0)]) for states in (query, keys, values)]
+    sides = None if window is None else (window - 1, 0)
+    read = jax.nn.dot_product_attention(*even, is_causal=True, local_window_size=sides, implementation=implementation)
+    return read[:, :length]
