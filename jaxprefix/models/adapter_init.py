@@ -14,7 +14,7 @@ from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks, Params
-from jaxprefix.models.scan import scan_layers
+from jaxprefix.models.scan import apply_layers
 
 # (start, length) -> that many token ids: the meaning of "vocabulary" or "text:..." for a tokenizer
 InitTokens = Callable[[str, int], Sequence[int]]
@@ -66,7 +66,7 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
     def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
-    _, (inputs, keys, values) = scan_layers(config, frozen["layers"], stream, Hooks(), step, "full")
+    _, (inputs, keys, values) = apply_layers(config, frozen["layers"], stream, Hooks(), step, "full")
     return EncodedPrompt(stream[0], inputs, _moved(config, keys, -length), values)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 
 from jaxprefix.errors import InputError
@@ -65,7 +66,7 @@ def param_shardings(mesh: Mesh, shapes: PyTree) -> PyTree:
 
 def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     """The PartitionSpec of the leaf at `path`."""
-    name = path[-1].key
+    name = next(part.key for part in reversed(path) if isinstance(part, DictKey))  # in a tuple of layers, of the tuple
     if name in ADAPTER_LEAVES:
         return _adapter_spec(mesh, shape)
     if name not in DIMS:
@@ -126,13 +127,11 @@ def shard_rows(leaf: Array, dim: int = 0) -> Array:
 
 
 def shard_cache(leaf: Array) -> Array:
-    """Shards keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if it
-    divides.
-    """
+    """Shards keys `[B, K, H, S]` or values `[B, K, S, H]`: rows over `data`, and heads over `model` if it divides."""
     sizes = _sizes()
-    if not sizes or leaf.shape[1] % sizes["data"]:
+    if not sizes or leaf.shape[0] % sizes["data"]:
         return leaf
-    return _at(leaf, (), ("data",), () if leaf.shape[2] % sizes["model"] else ("model",))
+    return _at(leaf, ("data",), () if leaf.shape[1] % sizes["model"] else ("model",))
 
 
 def shard_embeddings(table: Array, stream: Array) -> Array:

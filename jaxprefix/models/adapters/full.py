@@ -10,6 +10,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
+from jaxprefix.models.layers import is_unstacked, unstack
 
 
 @dataclass(frozen=True)
@@ -35,4 +36,5 @@ class FullFineTuning:
             raise InputError(
                 "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
             )
+        params = unstack(params) if is_unstacked(frozen["layers"]) else params
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

@@ -21,6 +21,7 @@ from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
+from jaxprefix.models.layers import stack
 
 TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
@@ -132,7 +133,7 @@ class PrefixTuning:
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         plain = self._folded(params) if adapter_ids is None else jax.vmap(self._folded)(params)
-        count, heads = frozen["layers"]["q_proj"].shape[:2]
+        count, heads = stack(frozen["layers"]["q_proj"]).shape[:2]
         layers = slots.LayerRange.of(self.layers, count)
         keys, values = slots.keys_and_values(plain, frozen, layers, adapter_ids)
         if self.softmax == "split":
