@@ -122,7 +122,7 @@ def _key(row: Mapping[str, Any]) -> str:
     return digest([row[name] for name in QUESTION])
 
 
-def digest(values: Any) -> str:
+def digest(values: object) -> str:
     """A short hash of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ class Rows:
     cut: int  # contexts truncated to fit
     skipped: int  # rows that are too long even without a context
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the training rows, in their order."""
         return hashlib.sha256(repr([(row.prompt, row.response) for row in self.learn]).encode()).hexdigest()
