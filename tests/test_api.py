@@ -44,7 +44,7 @@ def saved(base: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_path: Path):
+def test_training_equals_the_command(base: LanguageModel, directory: Path, tmp_path: Path):
     """The same losses and the same adapter, bit for bit, as a run on the same rows in the same order."""
     file = small.write_rows(tmp_path / "rows.jsonl", small.rows(24))
     config = small.configuration(directory, file, steps=6, held_out=0, method="prefix", prefix=PREFIX)
@@ -56,7 +56,7 @@ def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), load_run(run).params)
 
 
-def test_training_goes_on_from_where_it_is(base: LanguageModel):
+def test_training_continues_from_the_current_parameters(base: LanguageModel):
     base.set_adapter(LoRA())
     first = base.train(PAIRS, steps=20, batch=24, lr=0.02, quiet=True)
     second = base.train(PAIRS, steps=2, batch=24, lr=1e-4, quiet=True)
@@ -89,7 +89,7 @@ def test_what_is_saved_answers_the_same_everywhere(base: LanguageModel, saved: P
 
 
 @pytest.mark.slow
-def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved: Path):
+def test_rows_of_one_batch_have_their_own_adapters(base: LanguageModel, saved: Path):
     """Answers of a mixed batch are those of each adapter alone."""
     alone = {}
     for name in ("red", "blue"):
@@ -140,7 +140,7 @@ def test_adding_prints_what_is_trained(base: LanguageModel, capsys: pytest.Captu
     assert "PrefixTuning(length=4" in str(base)
 
 
-def test_parameters_of_a_loop_of_ones_own(base: LanguageModel, saved: Path):
+def test_parameters_of_your_own_loop(base: LanguageModel, saved: Path):
     """They answer as the run that they are from does, and are copied: that loop may donate them."""
     base.load(saved / "red")
     answers, adapter, params = base.generate(PROMPTS, max_new_tokens=6), base.adapter, base.params
@@ -152,7 +152,7 @@ def test_parameters_of_a_loop_of_ones_own(base: LanguageModel, saved: Path):
     assert base.generate(PROMPTS, max_new_tokens=6) == answers
 
 
-def test_the_package_hands_on_what_it_lists():
+def test_the_package_exports_what_it_lists():
     for name in jaxprefix.__all__:
         assert getattr(jaxprefix, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
@@ -282,7 +282,7 @@ def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_copy_of_the_base_will_do(base: LanguageModel, directory: Path, saved: Path, tmp_path: Path):
+def test_a_copy_of_the_base_is_accepted(base: LanguageModel, directory: Path, saved: Path, tmp_path: Path):
     base.load(saved / "red")
     copy = load_model(str(shutil.copytree(directory, tmp_path / "copy")), mesh="1x1")
     copy.load(saved / "red")

@@ -169,7 +169,7 @@ BOXES = {  # the argument parser's own
 
 
 @pytest.mark.parametrize("command", BOXES)
-def test_the_parsers_own_box(
+def test_errors_of_the_argument_parser(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert BOXES[command] in refused(command, place, monkeypatch, capsys)
@@ -260,7 +260,7 @@ def test_an_extra_that_is_not_installed(
     assert message.startswith(f"error: {name}") and f"needs an extra: pip install 'jaxprefix[{name[2:]}]'\n" in message
 
 
-def test_an_output_that_may_not_be_written(
+def test_an_output_without_write_permission(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(os, "access", lambda path, mode: False)

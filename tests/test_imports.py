@@ -105,7 +105,7 @@ def test_nothing_at_run_time_imports_torch(package: str):
     assert violations(list(FILES), package) == []
 
 
-def test_transformers_is_only_its_fast_tokenizer():
+def test_only_the_fast_tokenizer_of_transformers_is_imported():
     """Its Auto classes import torch where it is installed."""
     users = {name for name in FILES if any(within(other, "transformers") for other in IMPORTS[name])}
     assert users == {"jaxprefix.text.chat_template"}
@@ -135,7 +135,7 @@ def test_nothing_builds_on_a_command():
     assert {name for name in FILES if "jaxprefix.api" in own(name)} == {"jaxprefix"}
 
 
-def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
+def test_the_embedded_world_is_imported_only_when_needed():
     users = {name for name in FILES if any(within(other, "jaxprefix.tasks.babel") for other in IMPORTS[name])}
     assert {name for name in users if not within(name, "jaxprefix.tasks.babel", "jaxprefix.babel")} == {
         "jaxprefix.tasks"
@@ -144,7 +144,7 @@ def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
     assert top and not [node.module for node in top if within(node.module or "", "jaxprefix.tasks.babel")]
 
 
-def test_mathematics_knows_no_files_devices_or_commands():
+def test_mathematics_imports_no_files_devices_or_commands():
     """models/ but for weights.py, loading.py and stored.py, which read files, and config.py, which reads one."""
     reading = {f"jaxprefix.models.{name}" for name in ("weights", "loading", "stored", "config")}
     pure = [name for name in of("models") if name not in reading]

@@ -170,7 +170,7 @@ def test_the_commands_as_functions(tmp_path: Path):
     assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1
 
 
-def test_a_loop_of_ones_own(tmp_path: Path):
+def test_your_own_loop(tmp_path: Path):
     """Both of the page's steps learn the rows, with the same losses; the adapter answers, and is a run."""
     page = (ROOT / "docs" / "custom_loop.md").read_text(encoding="utf-8")
     lines = printed("\n".join(code for kind, code in blocks(page) if kind == "python"), tmp_path)

@@ -67,7 +67,7 @@ def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_every_slot_of_every_layer_moves_and_none_runs_away(run: Path):
+def test_every_virtual_token_of_every_layer_is_trained_and_none_diverges(run: Path):
     """By 7.1 to 13.2 it was, of a size of 7 at first."""
     moved = np.linalg.norm(load_run(run).params["hidden"] - np.asarray(fresh()["hidden"]), axis=-1)
     assert moved.min() > 2 and moved.max() < 30, moved

@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_reports(done: tuple[Path, dict]):
     assert f"| lora | {spread} |" in (output / "study.md").read_text(encoding="utf-8")
 
 
-def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, capsys):
+def test_finished_runs_are_not_repeated(done: tuple[Path, dict], monkeypatch, capsys):
     output, found = done
 
     def refuse(*_):
@@ -62,7 +62,7 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, ca
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
+def test_a_stopped_study_is_resumed(done: tuple[Path, dict], capsys):
     """Of two runs, one that was never begun and one that was not evaluated."""
     output, found = done
     shutil.rmtree(output / "babel-nli" / "lora-1")
@@ -74,7 +74,7 @@ def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     assert printed.count("already done") == 1 and len(re.findall(line, printed)) == 2
 
 
-def test_one_that_stopped_in_its_first_run_goes_on(tmp_path: Path):
+def test_a_study_that_stopped_in_its_first_run_is_resumed(tmp_path: Path):
     (tmp_path / "log.txt").write_text("")
     (tmp_path / "none").mkdir()
     assert list(study(Study(tmp_path, **SMALL | {"methods": "none", "languages": "de", "limit": 1}))) == ["babel-nli"]
@@ -89,7 +89,7 @@ def test_runs_of_another_model_are_not_mixed(done: tuple[Path, dict], tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["study", "pretrain"])
-def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, capsys):
+def test_existing_files_are_not_overwritten(command: str, tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "study.md").write_text("mine")
     monkeypatch.setattr("sys.argv", ["babel", command, "--output", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
@@ -112,7 +112,7 @@ def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, caps
         ("pretrain --skew 0", "the skew is 0.0; expected a number above 0"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_invalid_settings_are_refused_before_anything_is_written(
     arguments: str, message: str, tmp_path: Path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

@@ -44,19 +44,19 @@ def test_the_second_process_compiles_nothing(tmp_path: Path):
     assert ask(HOME=str(tmp_path / "home"))[0] == 0 and files(tmp_path / "home" / ".cache" / "jaxprefix")
 
 
-def test_what_the_user_has_set_stays(tmp_path: Path):
+def test_settings_of_the_user_are_kept(tmp_path: Path):
     ask(XDG_CACHE_HOME=str(tmp_path / "xdg"), JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
     assert files(tmp_path / "own") and not (tmp_path / "xdg").exists()
     ask(XDG_CACHE_HOME=str(tmp_path / "off"), JAX_ENABLE_COMPILATION_CACHE="false")
     assert not files(tmp_path / "off")
 
 
-def test_without_a_place_nothing_is_kept(tmp_path: Path):
+def test_without_a_directory_nothing_is_cached(tmp_path: Path):
     (tmp_path / "file").write_text("a file, where a directory is wanted")
     assert ask(XDG_CACHE_HOME=str(tmp_path / "file"))[0] == 0
 
 
-def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_oldest_entries_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compilation_cache, "LIMIT", 250)
     for age, name in enumerate(("newest", "middle", "oldest")):
         (tmp_path / name).write_bytes(bytes(100))
@@ -82,7 +82,7 @@ terminal.run(main) if sys.argv[1:] == ["command"] else main()
 @pytest.mark.parametrize(
     ("whose", "level", "logged"), [("library", "1", True), ("command", "1", False), ("command", "0", True)]
 )
-def test_what_compiles_slowly_is_no_error(tmp_path: Path, whose: str, level: str, logged: bool):
+def test_a_slow_compilation_is_not_an_error(tmp_path: Path, whose: str, level: str, logged: bool):
     """Commands hide XLA's banner, unless XLA's log is asked for."""
     hidden = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}

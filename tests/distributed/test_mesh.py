@@ -68,7 +68,7 @@ def test_make_refuses_what_needs_more_devices():
     assert str(raised.value) == "--mesh 3x4 needs 12 devices, found 8 cpu; --platform cpu emulates any mesh"
 
 
-def test_places_of_the_weights():
+def test_shardings_of_the_weights():
     """Both axes share every weight; norms and the stack of layers are whole."""
     heads, columns = P(None, "model", None, "data"), P(None, "model", "data")
     assert specs("4x2") == {
@@ -89,7 +89,7 @@ def test_places_of_the_weights():
     }
 
 
-def test_heads_that_do_not_go_round_are_divided_within():
+def test_key_heads_that_do_not_divide_are_sharded_by_their_input():
     """Two key heads on four devices: their input is divided by both axes; the eight query heads still go round."""
     layers = specs("2x4")["layers"]
     assert layers["k_proj"] == layers["v_proj"] == P(None, None, None, ("data", "model"))
@@ -97,7 +97,7 @@ def test_heads_that_do_not_go_round_are_divided_within():
     assert layers["o_proj"] == P(None, "data", "model", None)
 
 
-def test_a_vocabulary_that_does_not_go_round():
+def test_a_vocabulary_that_does_not_divide():
     """It is shared by `model` alone, or whole, and the input by the axes that are left."""
     assert specs("4x2", leaf("embed_tokens", 66, 32) | leaf("lm_head", 66, 32)) == {
         "embed_tokens": P("model", "data"),
@@ -110,7 +110,7 @@ def test_a_vocabulary_that_does_not_go_round():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
+def test_every_parameter_of_the_decoder_has_a_sharding(tied: bool):
     shapes = decoder.shapes(replace(CONFIG, tied=tied))
     assert jax.tree.structure(specs("4x2", shapes)) == jax.tree.structure(shapes)
 
@@ -126,17 +126,17 @@ def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
     ],
     ids=str,
 )
-def test_small_adapters_are_whole_everywhere(adapter: Any):
+def test_small_adapters_are_replicated(adapter: Any):
     assert set(jax.tree.leaves(specs("4x2", adapter_init.abstract_params(adapter, CONFIG)))) == {P()}
 
 
-def test_a_large_adapter_is_shared_by_all_devices():
+def test_a_large_adapter_is_sharded_over_all_devices():
     """Rank 64 on 64 layers of width 4,096: at its input, never at its layers."""
     assert specs("4x2", leaf("a", 64, 64, 4096)) == {"a": P(None, None, ("data", "model"))}
     assert specs("3x1", leaf("a", 63, 64, 4096)) == {"a": P()}
 
 
-def test_full_fine_tuning_lies_as_the_weights_do():
+def test_full_fine_tuning_is_sharded_as_the_weights():
     params = jax.eval_shape(lambda frozen: FullFineTuning().init(jax.random.key(0), CONFIG, frozen), SHAPES)
     assert specs("4x2", params) == specs("4x2")
 
@@ -163,7 +163,7 @@ def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any
     assert "\n" not in message and all(part in message for part in (*named, "choose a divisor"))
 
 
-def test_batches_lie_over_data():
+def test_batches_are_sharded_over_data():
     mesh = meshes.make_mesh("4x2")
     assert meshes.replicated(mesh).spec == P()
     assert meshes.batch_sharding(mesh).spec == P("data")

@@ -96,7 +96,7 @@ def test_fifty_steps(given: tuple[Path, Path], tmp_path: Path, processes: int):
     assert difference < 1e-4
 
 
-def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: Path):
+def test_all_processes_are_refused_if_the_main_one_is(given: tuple[Path, Path], tmp_path: Path):
     """Nobody waits for one who has left."""
     (tmp_path / "theirs").write_text("something of theirs")
     done = together(given, tmp_path, 2, 4)
@@ -108,7 +108,7 @@ def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["", "somewhere", "10.0.0.1,0/2", "10.0.0.1:80,2/2", "10.0.0.1:80,0/0", "h:1,-1/2"])
-def test_what_is_no_meeting_place(text: str):
+def test_an_invalid_coordinator_address(text: str):
     with pytest.raises(InputError) as raised:
         processes.initialize(text)
     assert str(raised.value) == (
@@ -126,7 +126,7 @@ terminal.run(lambda: processes.initialize(sys.argv[1], seconds=1))
 
 
 @pytest.mark.parametrize("process", ["0/3", "1/2"])
-def test_the_others_do_not_come(process: str):
+def test_missing_processes(process: str):
     text = f"127.0.0.1:{free_port()},{process}"
     done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
@@ -145,7 +145,7 @@ def test_a_port_in_use():
     assert done.stderr.startswith(f"error: --hosts {text}: cannot listen on port ")
 
 
-def test_alone_everything_is_agreed():
+def test_a_single_process_agrees_with_itself():
     assert processes.process_count() == 1 and processes.is_main_process()
     assert (
         processes.any_process(True) is True

@@ -107,7 +107,7 @@ def test_runs_of_two_sources_have_no_gap_and_neither_is_among_the_others():
     assert differences(alone, "accuracy", ["en", "en"])["mean_others"] is None
 
 
-def test_only_what_both_answered_is_compared_and_the_rest_is_counted(tmp_path, capsys):
+def test_only_questions_that_both_answered_are_compared_and_the_others_counted(tmp_path, capsys):
     fewer = [each for each in B if each["language"] != "zh" and each["id"] != "7"] + answers(3, {"sw": 0.3})
     other_text = [each | {"prompt": "changed"} if each["id"] == "8" else each for each in fewer]
     older = [each | {"step": 4, "scores": {"accuracy": 1.0}} for each in B]
@@ -128,7 +128,7 @@ def append(place, rows):
         file.write("".join(json.dumps(each) + "\n" for each in rows))
 
 
-def test_the_last_row_of_a_question_counts_wherever_the_others_stand(runs):
+def test_the_last_row_of_a_question_counts_wherever_the_others_are(runs):
     found = compare(Compare(*runs))
     random.Random(0).shuffle(mixed := list(B))
     wrong = [each | {"scores": {"accuracy": 0.0, "accuracy_norm": 0.0}} for each in mixed[:50]]
@@ -254,7 +254,7 @@ def test_one_line_and_code_2(command, runs, monkeypatch, capsys):
         ("seeds --help", ["RUN,RUN[,RUN...]", "--output"]),
     ],
 )
-def test_help_tells_of_all_three(command, texts, monkeypatch, capsys):
+def test_help_shows_all_three_commands(command, texts, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["main", *command.split()])
     with pytest.raises(SystemExit) as ended:
         evaluation.main()

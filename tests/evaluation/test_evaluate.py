@@ -17,6 +17,7 @@ from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import answering, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.io.atomic import exclusive
 from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
@@ -154,7 +155,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
 
 
 @pytest.mark.parametrize("file", [pytest.param("answers.jsonl", marks=pytest.mark.slow), "colours.jsonl"])
-def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
+def test_batch_size_and_mesh_change_no_answer(folder: Path, tmp_path: Path, file: str):
     """The same predictions, in batches of 3, 4 or 16, and on four devices."""
     found = []
     for number, settings in enumerate(({}, {"batch": 3}, {"batch": 16}, {"mesh": "2x2"})):
@@ -167,7 +168,9 @@ def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
     assert len({str(row.get("logprobs", row["prediction"])) for row in found[0]}) > 1
 
 
-def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_existing_answers_are_not_computed_again(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Only what is new is asked: here the one row whose text has changed, under its old id."""
     first, asked = evaluated(run, eval_file=folder / "colours.jsonl"), []
 
@@ -215,7 +218,7 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 1, "de": 1}
 
 
-def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
+def test_a_baseline_is_shown_beside_the_run(folder: Path, run: Path, capsys: Any):
     """And where it was asked another number of questions, that is said."""
     base, file = train(configuration(folder, method="none"), run / "none"), folder / "colours.jsonl"
     with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
@@ -230,13 +233,15 @@ def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
     assert caution in (run / "report.md").read_text() and f"colours: {caution}" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
+def test_questions_that_do_not_fit_are_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
     """A question that is too long for the run's length is reported and scores 0; none left is an error."""
     long = {"prompt": "long " * 200, "response": "red"}
     file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
     rows = evaluated(run, eval_file=file)
-    assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and rows[2]["parse_failure"]
+    assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and not rows[2]["parse_failure"]
     assert [row["fit"] for row in rows] == ["whole", "whole", "none"]
+    unparsed = sum(not row["answer"] for row in rows[:2]) / 3
+    assert read_report(run)["tasks"]["some"]["languages"]["en"]["parse_failure_rate"] == pytest.approx(unparsed)
     assert "some: 0 contexts cut to fit; 1 questions exceed --max-length and score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
@@ -247,7 +252,7 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     assert (run / "predictions.jsonl").read_bytes() == before
 
 
-def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path: Path):
+def test_split_selects_another_split_and_never_the_trained_one(folder: Path, tmp_path: Path):
     """Its answers do not stand beside those of the usual split."""
     mirror = tmp_path / "mirror" / "cambridgeltl" / "xcopa" / "it"
     mirror.mkdir(parents=True)
@@ -271,7 +276,7 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
         evaluated(base, task="xcopa", languages="it", limit=3)
 
 
-def test_a_question_that_a_file_asks_twice_counts_once(folder: Path, run: Path, tmp_path: Path):
+def test_a_question_that_a_file_has_twice_counts_once(folder: Path, run: Path, tmp_path: Path):
     """Drawn answers to it would differ, and which one counts would depend on interruptions."""
     twice = [row | {"id": "same"} for row in small.rows(1)] * 2
     evaluated(run, eval_file=small.write_rows(tmp_path / "twice.jsonl", [*twice, *small.rows(2)]), temperature=1.0)
@@ -330,7 +335,7 @@ def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
     assert "92% in zh" in (run / "report.md").read_text()
 
 
-def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
+def test_the_default_benchmark_is_that_of_the_trained_task(folder: Path, tmp_path: Path):
     """Without --task: what the trained task names; of own rows nothing is known."""
     run = train(configuration(folder, method="none"), tmp_path / "own", quiet=True)
     with pytest.raises(InputError, match="choose the benchmark: --eval-file FILE or --task xquad"):
@@ -353,7 +358,9 @@ def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 2, "de": 4}
 
 
-def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_with_the_same_name_are_kept_apart(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Another file of that name, other questions: the report is of these, and the earlier answers are still there when
     they are asked again. The name of a benchmark is refused.
     """
@@ -383,7 +390,7 @@ def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_pa
     evaluate(run, Evaluation(eval_file=file, limit=1, batch=4, mesh="1x1", output=tmp_path / "new"), quiet=True)
 
 
-def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, run: Path, tmp_path: Path):
+def test_a_directory_without_write_permission_is_refused(folder: Path, run: Path, tmp_path: Path):
     """Before the model is loaded."""
     for place in (file := folder / "answers.jsonl", file / "new"):
         with pytest.raises(InputError, match=r"answers.jsonl is a file; give a new directory"):

@@ -101,7 +101,7 @@ def test_without_the_source_language_there_is_no_gap_and_the_mean_is_over_all():
     assert summary["mean_others"] == {"f1": 0.34375}
 
 
-def test_of_the_source_language_alone_there_is_no_mean_of_others():
+def test_with_the_source_language_alone_there_is_no_mean_of_others():
     summary = summarise([row for row in ROWS if row["language"] == "en"], ("f1",), "en")
     assert (summary["mean_others"], summary["gap"], source_language(summary)) == (None, None, "en")
     line = [text.split() for text in shown(build("m", "none", "en", {"xquad": summary})).splitlines()]
@@ -374,7 +374,7 @@ def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
     assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line a language, and the groups
 
 
-def test_a_report_that_is_none_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_report_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
         read_report(tmp_path)
     for text in ("{", "[]", '{"model": 1}', '{"model": "", "method": "", "source": "", "tasks": {"t": {}}}'):

@@ -66,7 +66,7 @@ def test_without_the_source_there_is_no_gap(reports):
     assert found["gap"] is None and found["mean_others"] is not None
 
 
-def test_what_changes_no_figure_may_differ(reports):
+def test_settings_that_change_no_figure_may_differ(reports):
     run(Path("b"), 7, mesh="2x1", platform="cpu", data=Path("elsewhere"), log_every=3, model="/copy/of/m")
     assert seeds(Seeds("a0,b"))["seeds"] == [0, 7]
 

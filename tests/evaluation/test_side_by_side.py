@@ -83,14 +83,14 @@ def test_the_command_prints_it(monkeypatch, capsys):
         ("none,other", "none,other have no task in common; evaluate them on the same tasks"),
     ],
 )
-def test_what_does_not_stand_beside_each_other_is_refused(runs: str, message: str):
+def test_reports_that_cannot_be_compared_are_refused(runs: str, message: str):
     run(Path("fewer"), "lora", SCORES["lora"], count=5)
     run(Path("other"), "lora", SCORES["lora"], task="theirs")
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         beside(Beside(runs))
 
 
-def test_nothing_is_written_over():
+def test_existing_files_are_not_overwritten():
     Path("table.md").write_text("mine")
     with pytest.raises(InputError, match="already exists"):
         beside(Beside("none,lora", output=Path("table.md")))

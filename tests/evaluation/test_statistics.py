@@ -39,7 +39,7 @@ def test_draws_have_the_distribution_of_all_resamples():
         assert share == pytest.approx(np.mean(np.abs(exact - pair).max(axis=1) < 1e-9), abs=0.01)
 
 
-def test_shared_questions_are_drawn_together_and_others_apart():
+def test_shared_questions_are_resampled_together_and_others_apart():
     scores = np.random.default_rng(3).random((50, 1))
     together = resampled_means(parallel(np.hstack([scores, 1 - scores])))[..., 0]
     assert together.sum(axis=1) == pytest.approx(np.ones(len(together)), abs=1e-12)
@@ -49,7 +49,7 @@ def test_shared_questions_are_drawn_together_and_others_apart():
     assert draws.std(axis=0) == pytest.approx(together.std(axis=0), rel=0.1)
 
 
-def test_languages_that_share_some_questions_are_drawn_with_them():
+def test_languages_that_share_some_questions_are_resampled_with_them():
     """de and en share questions, en and fr others: one draw for all, as a plain loop makes it; sw shares none."""
     ids = {"de": range(60), "en": range(30, 90), "fr": range(80, 120), "sw": range(500, 540)}
     chance = np.random.default_rng(4)
@@ -94,7 +94,7 @@ def test_signs_are_enumerated_as_scipy_does(count):
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (3, 3), (9, 2), (1, 15), (16, 0)])
-def test_few_discordant_answers_are_mcnemars_exact_test(better, worse):
+def test_few_discordant_answers_equal_mcnemars_exact_test(better, worse):
     parts = np.repeat([1.0, -1.0, 0.0], [better, worse, 500]) / 900  # divided by the rows, thus rounded
     exact = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
     assert sign_flip(parts[:, None])[0] == pytest.approx(exact, abs=1e-12)

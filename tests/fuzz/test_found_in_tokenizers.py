@@ -103,7 +103,7 @@ def test_a_token_that_ends_the_process(token: str, model: Path):
     refused(lambda: load_tokenizer(model), model / "tokenizer.json", expected)
 
 
-def test_a_long_text_that_is_no_token_does_no_harm(model: Path):
+def test_a_long_text_that_is_not_a_token_does_no_harm(model: Path):
     """Unigrams keep a table of their normaliser's in one long text."""
     path = model / "tokenizer.json"
     path.write_text(
@@ -119,7 +119,7 @@ def test_a_tokenizer_of_no_tokens(model: Path):
     refused(lambda: load_tokenizer(model), model, "eos_token_id 0 is not an id of the tokenizer (0..-1)")
 
 
-def test_a_piece_that_is_no_text(place: Path):
+def test_a_piece_that_is_not_text(place: Path):
     path = place / "tokenizer.model"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(row["prompt"] for row in small.rows(99)),
@@ -131,7 +131,7 @@ def test_a_piece_that_is_no_text(place: Path):
     refused(lambda: load_tokenizer(place), path, "is not a sentencepiece model; give the model's tokenizer.json")
 
 
-def test_a_template_that_is_no_text(model: Path):
+def test_a_template_that_is_not_text(model: Path):
     (model / "chat_template.jinja").write_bytes(b"\xff")
     refused(lambda: load_tokenizer(model), model / "chat_template.jinja", "is not a text in UTF-8")
 
@@ -218,7 +218,7 @@ def test_a_tensor_name_of_lines(place: Path):
     refused(lambda: read_adapter(place), place / WEIGHTS, r"tensor a\n\x1b[2J is I32; expected one of F32")
 
 
-def test_the_name_of_a_base_of_nobody(place: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_base_is_a_home_directory_of_an_unknown_user(place: Path, capsys: pytest.CaptureFixture[str]):
     """It is only shown: no file of that name is looked for."""
     base = exchange.open_base(None)
     exchange.note_other_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)

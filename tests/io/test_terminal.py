@@ -21,7 +21,7 @@ def wait_for_line(capsys: Any) -> str:
     return printed.splitlines()[0]
 
 
-def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_a_line_shows_the_progress_of_a_task(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(terminal, "MINUTE", 0.05)
     with terminal.progress(quiet=False) as bar:
         task = bar.add_task("training", total=200, rate="loss 0.5")
@@ -29,7 +29,7 @@ def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: 
         assert wait_for_line(capsys).startswith("training 50 of 200, loss 0.5, 0:00:0")
 
 
-def test_a_task_without_an_end_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_a_task_of_unknown_length_shows_its_time(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(terminal, "MINUTE", 0.05)
     with terminal.progress(quiet=False) as bar:
         bar.add_task("compiling", total=None, rate="")

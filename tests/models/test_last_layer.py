@@ -45,7 +45,7 @@ def loss(
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )
-def test_few_places_have_the_states_and_gradients_of_all(name: str):
+def test_selected_positions_have_the_states_and_gradients_of_all(name: str):
     adapter, config, right_padded = CASES[name]
     frozen = tiny.FROZEN | {"layers": jax.tree.map(lambda leaf: leaf[: config.layers], tiny.FROZEN["layers"])}
     params = tiny.noisy(adapter, 0.3, config, frozen)
@@ -59,7 +59,7 @@ def test_few_places_have_the_states_and_gradients_of_all(name: str):
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, ROWS), (TIME // 2, ROWS * (TIME // 2)), (TIME // 2 + 1, None)])
-def test_the_last_feed_forward_has_the_rows_of_few_places(count: int, rows: int | None):
+def test_the_last_feed_forward_computes_selected_positions_only(count: int, rows: int | None):
     """Outside the loop over layers; where half of all places are read the loop runs over all layers."""
     at = jnp.zeros((ROWS, count), int)
     jaxpr = jax.make_jaxpr(lambda frozen: decoder.hidden_states(tiny.CONFIG, frozen, tiny.batch(), token_indices=at))(

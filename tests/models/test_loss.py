@@ -169,7 +169,7 @@ def test_loops_carry_no_stack_of_frozen_weights_out(name: str, remat: str):
     assert len(made) > 1 and not MATRICES & made
 
 
-def test_a_stack_that_is_carried_out_would_be_found(monkeypatch: pytest.MonkeyPatch):
+def test_a_stack_that_is_carried_out_is_detected(monkeypatch: pytest.MonkeyPatch):
     """The plain way to save everything keeps every layer's weights."""
     monkeypatch.setattr(scan, "checkpointed", lambda body, remat: body)
     made = {variable.aval.shape[1:] for equation in loops(LoRA()) for variable in equation.outvars}

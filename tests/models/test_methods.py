@@ -138,12 +138,12 @@ def test_random_starts():
 
 
 @pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
-def test_keeps_the_protocol(adapter: Adapter):
+def test_follows_the_protocol(adapter: Adapter):
     """A method is hashable, holds no arrays and prints as its own configuration (law 2)."""
     assert isinstance(adapter, Adapter) and hash(adapter) == hash(adapter)
     assert eval(repr(adapter), dict(vars(adapters))) == adapter
 
 
-def test_every_method_is_here():
+def test_every_method_is_tested():
     """The list that the laws are held over leaves none out."""
     assert {type(adapter) for adapter in every.METHODS.values()} == {*adapters.METHODS, Sum}

@@ -108,7 +108,7 @@ def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "deleted"))]
 )
-def test_training_goes_on_from_the_last_whole_one(
+def test_training_resumes_from_the_last_undamaged_checkpoint(
     config: RunConfig, whole: Path, tmp_path: Path, damage: str, capsys: Any
 ):
     """It ends as the run that nothing damaged; what was damaged is set aside, also when that happens twice."""
@@ -128,7 +128,7 @@ def test_training_goes_on_from_the_last_whole_one(
             np.testing.assert_array_equal(load_run(one).params["hidden"], load_run(other).params["hidden"])
 
 
-def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path, tmp_path: Path):
+def test_if_all_are_damaged_nothing_is_changed(config: RunConfig, whole: Path, tmp_path: Path):
     run = shutil.copytree(whole, tmp_path / "run")
     for step in ("4", "6"):
         flipped(parts(run / "checkpoints" / step)[-1])
@@ -139,7 +139,7 @@ def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path
         assert files(run) == before
 
 
-def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_path: Path, capsys: Any):
+def test_a_checkpoint_without_hashes_is_read_with_a_warning(whole: Path, tmp_path: Path, capsys: Any):
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "checkpoints" / "6" / "hashes.json").unlink()
     assert load_run(run).step == 6

@@ -83,7 +83,7 @@ def test_a_file_system_without_locks(tmp_path: Path, number: int, monkeypatch: p
     assert capsys.readouterr().err == 2 * line and not list(tmp_path.iterdir())
 
 
-def test_what_is_refused_leaves_nothing(config: RunConfig, tmp_path: Path):
+def test_a_refused_command_leaves_no_files(config: RunConfig, tmp_path: Path):
     with pytest.raises(InputError, match="is beyond the model's 1024 positions"):
         train(replace(config, max_length=5000), tmp_path / "deep" / "run", quiet=True)
     assert list(tmp_path.iterdir()) == []

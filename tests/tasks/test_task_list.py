@@ -50,7 +50,7 @@ def test_every_task_is_found_by_its_name(embedded: str):
     assert find(embedded).name == embedded
 
 
-def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
+def test_an_unknown_task_is_refused_with_the_known_ones(embedded: str):
     with pytest.raises(InputError) as error:
         find("xqad")
     assert str(error.value) == (
@@ -59,7 +59,7 @@ def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
     )
 
 
-def test_what_is_trained_is_measured_by_a_task_of_the_same_metrics():
+def test_training_tasks_are_evaluated_by_tasks_with_the_same_metrics():
     for task in TASKS:
         for measured in map(find, task.eval_tasks):
             assert measured.metrics == task.metrics
@@ -90,7 +90,7 @@ def test_languages_are_those_of_the_published_sets():
     assert SQUAD.languages == MNLI.languages == GSM8K.languages == BELEBELE_MIX.languages == ("en",)
 
 
-def test_an_unknown_language_is_answered_with_the_tasks_own():
+def test_an_unknown_language_is_refused_with_those_of_the_task():
     check_languages(XQUAD, XQUAD.languages)
     with pytest.raises(InputError) as error:
         check_languages(XQUAD, ("de", "sw", "xx"))

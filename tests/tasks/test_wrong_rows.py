@@ -146,7 +146,7 @@ def test_a_wrong_row_of_another_file_is_named_by_its_number(ending: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_an_unknown_split_is_answered_with_those_that_there_are(name: str, tmp_path: Path):
+def test_an_unknown_split_is_refused_with_the_existing_ones(name: str, tmp_path: Path):
     write(tmp_path, RIGHT[name][0], [RIGHT[name][1]])
     with pytest.raises(InputError) as error:
         find(name).load(LANGUAGES.get(name, "en"), "tset", tmp_path)

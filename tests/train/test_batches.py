@@ -70,7 +70,7 @@ def test_the_order_is_the_seeds_and_the_epochs():
 
 
 @pytest.mark.parametrize("position", [0, 1, 8, 9, 10, 23])
-def test_a_position_is_enough_to_go_on(position: int):
+def test_the_step_is_enough_to_resume(position: int):
     """The tail of the same steps, also across epochs (9 steps each)."""
     shapes = buckets(ROWS)
     assert len(epoch(ROWS, shapes, 4, 5, 0)) == 9

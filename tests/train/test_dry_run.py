@@ -140,7 +140,7 @@ def by_hand(sizes: DecoderConfig) -> float:
     return 2 * (sizes.layers * (2 * layer + attention + slots) + 3 * width * sizes.vocabulary_size)
 
 
-def test_what_grows():
+def test_the_parts_that_grow_with_rows_and_length():
     """Rows and lengths of which the bytes are known: 100 + 3 a token + 2 a token and length."""
 
     def needed(tokens: int, length: int) -> int:

@@ -48,7 +48,7 @@ def test_kills_at_any_moment_change_nothing(folder: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_long_run_stays_as_it_began(folder: Path, tmp_path: Path):
+def test_a_long_run_uses_no_more_resources_than_at_its_start(folder: Path, tmp_path: Path):
     """20,000 steps: neither memory nor the time of a step grows."""
     found = {
         row["step"]: row for row in map(json.loads, script(folder, "soak.py", tmp_path / "run", 20000).splitlines())
@@ -141,7 +141,7 @@ def can_mount() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="no small disk can be had here: unshare and mount are refused")
 @pytest.mark.parametrize("size", [100, 450])
-def test_a_disk_that_fills_up(config: RunConfig, whole: Path, tmp_path: Path, size: int):
+def test_a_full_disk(config: RunConfig, whole: Path, tmp_path: Path, size: int):
     """Before and after the first checkpoint; a copy of the full disk has a whole checkpoint, and the run resumes."""
     disk = tmp_path / "disk"
     disk.mkdir()

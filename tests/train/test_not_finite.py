@@ -106,7 +106,7 @@ def test_it_stops_with_the_step_before(
     assert_equal(load_run(run).params, without(config, batches, poisoned(config, batches), 12))
 
 
-def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch], tmp_path: Path, capsys: Any):
+def test_skip_continues_without_the_step(config: RunConfig, batches: list[TrainBatch], tmp_path: Path, capsys: Any):
     """Also after a stop behind it: the count is kept, and the learning rate is that of the steps that counted."""
     bad, config = poisoned(config, batches), replace(config, on_nan="skip")
     train(config, tmp_path / "whole", quiet=True)
@@ -129,7 +129,7 @@ def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch
     assert counted == rates[: len(counted)]
 
 
-def test_a_notebook_keeps_what_was_learnt_before(config: RunConfig):
+def test_a_notebook_keeps_the_parameters_before_the_step(config: RunConfig):
     model = load_model(config.model or "", mesh="1x1")
     model.set_adapter(LoRA())
     model.train([("a", "b")] * 4, steps=2, batch=4)

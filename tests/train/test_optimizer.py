@@ -94,7 +94,7 @@ def test_a_large_gradient_is_scaled_to_the_clip_norm():
         np.testing.assert_allclose(moments[name], 0.1 * 0.02 * leaf, rtol=1e-5)
 
 
-def test_members_of_a_sum_learn_at_rates_of_their_own():
+def test_members_of_a_sum_have_their_own_learning_rates():
     """Each as if it were alone at its rate; what is clipped is their common gradient."""
     config = RunConfig(model="any", method="prefix+lora")
     assert config.learning_rates == {"prefix": 3e-3, "lora": 1e-3}
@@ -144,7 +144,7 @@ def test_schedule_of_a_long_run():
     np.testing.assert_allclose(rates[[0, 49, 50, -1]], [1 / 50, 1, 1, 1 / 950], rtol=1e-6)
 
 
-def test_decay_spares_slots_gates_and_norms():
+def test_prefixes_gates_and_norms_have_no_weight_decay():
     config = DecoderConfig(8, 4, 4, 2, 2, 1, 2, 1e-5, Rope(1e4), 8)
     methods = (
         PrefixTuning(source="kv", mlp=12),

@@ -183,7 +183,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
     assert len(traces(run)) == 2
 
 
-def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_the_main_process_writes_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(processes, "is_main_process", lambda: False)
     profile = Profile(1, tmp_path, 0, 5)
     for step in range(1, 6):
@@ -205,9 +205,7 @@ def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: 
         (["--profile", "2", "--dry-run"], "--profile 2 traces steps, but --dry-run runs none; drop one of them"),
     ],
 )
-def test_what_cannot_be_traced(
-    tmp_path: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
-):
+def test_invalid_traces(tmp_path: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     output = ["--output", str(tmp_path / "run"), "--mesh", "1x1"]
     monkeypatch.setattr(sys, "argv", ["train", *output, *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -79,7 +79,7 @@ def no_thread_is_left() -> Iterator[None]:
         pytest.param("2x2", {"method": "full"}, marks=pytest.mark.slow),
     ],
 )
-def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
+def test_the_abstract_program_equals_that_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
     """To the letter, layouts and what is given away among it; and the first state is the same, bit for bit."""
     config = replace(config, mesh=mesh, **changes)
     base, made = open_base(config.model), meshes.make_mesh(mesh)
@@ -103,7 +103,7 @@ def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, cha
     assert jax.tree.structure(state) == jax.tree.structure(early.state)
 
 
-def test_the_weights_load_meanwhile(
+def test_the_weights_load_while_the_step_compiles(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None
 ):
     """They take until the step is compiled, and it is: one behind the other would wait for ever."""
@@ -125,7 +125,7 @@ def test_the_weights_load_meanwhile(
 
 
 @pytest.mark.slow
-def test_a_run_compiles_what_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
+def test_a_run_compiles_the_shapes_that_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
     """A resumed run does not compile shapes of earlier steps, and a finished run compiles nothing."""
     met = shapes(config, 0)
     assert met[0] not in met[-1:] and len(set(met)) > 1
@@ -147,7 +147,7 @@ def broken(config: RunConfig, directory: Path) -> Path:
     return model
 
 
-def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_path: Path):
+def test_wrong_weights_are_reported_in_one_line(config: RunConfig, tmp_path: Path):
     model = broken(config, tmp_path / "model")
     command = [sys.executable, "-m", "jaxprefix.train", "--model", str(model), "--train-file", str(config.train_file)]
     command += ["--output", str(tmp_path / "run"), "--mesh", "1x1", "--platform", "cpu"]
@@ -156,7 +156,7 @@ def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_pa
     assert (done.returncode, done.stderr) == (2, line)
 
 
-def test_where_the_weights_are_not_right_nothing_is_compiled(
+def test_nothing_is_compiled_if_the_weights_are_wrong(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, capfd: Any
 ):
     """Where that shows in time: here the compiler waits for it."""
@@ -181,7 +181,7 @@ def test_where_the_weights_are_not_right_nothing_is_compiled(
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_what_the_compiler_says_comes_behind_what_is_wrong_with_the_weights(
+def test_an_error_in_the_weights_precedes_one_of_the_compiler(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, readable: bool
 ):
     begun = threading.Event()

@@ -125,7 +125,7 @@ def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(replace(config, steps=4), tmp_path_factory.mktemp("runs") / "short", quiet=True)
 
 
-def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
+def test_a_run_resumes_with_more_steps(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
     """From where it was; fewer steps than are done is refused."""
     output = shutil.copytree(short, tmp_path / "run")
     train(replace(config, steps=8), output, quiet=True)
@@ -141,7 +141,7 @@ def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_on_another_mesh(config: RunConfig, short: Path, tmp_path: Path):
+def test_a_run_resumes_on_another_mesh(config: RunConfig, short: Path, tmp_path: Path):
     """Also with the data elsewhere."""
     output, spread = shutil.copytree(short, tmp_path / "run"), shutil.copytree(short, tmp_path / "spread")
     train(replace(config, steps=8), output, quiet=True)
@@ -189,7 +189,7 @@ def test_the_compilations_are_few_and_printed(config: RunConfig, tmp_path: Path,
     assert found and 1 < int(found[1]) <= 4
 
 
-def test_run_json_says_what_was_run(config: RunConfig, whole: Path):
+def test_run_json_describes_the_run(config: RunConfig, whole: Path):
     found = json.loads((whole / "run.json").read_text())
     assert RunConfig.from_json(found["config"]) == config
     assert found["steps"] == STEPS and found["finished"] is True
@@ -211,7 +211,7 @@ def test_a_run_repeats_from_its_run_json(whole: Path, tmp_path: Path, monkeypatc
     assert read_run(tmp_path / "run") == read_run(whole)
 
 
-def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs_are_numbered_without_output(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A finished run stays and the next run gets the next number. An unfinished run is resumed."""
     monkeypatch.chdir(tmp_path)
     config = replace(config, method="none", model=str(Path(config.model or "").resolve()))
@@ -235,7 +235,7 @@ def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path
         file.write_bytes(before)
 
 
-def test_a_changed_run_json_is_said_in_a_line(whole: Path, tmp_path: Path):
+def test_a_changed_run_json_is_reported_in_one_line(whole: Path, tmp_path: Path):
     """The checkpoint is whole, and of other shapes than run.json says; what Orbax raises is many lines of its own."""
     run = shutil.copytree(whole, tmp_path / "run")
     text = (run / "run.json").read_text()

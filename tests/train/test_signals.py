@@ -34,7 +34,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 @pytest.mark.parametrize("log_every", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
+def test_a_stop_request_ends_the_run_at_the_step_and_it_resumes(
     config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
 ):
     """The resumed run ends as an uninterrupted one, bit for bit."""
@@ -145,7 +145,7 @@ def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list
     assert output == ("saved\n" if code == 0 else "")
 
 
-def test_the_handlers_are_given_back():
+def test_the_signal_handlers_are_restored():
     """Those of whoever calls, a pipe of his for signals among them; an ignored signal stays ignored."""
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     threads = threading.active_count()

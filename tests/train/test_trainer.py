@@ -107,7 +107,7 @@ def test_a_request_to_stop_saves_at_once():
     assert Recorded(last=1).fit(Cadence(5, 5, 5, last=1), stop=stop) == (1, None)
 
 
-def test_the_first_signal_is_the_one_that_counts():
+def test_the_first_signal_counts():
     stop = StopRequest()
     assert stop.at_step(waits=True) is None and stop.working
     stop.ask(signal.SIGINT)

@@ -47,7 +47,7 @@ def crowded(monkeypatch):
     monkeypatch.setattr(world, "COLOURS", COLOURS[:1])
 
 
-def test_documents_hold_nothing_that_is_tested(crowded):
+def test_documents_contain_no_test_questions(crowded):
     """Law of the world: read back from the text alone, no document asks of its passage what a held-out row asks."""
     english = world.find_language("en")
     told = {world.statement(english, fact): fact for fact in all_facts()}
@@ -173,7 +173,7 @@ def test_a_weight_of_zero_leaves_a_language_out():
         (lambda: BABEL_TEXT.load("en", "skew=-1", None), "no split 'skew=-1'; expected skew=NUMBER"),
     ],
 )
-def test_what_is_unknown_is_refused_by_name(call, message):
+def test_unknown_names_are_refused(call, message):
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)

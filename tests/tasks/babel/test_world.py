@@ -93,11 +93,11 @@ def test_claims_are_even_and_words_alone_do_not_tell():
     assert borrowed[TRUE] == 0 and min(borrowed[FALSE], borrowed[UNKNOWN]) > 25
 
 
-def test_a_claim_that_cannot_be_is_none():
+def test_an_impossible_claim_is_none():
     assert world.draw_claim(Random(0), (Fact("liking", "tom", "cat"), Fact("eating", "anna", "fish")), FALSE) is None
 
 
-def test_options_all_stand_in_the_passage():
+def test_all_options_occur_in_the_passage():
     places = Counter()
     for instance in some("babel-choice", "test", 400):
         assert len(instance.facts) == 4 and len({fact.kind for fact in instance.facts}) == 1
@@ -124,7 +124,7 @@ def test_sums_are_of_two_of_three():
         (lambda: world.instances("dev", "babel-qa", qa.draw), "no split 'dev'; it has train, validation, test"),
     ],
 )
-def test_what_is_unknown_is_refused_by_name(call, message):
+def test_unknown_names_are_refused(call, message):
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)
