@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import study as module
 from jaxprefix.babel.study import Study, study
+from jaxprefix.babel.study_picture import draw
 from jaxprefix.errors import InputError
+from jaxprefix.evaluation.plots import canvas
 from jaxprefix.io import terminal
+from jaxprefix.models.adapters import METHODS
 
 SMALL = {
     "methods": "lora",
@@ -122,3 +126,14 @@ def test_invalid_settings_are_refused_before_anything_is_written(
     error = capsys.readouterr().err
     assert ended.value.code == 2 and message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_legend_of_all_methods_fits_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures = []
+    monkeypatch.setattr(canvas, "save", lambda figure, path: figures.append(figure))
+    methods = ("none", *(kind.method for kind in METHODS if kind.method != "none"))
+    draw({"babel-qa": {method: {"en": [0.5]} for method in methods}}, {"babel-qa": 0.25}, tmp_path / "study.png")
+    (figure,) = figures
+    FigureCanvasAgg(figure).draw()
+    assert len(figure.legends[0].get_texts()) == 8
+    assert all(text.get_window_extent().x1 <= figure.bbox.width for text in figure.legends[0].get_texts())
