@@ -1,9 +1,11 @@
 """What measures is never trained on: neither whole, nor in slices, nor in a sum with what may be trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks import TASKS, find
@@ -53,6 +55,12 @@ def test_a_benchmark_is_refused_with_the_tasks_that_train_for_it(task: str, trai
     with pytest.raises(InputError) as error:
         training_task(RunConfig(model="m", task=task))
     assert str(error.value) == f"task {task} is only for evaluation; train on {trained}"
+
+
+def test_a_benchmark_without_training_data_is_refused_with_all_tasks_for_training(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tasks, "TASKS", (*TASKS, replace(find("xquad"), name="alone")))
+    with pytest.raises(InputError, match=r"^task alone is only for evaluation; train on squad, tydiqa, .*, flores$"):
+        training_task(RunConfig(model="m", task="alone"))
 
 
 @pytest.mark.parametrize(
