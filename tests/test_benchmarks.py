@@ -1,4 +1,4 @@
-"""Both measured sides do the same work: a benchmark of unequal answers would say nothing."""
+"""Both measured sides do the same work; otherwise the benchmark would mean nothing."""
 
 import json
 import subprocess
@@ -79,7 +79,7 @@ def test_one_accelerator_at_a_small_size(part: str):
 
 
 def test_the_accelerator_benchmark_fits_its_machine():
-    """No registry is there to install from; regex comes with transformers."""
+    """There is no registry to install from; regex comes with transformers."""
     missing = ("tyro", "datasets", "jaxtyping", "sentencepiece", "matplotlib", "sacrebleu", "rouge_score")
     code = f"""
 import sys

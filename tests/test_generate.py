@@ -1,4 +1,4 @@
-"""python -m jaxprefix.generate: what is printed can be told apart, and a person who types may mend a prompt."""
+"""python -m jaxprefix.generate: its output can be parsed, and a person at the terminal can correct a prompt."""
 
 import sys
 from collections.abc import Callable

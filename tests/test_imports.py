@@ -1,4 +1,4 @@
-"""Who may import whom: the plan of the house, held over the syntax trees of all files."""
+"""The directions of imports, checked in the syntax trees of all files."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import jaxprefix
 
 ROOT = Path(jaxprefix.__file__).parent
-# From the top floor down: a module imports its own room and rooms on lower floors, never one above or beside it.
+# From the top floor down. A module imports its own room and rooms on lower floors, never one above or beside it.
 FLOORS = (
     ("jaxprefix",),
     ("api", "generate", "lm_eval", "peft", "babel"),
@@ -24,7 +24,7 @@ FLOORS = (
 FLOOR = {room: len(FLOORS) - number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
-# How anything that others wrote is read, checked and quoted; these three know nothing of what it is.
+# They read, check and quote files of any content, so they import nothing about it.
 STRICT = tuple(f"jaxprefix.io.{name}" for name in ("strict_json", "values", "messages"))
 
 
@@ -209,7 +209,7 @@ def test_tasks_and_tokenizers_know_no_jax():
 
 
 def test_no_file_makes_an_array_when_it_is_imported():
-    """It would wake JAX before a command has chosen the platform and the number of emulated devices."""
+    """It would initialize JAX before a command has chosen the platform and the number of emulated devices."""
     for name, path in FILES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

@@ -1,4 +1,4 @@
-"""The study: its figures are those of the runs' reports, and it goes on where it stopped."""
+"""The study: its figures are those of the runs' reports, and it resumes after a stop."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_finished_runs_are_not_repeated(done: tuple[Path, dict], monkeypatch, ca
 
 @pytest.mark.slow
 def test_a_stopped_study_is_resumed(done: tuple[Path, dict], capsys):
-    """Of two runs, one that was never begun and one that was not evaluated."""
+    """One of two runs was never started, and one was not evaluated."""
     output, found = done
     shutil.rmtree(output / "babel-nli" / "lora-1")
     for name in ("report.json", "predictions.jsonl"):

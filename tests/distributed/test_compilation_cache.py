@@ -1,4 +1,6 @@
-"""Programs that were compiled once are kept in the user's cache directory, within a limit, or where they have said."""
+"""Compiled programs are kept in the user's cache directory, within a size limit, or in the directory that the user has
+set.
+"""
 
 import os
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 
 from jaxprefix.distributed import compilation_cache
 
-# What a second process finds compiled: JAX tells of each.
+# Prints what JAX logs about each program: found in the cache, or compiled.
 ASK = """
 import jax, sys
 from jaxprefix.distributed import mesh
@@ -23,7 +25,7 @@ print(sum(name.endswith("cache_hits") for name in found), sum(name.endswith("cac
 
 
 def ask(**changes: str) -> tuple[int, int]:
-    """(programs found, programs compiled) of a process of its own."""
+    """Runs a process and returns (programs found, programs compiled)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {"JAX_PLATFORMS": "cpu"} | changes
     done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True)
@@ -83,7 +85,7 @@ terminal.run(main) if sys.argv[1:] == ["command"] else main()
     ("whose", "level", "logged"), [("library", "1", True), ("command", "1", False), ("command", "0", True)]
 )
 def test_a_slow_compilation_is_not_an_error(tmp_path: Path, whose: str, level: str, logged: bool):
-    """Commands hide XLA's banner, unless XLA's log is asked for."""
+    """Commands hide XLA's banner, unless the user has set a level for XLA's log."""
     hidden = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu"}

@@ -1,4 +1,4 @@
-"""The mesh: what may stand after --mesh, and a place for every parameter, by name and without a catch-all (law 8)."""
+"""The mesh: the values of --mesh, and the sharding of every parameter, by name and without a catch-all (law 8)."""
 
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def test_make_refuses_what_needs_more_devices():
 
 
 def test_shardings_of_the_weights():
-    """Both axes share every weight; norms and the stack of layers are whole."""
+    """Every weight is sharded over both axes. Norms are replicated, and the stack of layers is not divided."""
     heads, columns = P(None, "model", None, "data"), P(None, "model", "data")
     assert specs("4x2") == {
         "embed_tokens": P("model", "data"),
@@ -90,7 +90,9 @@ def test_shardings_of_the_weights():
 
 
 def test_key_heads_that_do_not_divide_are_sharded_by_their_input():
-    """Two key heads on four devices: their input is divided by both axes; the eight query heads still go round."""
+    """Two key heads cannot be divided among four devices: their input is sharded over both axes. The eight query heads
+    are divided as usual.
+    """
     layers = specs("2x4")["layers"]
     assert layers["k_proj"] == layers["v_proj"] == P(None, None, None, ("data", "model"))
     assert layers["q_proj"] == P(None, "model", None, "data")
@@ -98,7 +100,7 @@ def test_key_heads_that_do_not_divide_are_sharded_by_their_input():
 
 
 def test_a_vocabulary_that_does_not_divide():
-    """It is shared by `model` alone, or whole, and the input by the axes that are left."""
+    """The vocabulary is sharded over `model` alone, or not at all, and the input over the remaining axes."""
     assert specs("4x2", leaf("embed_tokens", 66, 32) | leaf("lm_head", 66, 32)) == {
         "embed_tokens": P("model", "data"),
         "lm_head": P("model", "data"),
@@ -131,7 +133,7 @@ def test_small_adapters_are_replicated(adapter: Any):
 
 
 def test_a_large_adapter_is_sharded_over_all_devices():
-    """Rank 64 on 64 layers of width 4,096: at its input, never at its layers."""
+    """Rank 64 on 64 layers of width 4,096 is sharded at its input, never over the layers."""
     assert specs("4x2", leaf("a", 64, 64, 4096)) == {"a": P(None, None, ("data", "model"))}
     assert specs("3x1", leaf("a", 63, 64, 4096)) == {"a": P()}
 
@@ -171,7 +173,7 @@ def test_batches_are_sharded_over_data():
 
 
 def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
-    """In a process of its own, where JAX still sleeps."""
+    """In a new process, where JAX is not initialized yet."""
     program = """
 from jaxprefix.distributed import mesh
 print(mesh.configure_platform("3x4", "cpu"))

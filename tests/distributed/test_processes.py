@@ -1,4 +1,6 @@
-"""Several processes on 127.0.0.1: the same losses, one writer, a checkpoint that one process reads, and refusals."""
+"""Several processes on 127.0.0.1: they have the same losses, one writes, one reads the checkpoint, and mistakes are
+refused.
+"""
 
 import socket
 import subprocess
@@ -37,7 +39,7 @@ def free_port() -> int:
 
 
 def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
-    """The results of a training command of so many processes on a mesh of 4x2."""
+    """The results of a training command with this many processes on a mesh of 4x2."""
     port = free_port()
     command = f"-m jaxprefix.train --model {given[0]} --train-file {given[1]} --steps {steps} {FLAGS}".split()
     running = [
@@ -71,11 +73,11 @@ def alone(given: tuple[Path, Path], output: Path, steps: int) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_are_one_run(given: tuple[Path, Path], tmp_path: Path):
-    """Eight steps; then both go on with it, and then one process on a mesh of its own."""
+    """Two processes train eight steps and resume; then one process resumes on another mesh."""
     done = together(given, tmp_path / "run", 2, 8)
     assert [each.returncode for each in done] == [0, 0], done
     first, second = ({line for line in each.stdout.splitlines() if "rank" not in line.lower()} for each in done)
-    assert first and not first & second  # the first one alone speaks; Gloo's threads write into each other's lines
+    assert first and not first & second  # only the main process prints; Gloo's threads interleave their lines
     alone(given, tmp_path / "alone", 8)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "alone"), rtol=0, atol=1e-5)
     assert len(losses(tmp_path / "run")) == 8
@@ -97,7 +99,7 @@ def test_fifty_steps(given: tuple[Path, Path], tmp_path: Path, processes: int):
 
 
 def test_all_processes_are_refused_if_the_main_one_is(given: tuple[Path, Path], tmp_path: Path):
-    """Nobody waits for one who has left."""
+    """No process waits for one that has ended."""
     (tmp_path / "theirs").write_text("something of theirs")
     done = together(given, tmp_path, 2, 4)
     assert [each.returncode for each in done] == [2, 2]

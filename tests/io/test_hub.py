@@ -1,4 +1,4 @@
-"""Models and rows: what is found is read whole, what is not is one line that says where it was looked for."""
+"""Models and rows: they are loaded completely, or one line says where they were looked for."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Sets what the hub says to the first question: None, or an exception."""
+    """Sets the hub's answer to the first request: None, or an exception."""
 
     def set_answer(error: Exception | None) -> None:
         def repo_info(self, repo_id, *, repo_type, revision, timeout):
@@ -64,7 +64,7 @@ def test_a_directory_is_returned_as_it_is(tmp_path, monkeypatch):
     assert "has no config.json" in refusal(lambda: hub.model_directory(str(tmp_path / "org/name")))
     (tmp_path / "org" / "name" / "config.json").write_text("{}")
     assert hub.model_directory(str(tmp_path / "org/name")) == tmp_path / "org/name"
-    monkeypatch.chdir(tmp_path)  # a directory goes before a hub id of the same name
+    monkeypatch.chdir(tmp_path)  # a directory precedes a hub id with the same name
     assert hub.model_directory("org/name") == Path("org/name")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert hub.model_directory("~/org/name") == tmp_path / "org/name"
@@ -145,7 +145,7 @@ def test_a_cached_model_serves_without_the_hub(answers, monkeypatch, tmp_path):
 
 
 def test_a_server_that_never_answers_times_out(tmp_path):
-    """The real clients, against a socket that accepts and stays silent, in a process of their own."""
+    """The real clients with a socket that accepts and never answers, in a new process."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
     silent.listen(8)
@@ -164,7 +164,7 @@ def test_a_server_that_never_answers_times_out(tmp_path):
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     silent.setblocking(False)
     with suppress(BlockingIOError):
-        for _ in range(4):  # three were seen: a client that tries again and again would hold the user for minutes
+        for _ in range(4):  # three were observed; a client with many retries would block the user for minutes
             silent.accept()[0].close()
         pytest.fail("more tries than three")
     silent.close()
@@ -178,7 +178,7 @@ def test_a_server_that_never_answers_times_out(tmp_path):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """Stands in for datasets.load_dataset: rows, or an exception; records what it was asked."""
+    """Replaces datasets.load_dataset: returns rows or raises, and records its arguments."""
     import datasets.config
 
     asked: list[tuple] = []

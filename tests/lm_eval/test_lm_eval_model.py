@@ -1,4 +1,4 @@
-"""What stands between the harness and the engine: tokens, chats, settings, what is shared, what is cached."""
+"""Between the harness and the engine: tokens, chats, settings, shared prompts and the cache."""
 
 from dataclasses import replace
 from pathlib import Path

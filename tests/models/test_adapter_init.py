@@ -1,4 +1,6 @@
-"""Slots may start from a text: a soft prompt and a kv prefix are then the base with that text in front (law 9)."""
+"""Virtual tokens may start from a text: a soft prompt and a kv prefix then equal the base with that text in front (law
+9).
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,7 +77,7 @@ def test_starting_from_a_text_is_the_base_with_that_text_in_front(adapter: Adapt
 
 
 def test_a_kv_prefix_under_a_window_is_the_text_seen_by_all():
-    """The text in front would be out of sight for most queries; its keys and values as a prefix never are."""
+    """The text in front would be outside the window of most queries; its keys and values as a prefix never are."""
     params = fresh(KV, MISTRAL)
     _, keys, values = recorded()
     extras = {layer: naive.Extras(prefix=(keys[layer], values[layer])) for layer in range(CONFIG.layers)}

@@ -1,4 +1,4 @@
-"""The published counts of parameters, from the published configurations alone: no weight is read or made."""
+"""The published numbers of parameters, from the published configurations alone; no weight is read or made."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A prefix equals its formula: of vectors and of keys, in one softmax or two, by itself or made by an MLP (law 9)."""
+"""A prefix equals its formula: of vectors or keys, with one softmax or two, with or without an MLP (law 9)."""
 
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ def test_kv_prefix_holding_a_text_is_the_base_with_that_text_in_front():
 
 
 def by_hand(adapter: PrefixTuning, params: Any) -> dict[str, np.ndarray]:
-    """The slots that the MLP makes, in float64, one at a time."""
+    """The virtual tokens that the MLP computes, in float64, one at a time."""
     wide = {name: naive.wide(leaf) for name, leaf in params.items()}
     names = ["hidden"] if adapter.source == "hidden" else ["keys", "values"]
     made = {}
@@ -89,7 +89,7 @@ def test_an_mlp_is_folded_into_the_virtual_tokens_that_it_computes(source: Any, 
 
 @pytest.mark.parametrize("source", ["hidden", "kv"])
 def test_an_mlp_starts_with_the_std_of_a_plain_prefix(source: Any):
-    """Within 5%, of some 50,000 numbers; and no slot is another's copy."""
+    """Within 5%, for some 50,000 numbers; and no two virtual tokens are equal."""
     config = replace(CONFIG, hidden_size=256, kv_heads=4, head_size=32)
     adapter = PrefixTuning(50, "all", source, start="random", std=0.5, mlp=64)
     _, slots = adapter.fold(adapter.init(KEY, config, None))

@@ -1,4 +1,4 @@
-"""What a method cannot be, it refuses in one line that names what was given and what was expected (law 8)."""
+"""A method refuses invalid settings in one line that names what was given and expected (law 8)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A checkpoint that the disk damaged is noticed before it is read, and the last whole one takes its place."""
+"""A damaged checkpoint is noticed before it is read, and the last undamaged one is used."""
 
 import json
 import math
@@ -58,7 +58,7 @@ SOME = {"_CHECKPOINT_METADATA"}
 
 
 def parts(step: Path) -> list[Path]:
-    """Every file of a checkpoint that it is made of."""
+    """The files that make up a checkpoint."""
     return sorted(path for path in step.rglob("*") if path.is_file() and path.name not in {*NOTES, "hashes.json"})
 
 
@@ -68,7 +68,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys: Any):
-    """Reading goes back to the step before, says so in a line, and changes nothing."""
+    """Reading uses the step before, prints a line about it, and changes nothing."""
     change, why = DAMAGES[damage]
     expected = load_run(shutil.copytree(whole, tmp_path / "before"))
     shutil.rmtree(tmp_path / "before" / "checkpoints" / "6")
@@ -111,7 +111,7 @@ def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: st
 def test_training_resumes_from_the_last_undamaged_checkpoint(
     config: RunConfig, whole: Path, tmp_path: Path, damage: str, capsys: Any
 ):
-    """It ends as the run that nothing damaged; what was damaged is set aside, also when that happens twice."""
+    """It ends as the undamaged run does. The damaged checkpoint is set aside, also if this happens twice."""
     run = shutil.copytree(whole, tmp_path / "run")
     for name in ("damaged-6", "damaged-6-2"):
         data = max(parts(run / "checkpoints" / "6"), key=lambda path: path.stat().st_size)

@@ -1,4 +1,4 @@
-"""Belebele's training set: the table as pandas writes it, and what is said where there is none."""
+"""Belebele's training set: the table as pandas writes it, and the message if it is missing."""
 
 from pathlib import Path
 

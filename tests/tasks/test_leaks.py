@@ -1,4 +1,4 @@
-"""What measures is never trained on: neither whole, nor in slices, nor in a sum with what may be trained."""
+"""The data of benchmarks is never trained on: neither whole, nor in slices, nor in a sum with training data."""
 
 from dataclasses import replace
 from pathlib import Path

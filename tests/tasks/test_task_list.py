@@ -1,4 +1,4 @@
-"""What the benchmarks say of themselves: names, languages, what they train and measure, refuse, and their rows."""
+"""The benchmarks: names, languages, training and evaluation tasks, refusals, and rows."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
 
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Puts one task in the place of the embedded world, which other tests cover."""
+    """Replaces the embedded world, which other tests cover, by one task."""
     module = types.ModuleType("jaxprefix.tasks.babel")
     vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", eval_tasks=("babel",)),)
     monkeypatch.setitem(sys.modules, "jaxprefix.tasks.babel", module)
@@ -202,7 +202,7 @@ def test_every_real_row_becomes_an_example(task, language: str, split: str, coun
         if task not in (GSM8K, MGSM):
             assert example.response in (example.choices or example.references)
         assert example.context in row.get("context", row.get("flores_passage", ""))
-        # A model that says what is learnt is right, by every metric.
+        # The training response is a correct answer by every metric.
         assert set(task.score(task.answer(example.response), example).values()) == {1.0}
     if task in (XQUAD, XNLI):
         assert len({example.id for example in examples}) == count

@@ -1,4 +1,4 @@
-"""A user's own rows become a task, or one line says which row of which file is wrong and what it should be."""
+"""A user's own rows become a task, or one line says which row of which file is wrong, and what was expected."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_rows_with_responses_are_generated(tmp_path: Path):
     assert [example.context for example in english] == ["", ""]  # a user's prompt is never cut
     assert (english[0].response, english[0].references, english[0].choices) == ("Lima", ("Lima",), ())
     assert task.score(task.answer("Lima\nand so on"), english[0]) == {"f1": 1.0, "em": 1.0}
-    assert task.train_split == task.split  # a file is read whole, by whoever reads it
+    assert task.train_split == task.split  # every reader reads the whole file
     assert task.note == ""
 
 

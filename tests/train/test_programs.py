@@ -1,4 +1,4 @@
-"""The step compiles while the weights load: the same program, the same errors, and nothing is left behind."""
+"""The step compiles while the weights load: the same program and the same errors, and no thread is left."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ START = PrefixTuning(length=5, start="text:The boat is red.")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Rows of many lengths: a run has more than one shape."""
+    """Rows of many lengths, so that a run has more than one shape."""
     folder = tmp_path_factory.mktemp("data")
     found = [row | {"prompt": "x " * (number * 2) + row["prompt"]} for number, row in enumerate(small.rows(40))]
     model, rows = small.write_model(folder / "model", scale=5), small.write_rows(folder / "rows.jsonl", found)
@@ -53,13 +53,13 @@ def planned(config: RunConfig, base: BaseModel) -> Plan:
 
 
 def shapes(config: RunConfig, start: int) -> list[tuple[int, ...]]:
-    """Of the tokens of every step behind `start`."""
+    """The shapes of the tokens of every step after `start`."""
     base = open_base(config.model)
     return [batch.tokens.shape for batch in planned(config, base).batches(start, base.tokenizer.pad)]
 
 
 def text(program: Any) -> str:
-    """Without the lines of Python that it comes from."""
+    """The program without its Python source locations."""
     tables = r"(?m)^(\d+ .*|FileNames|FunctionNames|FileLocations|StackFrames)\n"
     return re.sub(r", metadata=\{[^}]*\}", "", re.sub(tables, "", program.as_text()))
 
@@ -80,7 +80,7 @@ def no_thread_is_left() -> Iterator[None]:
     ],
 )
 def test_the_abstract_program_equals_that_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
-    """To the letter, layouts and what is given away among it; and the first state is the same, bit for bit."""
+    """The text is equal, with layouts and donations; and the first state is equal, bit for bit."""
     config = replace(config, mesh=mesh, **changes)
     base, made = open_base(config.model), meshes.make_mesh(mesh)
     plan = planned(config, base)
@@ -106,7 +106,7 @@ def test_the_abstract_program_equals_that_of_real_arrays(config: RunConfig, mesh
 def test_the_weights_load_while_the_step_compiles(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None
 ):
-    """They take until the step is compiled, and it is: one behind the other would wait for ever."""
+    """The weights load until the step is compiled; one after the other would never end."""
     compiled, written = threading.Event(), CompiledByShape.compile
 
     def compile_step(self: CompiledByShape, *arguments: Any) -> Any:
@@ -159,7 +159,7 @@ def test_wrong_weights_are_reported_in_one_line(config: RunConfig, tmp_path: Pat
 def test_nothing_is_compiled_if_the_weights_are_wrong(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, capfd: Any
 ):
-    """Where that shows in time: here the compiler waits for it."""
+    """If the error comes early; here the compiler waits for it."""
     compiled, reading = list[tuple](), list[futures.Future]()
 
     class Reader(futures.ThreadPoolExecutor):

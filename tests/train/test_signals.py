@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or on a second signal."""
+"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or at a second signal."""
 
 import os
 import signal
@@ -82,7 +82,7 @@ def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for_a_step(path: Path, process: subprocess.Popen[str]) -> None:
-    """Far longer than it ever takes: what waits for ever is killed."""
+    """A limit far above the usual duration, after which the process is killed."""
     deadline = time.monotonic() + 600
     while not path.exists() or '"loss"' not in path.read_text():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -146,7 +146,7 @@ def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list
 
 
 def test_the_signal_handlers_are_restored():
-    """Those of whoever calls, a pipe of his for signals among them; an ignored signal stays ignored."""
+    """The handlers and the wakeup pipe of the caller are restored; an ignored signal stays ignored."""
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     threads = threading.active_count()
     old = signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -48,7 +48,7 @@ def test_the_base_is_scored_as_a_decoder_written_again_does(folder: Path, tmp_pa
 
 
 def test_a_harmful_start_has_a_warning(folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):
-    """A random model cannot do worse by half: the bound is lowered to what it loses in any case."""
+    """A random model cannot become much worse, so the bound is lowered."""
     monkeypatch.setattr(held_out, "HARMFUL", 0.5)
     prefix = PrefixTuning(start="random", std=100.0)
     row = first_row(folder, tmp_path / "run", method="prefix", prefix=prefix)

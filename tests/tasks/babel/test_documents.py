@@ -1,4 +1,6 @@
-"""What the embedded model reads: every kind of document, in the stated shares, and nothing of what is tested."""
+"""The text that the embedded model was pretrained on: every kind of document, in the stated shares, and no test
+questions.
+"""
 
 import hashlib
 import re
@@ -40,7 +42,7 @@ def test_documents_repeat_and_differ_by_seed():
 
 @pytest.fixture
 def crowded(monkeypatch):
-    """A world with so little in it, and most of that held out, that whatever is not kept apart soon meets by chance."""
+    """A world so small, mostly held out, that splits which are not kept apart would soon meet by chance."""
     monkeypatch.setattr(world, "HELD_OUT", 0.2)
     monkeypatch.setattr(world, "PEOPLE", PEOPLE[:5])
     monkeypatch.setattr(world, "VALUES", {kind: values[:5] for kind, values in VALUES.items()})
@@ -48,7 +50,7 @@ def crowded(monkeypatch):
 
 
 def test_documents_contain_no_test_questions(crowded):
-    """Law of the world: read back from the text alone, no document asks of its passage what a held-out row asks."""
+    """Read back from the text alone, no document asks about its passage what a held-out row asks."""
     english = world.find_language("en")
     told = {world.statement(english, fact): fact for fact in all_facts()}
     asked = {world.question(english, fact): (fact.kind, fact.person) for fact in all_facts()}

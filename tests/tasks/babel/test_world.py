@@ -1,4 +1,4 @@
-"""The embedded world repeats from its seeds, draws what its tasks ask evenly, and keeps its splits apart."""
+"""The embedded world is reproducible from its seeds, samples its questions evenly, and keeps its splits apart."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ def test_instances_repeat_and_differ_by_split_and_task(name: str):
 
 @pytest.fixture
 def crowded(monkeypatch):
-    """A world with so little in it, and most of that held out, that whatever is not kept apart soon meets by chance."""
+    """A world so small, mostly held out, that splits which are not kept apart would soon meet by chance."""
     monkeypatch.setattr(world, "HELD_OUT", 0.3)
     monkeypatch.setattr(world, "PEOPLE", PEOPLE[:5])
     monkeypatch.setattr(world, "VALUES", {kind: values[:5] for kind, values in VALUES.items()})
