@@ -1,4 +1,4 @@
-"""Pictures: bars are measured in the PNG's own pixels against the report's numbers, and no texts overlap."""
+"""Plots: bars are measured in the pixels of the PNG and compared with the report, and no texts overlap."""
 
 import itertools
 from xml.etree import ElementTree
@@ -79,7 +79,7 @@ def test_bars_of_122_languages_are_horizontal_and_each_has_its_baseline(tmp_path
     assert len(runs(others[:, left])) == 121
     assert len(runs(baseline[:, left])) == 122
     assert source.any(axis=1).argmax() < others.any(axis=1).argmax()
-    # Thick enough to be seen, and never on each other.
+    # Thick enough to be visible, and without overlap.
     assert min(runs(others[:, left])) >= 10 and min(runs(baseline[:, left])) >= 5
     end = [np.flatnonzero(found.any(axis=0))[-1] - left + 5 for found in (source, others, baseline)]
     assert end == pytest.approx([end[0], 2 * end[0], end[0]], abs=4)
@@ -103,7 +103,7 @@ def test_one_language_and_the_ends_of_the_scale(tmp_path, values):
     pixels = drawn(tmp_path / "picture.png", report(xquad=values))
     coloured = where(pixels, canvas.SOURCE_COLOUR) | where(pixels, canvas.OTHER_COLOUR)
     assert coloured.any() == any(values.values())
-    # A lone bar is no wall of colour.
+    # A single bar does not fill the panel.
     assert max(runs(coloured.any(axis=0)), default=0) < pixels.shape[1] / 4
     assert pixels[..., :3].min() < 0.2
 
@@ -144,7 +144,7 @@ def evaluated(count=20, method="prefix", **tasks):
 
 
 def texts(figure):
-    """The figure as it is drawn, and every visible text with its box in pixels."""
+    """The drawn figure's visible texts, each with its box in pixels."""
     FigureCanvasAgg(figure).draw()
     found = []
     for axes in figure.axes:
@@ -163,7 +163,7 @@ def texts(figure):
 
 
 def overlaps(found):
-    """Pairs of texts that share more than a pixel's edge; the same tick's two labels of one place are one text."""
+    """Pairs of texts that overlap by more than a pixel. The two labels of one tick count as one text."""
     pairs = itertools.combinations(found, 2)
     return [
         (one, other)
@@ -192,7 +192,7 @@ def test_no_texts_overlap_and_all_are_within_the_picture(tasks):
 
 
 def segments(axes):
-    """The ends of the whiskers of a panel, in its own scale, in the order in which they were drawn."""
+    """The ends of the whiskers in a panel, in its own scale, in drawing order."""
     return np.array([segment for lines in axes.collections for segment in lines.get_segments()])
 
 

@@ -1,4 +1,4 @@
-"""Runs beside each other: the means by hand, the gap, and runs that were not asked alike are refused by name."""
+"""Runs side by side: means computed by hand, the gap, and runs with different questions are refused by name."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.evaluation.side_by_side import Beside, beside
 from jaxprefix.io import terminal
 
-# Percent, by method and language; de and fr share class 5, letters and family; sw is Atlantic-Congo and of class 2.
+# Percent, by method and language. de and fr share class, script and family; sw is Atlantic-Congo and of class 2.
 SCORES = {
     "none": {"en": 40, "de": 20, "fr": 30, "ru": 10, "sw": 0},
     "lora": {"en": 100, "de": 80, "fr": 90, "ru": 60, "sw": 50},

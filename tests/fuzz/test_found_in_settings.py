@@ -1,4 +1,4 @@
-"""What fuzzing found in the readers of config.json, run.json, indexes and rows, each by its name."""
+"""Faults that fuzzing found in the readers of config.json, run.json, indexes and rows, each by its name."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("little_memory")
 
 
 def refused(read: Callable[[], Any], place: Path, expected: str) -> None:
-    """One short line that names the place and says what is expected, at once."""
+    """One short line that names the location and the expected value, without delay."""
     with ends(), pytest.raises(InputError) as raised:
         read()
     assert not returns_or_says_why(read, place)

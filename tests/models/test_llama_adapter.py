@@ -1,4 +1,4 @@
-"""llama-adapter equals its formula, and with an open gate the split prefix (law 9): a zero gate hides every error."""
+"""llama-adapter equals its formula, and with an open gate the split prefix (law 9); a closed gate hides errors."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The four tasks: their prompts word by word, answers that are right and wrong, rows that agree across languages."""
+"""The four tasks: their exact prompts, correct and wrong answers, and rows that agree across languages."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def place_of_the_answer(row):
 
 @EACH
 def test_rows_of_one_id_say_the_same_in_every_language(task):
-    """What does not depend on the language is equal, and the right answers of choices are at the same place."""
+    """Everything that does not depend on the language is equal, and the correct choice has the same index."""
     english = task.load("en", "test", None)
     for code in LANGUAGES:
         rows = task.load(code, "test", None)
