@@ -43,6 +43,6 @@ class Sum:
     ) -> tuple[Frozen, Hooks]:
         parts = []
         for index, (name, member) in enumerate(self.members):
-            dropout = None if key is None else jax.random.fold_in(key, index)
-            parts.append(member.bind(params[name], frozen, dropout, adapter_ids)[1])
+            member_key = None if key is None else jax.random.fold_in(key, index)
+            parts.append(member.bind(params[name], frozen, member_key, adapter_ids)[1])
         return frozen, merge(parts)
