@@ -85,10 +85,10 @@ def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
 
 def _adapter_spec(mesh: Mesh, shape: tuple[int, ...]) -> P:
     """Shards a large leaf at its widest dimension that divides, but never over layers, which the loop slices."""
-    fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
+    fitting = [dim for dim in range(1, len(shape)) if shape[dim] % mesh.size == 0]
     if math.prod(shape) < SHARD_ABOVE or not fitting:
         return P()
-    widest = max(fitting, key=lambda place: shape[place])
+    widest = max(fitting, key=lambda dim: shape[dim])
     return P(*[None] * widest, ("data", "model"))
 
 
@@ -112,7 +112,7 @@ def num_shards(axes: Axes, sizes: Mapping[str, int]) -> int:
 
 
 def _partition(axes: tuple[Axes, ...]) -> P:
-    return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
+    return P(*(names if len(names) > 1 else names[0] if names else None for names in axes))
 
 
 def is_sharded() -> bool:
@@ -145,8 +145,8 @@ def gather_weight(name: str, leaf: Array) -> Array:
     """Gathers the input dimension of the weight of one layer."""
     if not (sizes := _sizes()):
         return leaf
-    shared = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
-    return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
+    axes = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
+    return _at(leaf, *(() if dim == "input" else names for dim, names in axes))
 
 
 def replicate(tree: PyTree) -> PyTree:

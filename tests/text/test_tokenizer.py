@@ -165,7 +165,7 @@ def test_half_a_surrogate_pair_is_refused(fast, pieces):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "fast"])
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_bos_stands_exactly_once(kind, times, pieces, fast):
+def test_bos_occurs_exactly_once(kind, times, pieces, fast):
     tokenizer = load_tokenizer({**pieces, "fast": fast}[kind])
     written = {"fast": "<|begin_of_text|>"}.get(kind, "<s>") * times
     ids = tokenizer.prompt_ids(written + SENTENCES[0])
@@ -242,7 +242,7 @@ def test_the_chat_template_as_transformers_applies_it(fast):
     assert expected.count(0) == 1 and expected[0] == 0
 
 
-def test_where_the_template_may_stand(fast):
+def test_files_that_may_hold_the_template(fast):
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "listed"}]
     change(fast / "tokenizer_config.json", chat_template=named)
     assert load_tokenizer(fast).chat_template == "listed"
@@ -258,7 +258,7 @@ def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
     assert tokenizer.chat("Wo?") == [1, *tokenizer.encode("[INST] Wo? [/INST]"), 2, *tokenizer.encode("ja")]
 
 
-def test_a_chat_that_cannot_be(fast):
+def test_chats_that_are_refused(fast):
     with pytest.raises(InputError, match="the model has no chat template"):
         load_tokenizer(fast).chat("Wo?")
     (fast / "chat_template.jinja").write_text("{{ raise_exception('no\nturn') }}")

@@ -90,7 +90,7 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
 
 
 def assert_shared(compiled: Any, mesh: Any) -> None:
-    """No array is larger than a device's share of the largest stack, or than one layer's weight that was gathered."""
+    """No array is larger than a device's share of the largest stack, or than the gathered weight of one layer."""
     shapes = decoder.shapes(SIZES)
     wholes = [leaf.size for leaf in jax.tree.leaves(shapes) if leaf.size > SIZES.layers * SIZES.hidden_size]
     shares = [

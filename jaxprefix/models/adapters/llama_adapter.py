@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
 from jaxprefix.models.layers import stack
@@ -51,9 +51,7 @@ class LlamaAdapter:
             raise InputError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(
-        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
-    ) -> dict[str, Array]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         if self.start == "random":
             params = slots.random(key, config, layers, self.length, "hidden", self.std)
