@@ -7,7 +7,7 @@ model.generate("Say the colour of the sky.")
 model.save("runs/colours")
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -25,6 +25,7 @@ from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
 from jaxprefix.models.hooks import Frozen, Params
+from jaxprefix.models.layers import split, stack
 from jaxprefix.models.sampling import GREEDY, Sampling
 from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig
@@ -60,11 +61,27 @@ class LanguageModel:
             raise InputError(f"dtype is {short_repr(dtype)}; expected auto, float32, bfloat16 or int8")
         self.base = open_base(model)
         self.mesh = meshes.make_mesh(mesh)
-        self.frozen = load_weights(self.base, self.mesh, dtype)
+        self._frozen = load_weights(self.base, self.mesh, dtype)
         self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
         self.names: list[str] = []  # the names of several adapters that were loaded together
         self.source = "en"
         self._replace_adapter(NoAdapter(), {})
+
+    @property
+    def frozen(self) -> Frozen:
+        """The weights, stacked over layers as training reads them. They are converted if a model answered before."""
+        self._model = None  # it reads the other form, and only one form is kept
+        self._convert_layers(stack)
+        return self._frozen | {"layers": dict(self._frozen["layers"])}
+
+    def _convert_layers(self, form: Callable[[Any], Any]) -> None:
+        """Converts the weights of the layers in place to a form of layers.py, one at a time to save memory."""
+        layers = self._frozen["layers"]
+        shardings = sharding.param_shardings(self.mesh, {name: jax.eval_shape(form, layers[name]) for name in layers})
+        if jax.tree.structure(shardings) == jax.tree.structure(layers):
+            return
+        for name in shardings:
+            layers[name] = jax.jit(form, out_shardings=shardings[name])(layers.pop(name))
 
     def set_adapter(self, *adapters: Adapter, seed: int = 0, params: Params | None = None) -> None:
         """Replaces the adapter with a newly initialised one, or with the sum of several, and prints its size.
@@ -224,7 +241,9 @@ class LanguageModel:
             return []
         adapter_ids = self._adapter_ids(adapters, len(prompts))
         data = self.mesh.shape["data"]
-        return answers(self._model, prompts, adapter_ids, max_new_tokens, -(-batch // data) * data, sampling, stop)
+        return answers(
+            self._inference_model(), prompts, adapter_ids, max_new_tokens, -(-batch // data) * data, sampling, stop
+        )
 
     def save(self, directory: str | Path, language: str = "en") -> None:
         """Saves the adapter as a run, which can be loaded, evaluated and exported. Nothing is overwritten.
@@ -255,10 +274,15 @@ class LanguageModel:
 
     def _replace_adapter(self, adapter: Adapter, params: Params, names: Sequence[str] = ()) -> None:
         self.adapter, self.params, self.names = adapter, params, list(names)
-        longest = max_text_tokens(self.base.config, adapter, self.base.config.max_positions)
-        self._model = Model(
-            self.base, adapter, params, self.frozen, self.mesh, longest, self.config.chat, multi_adapter=bool(names)
-        )
+        self._model: Model | None = None
+
+    def _inference_model(self) -> Model:
+        if self._model is None:
+            self._convert_layers(split)
+            longest = max_text_tokens(self.base.config, self.adapter, self.base.config.max_positions)
+            several, options = bool(self.names), (self.mesh, longest, self.config.chat)
+            self._model = Model(self.base, self.adapter, self.params, self._frozen, *options, multi_adapter=several)
+        return self._model
 
     def _adapter_ids(self, adapters: str | Sequence[str] | None, count: int) -> list[int]:
         if not self.names and adapters is None:

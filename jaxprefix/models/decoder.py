@@ -65,7 +65,7 @@ def layer_attention(
 
     `query_positions` are the positions of the queries, `positions` those of the text.
     """
-    if hooks.cache is not None:
+    if isinstance(hooks.cache, Cache):
         read = attend_cached(query, keys, values, query_positions, positions, hooks.cache, window)
     else:
         read = attend_prefill(query, keys, values, query_positions, positions, hooks.prefix, window, right_padded)

@@ -24,7 +24,12 @@ def is_unstacked(layers: Layers) -> bool:
 def unstack(frozen: Frozen) -> Frozen:
     """The weights with tuples of L arrays in place of stacks. Weights in this form are returned as they are."""
     layers = frozen["layers"]
-    return frozen if is_unstacked(layers) else frozen | {"layers": {name: tuple(layers[name]) for name in layers}}
+    return frozen if is_unstacked(layers) else frozen | {"layers": {name: split(layers[name]) for name in layers}}
+
+
+def split(weight: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    """The weight of all layers as one array per layer."""
+    return tuple(weight)
 
 
 def layer_of(tree: Any, index: int) -> Any:

@@ -37,7 +37,8 @@ def load(directory: Path, config: DecoderConfig, like: PyTree | None = None, sha
 
         def load(path: tuple, leaf: PyTree, sharding: PyTree) -> PyTree:
             place = parts.place_layers if isinstance(leaf, tuple) else parts.place
-            return jax.block_until_ready(place(path, leaf, sharding))  # before the next leaf needs memory
+            loaded = place(path, leaf, sharding)  # type: ignore[arg-type]
+            return jax.block_until_ready(loaded)  # before the next leaf needs memory
 
         return jax.tree_util.tree_map_with_path(load, like, shardings, is_leaf=lambda node: isinstance(node, tuple))
 

@@ -49,7 +49,7 @@ def _unrolled(
         is_adapted = layer >= hooks.first_adapted_layer
         layer_hooks = layer_of(hooks.per_layer, layer) if is_adapted else Hooks()
         if isinstance(hooks.cache, tuple):
-            layer_hooks = layer_hooks.replace(cache=hooks.cache[layer])
+            layer_hooks = layer_hooks.replace(cache=hooks.cache[layer])  # type: ignore[attr-defined]
         apply = last if last is not None and layer == config.layers - 1 else step
         stream, part = apply(stream, weights, layer_hooks)
         kept.append(part)

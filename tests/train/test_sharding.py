@@ -84,9 +84,8 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
         weights, hooks = adapter.bind(params, frozen)
         return decoding.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
 
-    return (
-        jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh, for_inference=True), *prompts(mesh)).compile()
-    )
+    frozen = abstract(mesh, for_inference=True)
+    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, frozen, *prompts(mesh)).compile()
 
 
 def assert_shared(compiled: Any, mesh: Any) -> None:
