@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,10 +63,16 @@ class FastBackend:
     def token_of(self, index: int) -> str | None:
         return self.tokenizer.id_to_token(index) if 0 <= index <= LARGEST_ID else None
 
-    def encode_start(self) -> list[int]:
-        """The first id that the post-processor of the file adds to an empty text: BOS, or none."""
-        with _input_errors(f"{self.path} fails on an empty text"):
-            return self.tokenizer.encode("").ids[:1]
+    @cached_property
+    def start(self) -> int | None:
+        """The token that the post-processor of the file puts before each text: BOS, or None."""
+        with _input_errors(f"{self.path} fails on a text"):
+            whole, plain = (self.tokenizer.encode("a", add_special_tokens=added).ids for added in (True, False))
+        before = [at for at in range(len(whole)) if plain and whole[at : at + len(plain)] == plain]
+        first = whole[: before[0] if before else 1]  # a vocabulary without "a" shows its first token
+        if len(first) > 1:
+            raise InputError(f"{self.path} puts {len(first)} tokens before each text; expected BOS or none")
+        return first[0] if first else None
 
     @property
     def size(self) -> int:

@@ -11,14 +11,17 @@ from jaxprefix.io.values import value_of
 from jaxprefix.text.backends import Backend, FastBackend
 from jaxprefix.text.chat_template import LONGEST_TEMPLATE
 
-# These classes (SmolLM, some models with the architecture of Llama) declare a BOS but do not add it by default.
-CLASSES_WITHOUT_BOS = ("GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast")
 FILES = "tokenizer_config.json, special_tokens_map.json"
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The settings of both files. tokenizer_config.json has precedence over special_tokens_map.json."""
-    return _object(directory / "special_tokens_map.json") | _object(directory / "tokenizer_config.json")
+    """The settings of both files, with the precedence of transformers.
+
+    special_tokens_map.json changes the settings of older tokenizer_config.json files only: those that do not list their
+    added tokens.
+    """
+    settings, older = _object(directory / "tokenizer_config.json"), _object(directory / "special_tokens_map.json")
+    return older | settings if "added_tokens_decoder" in settings else settings | older
 
 
 def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str | None:
@@ -52,37 +55,34 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
 
 
 def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared: int | None) -> int | None:
-    """The BOS at the start of prompts, or None, from the settings, the post-processor and the tokenizer class."""
-    index, add_bos = declared, value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ")
-    if "bos_token" not in settings and index is None:  # an explicit null means that there is none
-        path = directory / "config.json"
-        index = value_of(_object(path), "bos_token_id", int | None, f"{path}: ")
-    if index is None or backend.token_of(index) is None or add_bos is False:
-        return None
-    adds = isinstance(backend, FastBackend) and backend.encode_start() == [index]
-    if not add_bos and not adds and settings.get("tokenizer_class") in CLASSES_WITHOUT_BOS:
-        return None
-    return index
+    """The BOS at the start of prompts, or None.
+
+    The post-processor of a tokenizer.json decides, as in transformers, whatever the settings say. Other files have
+    none: the declared BOS is added unless `add_bos_token` is false. The bos_token_id of a config.json is not a source.
+    """
+    if isinstance(backend, FastBackend):
+        return backend.start
+    return None if value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ") is False else declared
 
 
 def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, ...]:
-    """The end tokens in generation_config.json, else in config.json, else the one that the tokenizer declares.
+    """The end tokens: the one that the tokenizer declares, then those in generation_config.json, else config.json.
 
-    The declared one comes first if it is listed: Llama 3 Instruct lists <|end_of_text|> before <|eot_id|>, which ends
-    its turns and is the `eos_token` of its tokenizer.
+    Each of them ends an answer, and training teaches the first. They differ in real models: Llama 3 Instruct lists
+    <|end_of_text|> before <|eot_id|>, which ends its turns and is the `eos_token` of its tokenizer.
     """
     value: Any = None
     for name in ("generation_config.json", "config.json"):
         value = _object(directory / name).get("eos_token_id") if value is None else value
-    value = declared if value is None else value
     listed = [] if value is None else value if isinstance(value, list) else [value]
-    if not listed:
-        raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
     if wrong := [index for index in listed if type(index) is not int or backend.token_of(index) is None]:
         raise InputError(
             f"{directory}: eos_token_id {short_repr(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
         )
-    return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != declared))
+    ends = tuple(dict.fromkeys(listed if declared is None else [declared, *listed]))
+    if not ends:
+        raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
+    return ends
 
 
 def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:

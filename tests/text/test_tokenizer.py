@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jaxprefix.errors import InputError
 from jaxprefix.text.tokenizer import load_tokenizer
@@ -173,58 +173,95 @@ def test_bos_stands_exactly_once(kind, times, pieces, fast):
     assert tokenizer.bos not in tokenizer.response_ids(SENTENCES[0])
 
 
-@pytest.mark.parametrize(
-    "settings, post_processor, bos",
-    [
-        ({}, True, 0),
-        ({}, False, 0),  # Llama 3 as it was first published: no post-processor, and BOS all the same
-        ({"add_bos_token": True}, False, 0),
-        ({"add_bos_token": False}, True, None),
-        ({"tokenizer_class": "GPT2Tokenizer"}, False, None),
-        ({"tokenizer_class": "GPT2Tokenizer"}, True, 0),
-        ({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}, False, 0),
-        ({"bos_token": None}, True, None),
-        ({"bos_token": {"__type": "AddedToken", "content": "<|begin_of_text|>"}}, True, 0),
-    ],
-)
-def test_whether_there_is_a_bos(settings, post_processor, bos, fast):
-    change(fast / "tokenizer_config.json", **settings)
-    if not post_processor:
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "LlamaTokenizer", "GPT2Tokenizer"])
+@pytest.mark.parametrize("adds", [True, False, None])
+@pytest.mark.parametrize("processor", ["bos", "bos and eos", "eos", "bytes", None])
+def test_bos_as_transformers(name, adds, processor, fast):
+    """Its AutoTokenizer: the post-processor of the file alone decides, whatever the settings and config.json say."""
+    templates = {"bos": f"{SPECIAL[0]} $A", "bos and eos": f"{SPECIAL[0]} $A {SPECIAL[2]}", "eos": f"$A {SPECIAL[2]}"}
+    ids = [(token, index) for index, token in enumerate(SPECIAL)]
+    tokenizer = Tokenizer.from_file(str(fast / "tokenizer.json"))
+    if processor in templates:
+        tokenizer.post_processor = processors.TemplateProcessing(single=templates[processor], special_tokens=ids)
+    else:
+        tokenizer.post_processor = processors.ByteLevel()
+    tokenizer.save(str(fast / "tokenizer.json"))
+    if processor is None:
         change(fast / "tokenizer.json", post_processor=None)
-    tokenizer = load_tokenizer(fast)
-    assert tokenizer.bos == bos
-    assert tokenizer.prompt_ids("a") == ([] if bos is None else [bos]) + tokenizer.encode("a")
+    change(fast / "tokenizer_config.json", tokenizer_class=name, **({} if adds is None else {"add_bos_token": adds}))
+    ours, theirs = load_tokenizer(fast), AutoTokenizer.from_pretrained(fast)
+    with_end = theirs.encode("Wo? 12")
+    assert ours.prompt_ids("Wo? 12") == [index for index in with_end if index != 2]  # prompts have no end token
+    assert (ours.bos == 0) == (processor in ("bos", "bos and eos"))
 
 
-def test_config_json_names_the_bos_where_nothing_else_does(fast):
-    (fast / "tokenizer_config.json").unlink()
-    assert load_tokenizer(fast).bos == 0
-    change(fast / "special_tokens_map.json", bos_token="<|start|>")
-    assert load_tokenizer(fast).bos == SPECIAL.index("<|start|>")
+@pytest.mark.parametrize("settings", [{"bos_token": None}, {}, {"bos_token": "<|end|>"}])
+@pytest.mark.parametrize("processor", [True, False])
+def test_the_declared_bos_decides_nothing(settings, processor, fast):
+    """case 05: the files of the tokenizer add no BOS, and config.json has a bos_token_id."""
+    (fast / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot_id|>"} | settings))
+    if not processor:
+        change(fast / "tokenizer.json", post_processor=None)
+    assert load_tokenizer(fast).prompt_ids("where") == AutoTokenizer.from_pretrained(fast).encode("where")
+
+
+def test_a_tokenizer_model_starts_with_bos_unless_its_settings_say_no(pieces, tmp_path):
+    """LlamaTokenizer documents that default. The file has no post-processor."""
+    path = copy(pieces["bpe"], tmp_path) / "tokenizer_config.json"
+    for settings in ({}, {"add_bos_token": None}, {"add_bos_token": True}, {"add_bos_token": False}):
+        path.write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"} | settings))
+        assert load_tokenizer(tmp_path).bos == (None if settings.get("add_bos_token") is False else 1)
+        if settings.get("add_bos_token") is not None:  # transformers 5 adds none where nothing is said
+            assert (AutoTokenizer.from_pretrained(tmp_path).encode("Wo?")[0] == 1) == settings["add_bos_token"]
+    path.write_text(json.dumps({"add_bos_token": "no"}))
+    assert "add_bos_token is 'no'; expected true or false or null" in refusal(tmp_path)
+
+
+def test_several_tokens_before_each_text_are_refused(fast):
+    tokenizer = Tokenizer.from_file(str(fast / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|start|> <|end|> $A", special_tokens=[("<|start|>", 3), ("<|end|>", 4)]
+    )
+    tokenizer.save(str(fast / "tokenizer.json"))
+    assert "tokenizer.json puts 2 tokens before each text; expected BOS or none" in refusal(fast)
 
 
 # EOS and padding
 
 
 def test_the_end_tokens_and_their_order(fast):
-    assert load_tokenizer(fast).eos == (1,)  # config.json
+    """case 06: the tokenizer's own, which training teaches, and those of the generation config."""
+    assert load_tokenizer(fast).eos == (2, 1)  # and config.json
     change(fast / "generation_config.json", eos_token_id=[1, 4, 2])
-    assert load_tokenizer(fast).eos == (2, 1, 4)  # the tokenizer's own first
+    assert load_tokenizer(fast).eos == (2, 1, 4)
     assert load_tokenizer(fast).response_ids("a")[-1] == 2
     change(fast / "generation_config.json", eos_token_id=4)
-    assert load_tokenizer(fast).eos == (4,)
+    assert load_tokenizer(fast).eos == (2, 4)  # not of config.json, as in transformers' GenerationConfig
+    change(fast / "generation_config.json", eos_token_id=[])
+    assert load_tokenizer(fast).eos == (2,)
     (fast / "generation_config.json").unlink()
     (fast / "config.json").write_text("{}")
-    assert load_tokenizer(fast).eos == (2,)  # tokenizer_config.json
+    assert load_tokenizer(fast).eos == (2,)
     change(fast / "config.json", eos_token_id=4000)
     assert "eos_token_id 4000 is not an id of the tokenizer" in refusal(fast)
-    (fast / "config.json").unlink()
+    change(fast / "config.json", eos_token_id=4)
     change(fast / "tokenizer_config.json", eos_token=None)
+    assert load_tokenizer(fast).eos == (4,)
+    (fast / "config.json").write_text("{}")
     assert "no end token; set eos_token_id in generation_config.json" in refusal(fast)
 
 
+@pytest.mark.parametrize("settings", [{}, {"added_tokens_decoder": {"4": {"content": "<|end|>", "special": True}}}])
+def test_which_file_names_the_end_token(settings, fast):
+    """An older special_tokens_map.json has precedence only where tokenizer_config.json does not list its tokens."""
+    change(fast / "tokenizer_config.json", **settings)
+    change(fast / "special_tokens_map.json", eos_token="<|end|>")
+    ours, theirs = load_tokenizer(fast), AutoTokenizer.from_pretrained(fast)
+    assert ours.eos[0] == theirs.eos_token_id == (2 if settings else 4)
+
+
 def test_padding_is_a_valid_id(fast, pieces):
-    assert load_tokenizer(fast).pad == 1
+    assert load_tokenizer(fast).pad == 2
     change(fast / "tokenizer_config.json", pad_token="<|end|>")
     assert load_tokenizer(fast).pad == 4
     assert load_tokenizer(pieces["bpe"]).pad == 2
