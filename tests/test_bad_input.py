@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from jaxprefix.distributed import mesh
 from jaxprefix.evaluation import __main__ as evaluation
@@ -206,6 +207,13 @@ def outside(model: Path) -> None:
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def add_token(model: Path) -> None:
+    """As Alpaca's recipe without its resized embedding."""
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[PAD]"])
+    tokenizer.save(str(model / "tokenizer.json"))
+
+
 NORM = "model.norm.weight"
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "architecture": (rewrite(architectures=["GPT2LMHeadModel"]), "expected LlamaForCausalLM or MistralForCausalLM"),
@@ -219,7 +227,8 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickled": (pickled, "holds only pickled weights (pytorch_model.bin), which can run code"),
     "outside": (outside, "points to '../model.safetensors'; expected a .safetensors file beside it"),
     "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "has no tokenizer"),
-    "small head": (rewrite(vocab_size=100), "the tokenizer has"),
+    "small head": (rewrite(vocab_size=100), "tokens, the model 100, so these have no embedding: "),
+    "a token beyond the head": (add_token, "no embedding: [PAD]; remove them from the tokenizer's files, or add rows"),
 }
 
 

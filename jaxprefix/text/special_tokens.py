@@ -85,25 +85,23 @@ def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, .
     return ends
 
 
-def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
-    """The default chat template, from chat_template.jinja or the settings; None if there is none."""
+def chat_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The chat templates by name, from chat_template.jinja or the settings; a single one is named "default"."""
     path, source = directory / "chat_template.jinja", directory / "tokenizer_config.json"
-    template = settings.get("chat_template")
+    templates = settings.get("chat_template")
     if path.is_file():
-        source, template = path, _text(path)
-    elif isinstance(template, list):  # several, by name
-        if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in template):
-            raise InputError(
-                f"{source}: chat_template is {short_repr(template)}; expected objects with name and template"
-            )
-        template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
-    if not isinstance(template, str | None):
-        raise InputError(f"{source}: chat_template is {short_repr(template)}; expected a text")
-    if template and len(template) > LONGEST_TEMPLATE:
-        raise InputError(
-            f"{source}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
-        )
-    return template
+        source, templates = path, _text(path)
+    if not isinstance(templates, list):
+        templates = [] if templates is None else [{"name": "default", "template": templates}]
+    if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in templates):
+        raise InputError(f"{source}: chat_template is {short_repr(templates)}; expected objects with name and template")
+    for entry in templates:
+        if not isinstance(entry["name"], str) or not isinstance(entry["template"], str):
+            raise InputError(f"{source}: chat_template is {short_repr(entry['template'])}; expected a text")
+        if len(entry["template"]) > LONGEST_TEMPLATE:
+            size = len(entry["template"])
+            raise InputError(f"{source}: the chat template has {size} characters; expected at most {LONGEST_TEMPLATE}")
+    return {entry["name"]: entry["template"] for entry in templates}
 
 
 def _text(path: Path) -> str:

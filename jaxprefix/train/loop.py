@@ -15,9 +15,9 @@ from jaxprefix.models import attention
 from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import check_same_data
+from jaxprefix.runs.directory import RUN_FILE, check_same_data
 from jaxprefix.runs.lock import run_lock
-from jaxprefix.runs.saved import write_run_json
+from jaxprefix.runs.saved import with_chat_date, write_run_json
 from jaxprefix.tasks.task import Task
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, check_batch, check_length
@@ -60,6 +60,7 @@ def train(
     lock = run_lock(output, config, f"{task.name}-{config.method}", base.fingerprint)
     with processes.enter_on_main(lock, output or Path()) as directory:
         check_length(config, base.config)
+        config, base = with_chat_date(directory, config, base)
         _train(directory, config, task, base, mesh, quiet, stop or StopRequest(), profile)
     return directory
 
@@ -86,6 +87,8 @@ def _train(
         values["rows"] = rows.fingerprint
         check_same_data(directory, rows.fingerprint)
     print(f"run: {directory}")
+    if config.chat_date:
+        print(f"the chat template writes the date {config.chat_date}; {RUN_FILE} keeps it")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
         with disk_errors(directory):

@@ -1,8 +1,10 @@
 """Ids against the libraries that the models were trained with; BOS exactly once; an end token always."""
 
+import datetime
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from jaxprefix.errors import InputError
 from jaxprefix.text.tokenizer import load_tokenizer
@@ -279,13 +282,70 @@ def test_the_chat_template_as_transformers_applies_it(fast):
     assert expected.count(0) == 1 and expected[0] == 0
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}",  # ChatML: no BOS
+        "{{ bos_token }}{{ bos_token }}{{ messages[0].content }}",
+        "{{ messages[0].content }}{{ date_string }}{{ tools }}",
+    ],
+)
+@pytest.mark.parametrize("processor", [True, False])
+def test_a_chat_starts_as_in_transformers(template, processor, fast):
+    """The template alone decides about BOS."""
+    (fast / "chat_template.jinja").write_text(template)
+    if not processor:
+        change(fast / "tokenizer.json", post_processor=None)
+    theirs = AutoTokenizer.from_pretrained(fast)
+    expected = theirs.apply_chat_template([{"role": "user", "content": "Wo?"}], tools=None, return_dict=False)
+    assert load_tokenizer(fast).chat("Wo?") == expected
+
+
 def test_where_the_template_may_stand(fast):
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "listed"}]
     change(fast / "tokenizer_config.json", chat_template=named)
     assert load_tokenizer(fast).chat_template == "listed"
-    (fast / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}{{ date_string }}")
+    (fast / "chat_template.jinja").write_text("{{ messages[0].content }} in a file")
     tokenizer = load_tokenizer(fast)
-    assert tokenizer.chat("Wo? ") == tokenizer.prompt_ids("Wo? 26 Jul 2024")  # never today's date
+    assert tokenizer.chat("Wo?") == tokenizer.encode("Wo? in a file")
+
+
+def test_named_templates_without_a_default(fast):
+    """transformers refuses them too; the message says how to choose."""
+    named = [{"name": name, "template": f"{{{{ messages[0].content }}}} {name}"} for name in ("tool_use", "rag")]
+    change(fast / "tokenizer_config.json", chat_template=named)
+    with pytest.raises(ValueError, match="no default specified"):
+        AutoTokenizer.from_pretrained(fast).apply_chat_template([{"role": "user", "content": "Wo?"}])
+    with pytest.raises(InputError, match=r"--chat: the model has no default chat template but tool_use, rag; save the"):
+        load_tokenizer(fast).chat("Wo?")
+    (fast / "chat_template.jinja").write_text(named[1]["template"])
+    tokenizer = load_tokenizer(fast)
+    assert tokenizer.chat("Wo?") == tokenizer.encode("Wo? rag")
+
+
+def test_the_date_of_a_chat(fast, monkeypatch):
+    """Llama 3.1's way and Llama 3.2's, against transformers on the same day."""
+    (fast / "chat_template.jinja").write_text(
+        "{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}"
+        "{% if strftime_now is defined %}{% set date_string = strftime_now('%A %-d %B %Y %H:%M') %}{% endif %}"
+        "{{ date_string }}{{ messages[0].content }}"
+    )
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime(2027, 1, 2)
+
+    turns, theirs = [{"role": "user", "content": "Wo?"}], AutoTokenizer.from_pretrained(fast)
+    ours = replace(load_tokenizer(fast), chat_date=datetime.date(2027, 1, 2))
+    other = replace(ours, chat_date=datetime.date(2030, 1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(chat_template_utils, "datetime", Later)
+        chat_template_utils._compile_jinja_template.cache_clear()
+        expected = theirs.apply_chat_template(turns, return_dict=False)
+    assert "Saturday 2 January 2027 00:00" in ours.decode(expected)
+    assert ours.chat("Wo?") == expected != other.chat("Wo?")
+    assert ours.chat("Wo?") == expected
 
 
 def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
