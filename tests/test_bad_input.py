@@ -210,6 +210,7 @@ def outside(model: Path) -> None:
 def add_token(model: Path) -> None:
     """As Alpaca's recipe without its resized embedding."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    rewrite(vocab_size=tokenizer.get_vocab_size())(model)
     tokenizer.add_special_tokens(["[PAD]"])
     tokenizer.save(str(model / "tokenizer.json"))
 
