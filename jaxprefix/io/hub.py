@@ -25,6 +25,7 @@ MODEL_FILES = (
     "*.safetensors.index.json",
     "tokenizer*.json",
     "tokenizer.model",
+    "tekken.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",

@@ -1,6 +1,7 @@
 """Settings in the files beside a tokenizer: special tokens, start and end of texts, and the chat template."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,34 @@ def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str |
     return text
 
 
-def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str, Any]) -> None:
-    """InputError for added tokens that the tokenizer file lacks: it would encode them as plain text."""
+def added_tokens(directory: Path, settings: Mapping[str, Any]) -> dict[int, str]:
+    """The added tokens that the settings list, by id."""
     decoder = value_of(settings, "added_tokens_decoder", dict | None, f"{directory} ({FILES}): ") or {}
-    added: list[str] = []
-    for token in decoder.values():
-        content = token.get("content") if isinstance(token, dict) else None
-        if not isinstance(content, str):
+    for index, token in decoder.items():
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise InputError(
                 f"{directory}: added_tokens_decoder has {short_repr(token)} ({FILES}); expected objects with content"
             )
-        added.append(content)
-    added += _object(directory / "added_tokens.json")
+        if not re.fullmatch("[0-9]{1,9}", index):
+            raise InputError(
+                f"{directory}: added_tokens_decoder has the key {short_repr(index)} ({FILES}); expected ids"
+            )
+    return {int(index): token["content"] for index, token in decoder.items()}
+
+
+def check_added_tokens(directory: Path, backend: Backend, added: Iterable[str]) -> None:
+    """InputError for added tokens that the tokenizer file lacks: it would encode them as plain text."""
+    added = [*added, *_object(directory / "added_tokens.json")]
     if missing := [truncate(token, 40) for token in dict.fromkeys(added) if backend.id_of(token) is None]:
         raise InputError(
             f"{directory}: the tokenizer file lacks the added tokens {', '.join(missing[:5])}; "
             "save it with transformers as a tokenizer.json that has them"
         )
+
+
+def adds_bos(directory: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer file without a post-processor puts BOS before each text, as LlamaTokenizer documents it."""
+    return value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ") is not False
 
 
 def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared: int | None) -> int | None:
@@ -62,7 +74,7 @@ def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared
     """
     if isinstance(backend, FastBackend):
         return backend.start
-    return None if value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ") is False else declared
+    return declared if adds_bos(directory, settings) else None
 
 
 def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.messages import truncate
 from jaxprefix.io.strict_json import check_unicode
 from jaxprefix.text import chat_template, special_tokens
-from jaxprefix.text.backends import Backend, SentencePieceBackend, open_backend
+from jaxprefix.text.backends import Backend, open_backend
 from jaxprefix.text.chat_template import DEFAULT_DATE, Turn
 
 
@@ -109,21 +109,17 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     Raises:
         InputError: the tokenizer file is missing or unreadable or lacks a special token, or there is no end token.
     """
-    backend = open_backend(directory)
     settings = special_tokens.read(directory)
-    special_tokens.check_added_tokens(directory, backend, settings)
     special = {
         name: text
         for name in ("bos", "eos", "unk", "pad")
         if (text := special_tokens.token_text(directory, settings, f"{name}_token"))
     }
-    if isinstance(backend, SentencePieceBackend):  # it names the tokens that no file names
-        pieces = {
-            "bos": backend.processor.bos_id(),
-            "eos": backend.processor.eos_id(),
-            "unk": backend.processor.unk_id(),
-        }
-        special = {name: backend.processor.id_to_piece(index) for name, index in pieces.items() if index >= 0} | special
+    added = special_tokens.added_tokens(directory, settings)
+    bos = special.get("bos") if special_tokens.adds_bos(directory, settings) else None
+    backend = open_backend(directory, added, bos)
+    special_tokens.check_added_tokens(directory, backend, added.values())
+    special = backend.declared | special
     ids = {name: backend.id_of(text) for name, text in special.items()}
     if missing := [
         f"{name}_token {truncate(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None

@@ -94,7 +94,7 @@ def test_a_hub_model_is_fetched_without_pickles_and_copies(name, revision, answe
     assert hub.model_directory(name) == tmp_path
     assert (asked["repository"], asked["revision"], asked["local_files_only"]) == ("org/m", revision, False)
     wanted = """config.json generation_config.json model-00001-of-00002.safetensors model.safetensors.index.json
-        tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json chat_template.jinja""".split()
+        tokenizer.json tokenizer_config.json tokenizer.model tekken.json special_tokens_map.json chat_template.jinja""".split()
     unwanted = "pytorch_model.bin README.md original/tokenizer.model consolidated.safetensors x.py".split()
     patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
     assert list(filter_repo_objects(wanted + unwanted, **patterns)) == wanted

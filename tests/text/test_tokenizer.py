@@ -369,8 +369,8 @@ def test_a_chat_that_cannot_be(fast):
 def test_missing_and_unreadable_files(tmp_path, fast):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refusal(empty) == f"{empty} has no tokenizer; expected tokenizer.json or tokenizer.model"
-    (empty / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")  # Llama 3's original file is not sentencepiece's
+    assert refusal(empty) == f"{empty} has no tokenizer; expected tokenizer.json, tokenizer.model or tekken.json"
+    (empty / "tokenizer.model").write_bytes(b"\x0a\x0e")
     assert "is not a sentencepiece model; give the model's tokenizer.json" in refusal(empty)
     (empty / "tokenizer.json").write_text('{"version": ')
     assert "tokenizer.json cannot be read: " in refusal(empty)
