@@ -50,7 +50,8 @@ class RunConfig:
     split: str | None = None
     """The training split. The default is that of the task, usually train."""
     data: Path | None = None
-    """A local mirror of the Hub's data sets: DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}."""
+    """A local mirror of the Hub's data sets: DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv,tsv}, or what
+    `hf download DATASET --repo-type dataset --local-dir DATA/DATASET` writes."""
     train_file: Path | None = None
     """Your own training rows {"prompt", "response"}, instead of a task."""
     eval_file: Path | None = None

@@ -185,7 +185,7 @@ CASES = {
     "run --tasks nothing --model model": "Tasks not found: nothing",
     "run --tasks xcopa_it --model model --data mirror --mesh 1x1": "cambridgeltl/xcopa/it/test.jsonl",
     "run --tasks jaxprefix_xquad_hi --model model --data mirror --mesh 1x1": (
-        "; --data mirror has no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}"
+        "; --data mirror has no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv,tsv}"
     ),
     "run --tasks jaxprefix_xquad_hi --model model --mesh 1x1": "use --data DIR",
     f"{ASK} --model model --data mirror --batch 4 --mesh 3x1": "--batch 4 cannot be divided among 3 data devices",
