@@ -1,6 +1,7 @@
 """A local mirror of the Hub's data sets: finds the files of a split, also as `hf download` writes them."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,21 @@ def _files_of_card(dataset: Path, config: str, split: str) -> list[Path]:
     if not path.is_file():
         return []
     try:
-        card = metadata_load(path) or {}
-        entries = [entry for entry in card.get("configs") or [] if entry.get("config_name", "default") == config]
+        entries = [
+            entry for entry in _configs(path, path.stat().st_mtime_ns) if entry.get("config_name", "default") == config
+        ]
         patterns = [pattern for entry in entries for pattern in _patterns(entry["data_files"], split)]
         files = sorted({found for pattern in patterns for found in dataset.glob(pattern) if split_name(found)[1]})
     except Exception as error:  # not YAML, or another form than expected
         raise InputError(f"{path}: its list of configs cannot be read: {one_line(error)}") from None
     _check_parts(path, files)
     return files
+
+
+@lru_cache(maxsize=8)
+def _configs(path: Path, changed: int) -> list[Any]:
+    """The configs in a card, which is read again when it has `changed`; some have hundreds."""
+    return (metadata_load(path) or {}).get("configs") or []
 
 
 def _patterns(data_files: Any, split: str) -> list[str]:
