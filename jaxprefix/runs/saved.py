@@ -25,6 +25,7 @@ from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run, write_run
+from jaxprefix.text.chat_template import parse_date
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
@@ -46,10 +47,13 @@ def with_chat_date(directory: Path, config: RunConfig, base: BaseModel) -> tuple
     run.json keeps it, so that a resumed run and a later evaluation have the same prompts. None if nothing asks for it.
     """
     day = config.chat_date
-    if day is None and (directory / RUN_FILE).is_file():
-        day = read_run(directory)["config"].get("chat_date")
-    elif day is None and config.chat and base.tokenizer.tells_date:
-        day = str(date.fromordinal(processes.broadcast_from_main(date.today().toordinal())))
+    if day is None and config.chat:
+        if (directory / RUN_FILE).is_file():
+            day = read_run(directory)["config"].get("chat_date")
+        elif base.tokenizer.tells_date:
+            day = str(date.today())
+        ordinal = processes.broadcast_from_main(parse_date(day).toordinal() if day else 0)
+        day = str(date.fromordinal(ordinal)) if ordinal else None
     return replace(config, chat_date=day), base.with_chat_date(day)
 
 

@@ -98,11 +98,17 @@ def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, .
 
 
 def chat_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The chat templates by name, from chat_template.jinja or the settings; a single one is named "default"."""
+    """The chat templates by name, from chat_template.jinja, the settings or chat_template.json.
+
+    A single one is named "default".
+    """
     path, source = directory / "chat_template.jinja", directory / "tokenizer_config.json"
     templates = settings.get("chat_template")
     if path.is_file():
         source, templates = path, _text(path)
+    elif templates is None:  # models that also read images have it in a file of its own
+        source = directory / "chat_template.json"
+        templates = _object(source).get("chat_template")
     if not isinstance(templates, list):
         templates = [] if templates is None else [{"name": "default", "template": templates}]
     if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in templates):

@@ -310,6 +310,14 @@ def test_where_the_template_may_stand(fast):
     assert tokenizer.chat("Wo?") == tokenizer.encode("Wo? in a file")
 
 
+def test_a_template_in_a_json_file(fast):
+    """Where transformers' processors keep it. Other files have precedence."""
+    (fast / "chat_template.json").write_text('{"chat_template": "in json"}')
+    assert load_tokenizer(fast).chat_template == "in json"
+    change(fast / "tokenizer_config.json", chat_template="in the settings")
+    assert load_tokenizer(fast).chat_template == "in the settings"
+
+
 def test_named_templates_without_a_default(fast):
     """transformers refuses them too; the message says how to choose."""
     named = [{"name": name, "template": f"{{{{ messages[0].content }}}} {name}"} for name in ("tool_use", "rag")]
