@@ -7,7 +7,7 @@ model.generate("Say the colour of the sky.")
 model.save("runs/colours")
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -145,7 +145,7 @@ class LanguageModel:
         return losses
 
     def _fit(self, config: RunConfig, plan: Plan, quiet: bool) -> list[float]:
-        tokenizer, rows = self.base.tokenizer, list[dict[str, Any]]()
+        tokenizer, rows = self.base.tokenizer, list[Mapping[str, float]]()
         tokens = init_token_ids(tokenizer, config.seed)
         programs = TrainPrograms(config, self.base.config, self.mesh, self.frozen, tokens, plan.steps)
         state, ended = fit(

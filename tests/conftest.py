@@ -1,7 +1,8 @@
-"""Before JAX wakes: eight emulated CPU devices, to test meshes anywhere, and programs that are compiled quickly; then
-annotations of shapes are executed. Compiled programs are let go after each file, and long files start first.
+"""Prepares JAX before it is imported: eight emulated CPU devices, so that meshes can be tested anywhere, and fast
+compilation. The annotations of array shapes are checked. Compiled programs are freed after each file, and long files
+start first.
 
-Tests of an accelerator ask for it by name: JAX_PLATFORMS=cuda pytest -m gpu
+Tests that need an accelerator run with JAX_PLATFORMS=cuda pytest -m gpu.
 """
 
 import ctypes
@@ -14,12 +15,12 @@ from collections.abc import Iterator
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little, and programs that are not optimised take XLA a seventh of the time. `make
-# test-all` says that there are no flags, and has them as a user's are.
+# Tests compile a lot and compute little. Without optimisations XLA compiles in a seventh of the time. `make
+# test-all` sets no flags, as a user's environment.
 if os.environ["JAX_PLATFORMS"] == "cpu":
     QUICK = "backend_optimization_level=0", "llvm_disable_expensive_passes=true", "cpu_use_fusion_emitters=false"
     os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in QUICK))
-# Many tests and their subprocesses compile the same small programs: once is enough, for all test processes together.
+# Many tests and their subprocesses compile the same small programs. A shared cache compiles each only once.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     CACHE = tempfile.TemporaryDirectory(prefix="jaxprefix-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
@@ -30,12 +31,12 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 8)
 
-# Functions on arrays only: the dataclasses of hooks.py also hold slices without their first dimension.
+# hooks.py is left out: its dataclasses also hold slices without their first dimension.
 install_import_hook(
     [f"jaxprefix.models.{name}" for name in ("attention", "decode", "decoder", "scan", "scoring")], "beartype.beartype"
 )
 
-# Files of twenty seconds and more. They start first, so that no worker has a long one left when the others are done.
+# Files of twenty seconds and more. They start first, so that no worker still runs a long one when the others are done.
 LONGEST = (
     "test_readme.py",
     "test_evaluate.py",
@@ -46,8 +47,8 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """xdist would start the files with the most tests first. A job in a shell's background is started with Ctrl-C
-    ignored, and its children inherit that; tests send Ctrl-C.
+    """Disables the order of xdist, which starts the files with the most tests first, and restores the handler of
+    Ctrl-C, which tests send: a background job of a shell and its children ignore it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config.option, "loadscopereorder"):
@@ -55,22 +56,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of LONGEST come first, in its order; the others keep theirs."""
+    """Moves the files in LONGEST to the front, in its order."""
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is a quarter of a small evaluation."""
+    """Skips the plots, which take a quarter of a small evaluation."""
     monkeypatch.setattr("jaxprefix.evaluation.plots.draw", lambda *_: [])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_let_go() -> Iterator[None]:
-    """JAX keeps what it has compiled until it is told otherwise, and glibc keeps what is freed.
+    """Frees the compiled programs of each file, which JAX keeps otherwise, and returns the memory that glibc keeps.
 
-    What is left is mostly imported modules. It is frozen, so that later collections do not look at it again.
+    The rest is mostly imported modules. It is frozen, so that later collections do not scan it again.
     """
     yield
     jax.clear_caches()

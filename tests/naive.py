@@ -1,7 +1,7 @@
-"""A decoder written a second time, as plainly as possible: one row, no padding, float64, loops over layers and queries.
+"""A second, independent decoder, as plain as possible: one row, no padding, float64, loops over layers and queries.
 
-It shares nothing with the package but the names of weights, so that an error in one is not an error in both. Adapters
-are given per layer: a missing layer has none.
+It shares only the names of the weights with the package, so that an error in one is not an error in both. Adapters are
+given per layer; a missing layer has none.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Extras:
-    """What one layer has beside its weights."""
+    """The adapter of one layer."""
 
     prefix: tuple[Floats, Floats] | None = None  # keys and values [P, K, H] in the text's softmax
     gated: tuple[Floats, Floats, Floats] | None = None  # keys and values [P, K, H] apart, and the gate [N]

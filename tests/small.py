@@ -1,4 +1,4 @@
-"""What tests of whole runs share: a tiny random Llama on disk, invented rows, and configurations of seconds."""
+"""Shared by tests of whole runs: a tiny random Llama on disk, invented rows, and configurations that take seconds."""
 
 import json
 import os
@@ -39,7 +39,7 @@ THINGS = ("boat", "lamp", "stone", "door", "bird", "apple", "mountain hut")
 
 
 def rows(count: int, language: str = "en", longest: int = 4) -> list[dict[str, Any]]:
-    """Invented rows that say a thing once or up to `longest` times; every answer can be read off its prompt."""
+    """Invented rows that state a fact once or up to `longest` times; every answer occurs in its prompt."""
     found = []
     for number in range(count):
         colour, thing = COLOURS[number % len(COLOURS)], THINGS[number % len(THINGS)]
@@ -92,12 +92,12 @@ def configuration(model: Path, train_file: Path | None, **changes: Any) -> RunCo
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without the one thing that differs from run to run."""
+    """metrics.jsonl without the one value that differs between runs."""
     return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in read(directory)]
 
 
 def predictions(directory: Path) -> list[dict[str, Any]]:
-    """The rows of predictions.jsonl that count, the last of each key, by task and in a file's order of questions."""
+    """The current rows of predictions.jsonl, the last of each key, by task and in a fixed order of questions."""
     rows = [json.loads(line) for line in (directory / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     last = max(row["step"] for row in rows)
     found = {row["key"]: row for row in rows if row["step"] == last}
@@ -105,11 +105,11 @@ def predictions(directory: Path) -> list[dict[str, Any]]:
 
 
 class Stopped(Exception):
-    """What happens in the middle of `train_until`."""
+    """The interruption in `train_until`."""
 
 
 def train_until(step: int, config: RunConfig, output: Path) -> None:
-    """Trains, and breaks off when the metrics of `step` have been written."""
+    """Trains until the metrics of `step` are written."""
     written = MetricsLogger.write
 
     def write(self: MetricsLogger, row: dict[str, Any]) -> None:

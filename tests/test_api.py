@@ -1,4 +1,4 @@
-"""The interface of notebooks: what it trains, saves and loads is what the commands train, save and load."""
+"""The Python interface trains, saves and loads the same as the commands."""
 
 import json
 import shutil
@@ -44,19 +44,19 @@ def saved(base: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_training_is_the_command_s(base: LanguageModel, directory: Path, tmp_path: Path):
+def test_training_equals_the_command(base: LanguageModel, directory: Path, tmp_path: Path):
     """The same losses and the same adapter, bit for bit, as a run on the same rows in the same order."""
     file = small.write_rows(tmp_path / "rows.jsonl", small.rows(24))
     config = small.configuration(directory, file, steps=6, held_out=0, method="prefix", prefix=PREFIX)
     run = train(config, tmp_path / "run", quiet=True)
-    order = np.random.default_rng(0).permutation(len(PAIRS))  # the command draws its rows' order from the seed
+    order = np.random.default_rng(0).permutation(len(PAIRS))  # the command shuffles its rows with the seed
     base.set_adapter(PREFIX)
     losses = base.train([PAIRS[index] for index in order], steps=6, batch=4, lr=1e-2, max_length=96, quiet=True)
     assert losses == [row["loss"] for row in small.metrics(run)]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(base.params), load_run(run).params)
 
 
-def test_training_goes_on_from_where_it_is(base: LanguageModel):
+def test_training_continues_from_the_current_parameters(base: LanguageModel):
     base.set_adapter(LoRA())
     first = base.train(PAIRS, steps=20, batch=24, lr=0.02, quiet=True)
     second = base.train(PAIRS, steps=2, batch=24, lr=1e-4, quiet=True)
@@ -89,8 +89,8 @@ def test_what_is_saved_answers_the_same_everywhere(base: LanguageModel, saved: P
 
 
 @pytest.mark.slow
-def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved: Path):
-    """Answers of a mixed batch are those of each adapter alone."""
+def test_rows_of_one_batch_have_their_own_adapters(base: LanguageModel, saved: Path):
+    """The answers in a mixed batch are those of each adapter alone."""
     alone = {}
     for name in ("red", "blue"):
         base.load(saved / name)
@@ -106,7 +106,7 @@ def test_rows_of_one_batch_have_adapters_of_their_own(base: LanguageModel, saved
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("form", [{"choices": ["red", "green", "blue", "white", "black"]}, FREE])
 def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path, form: dict[str, Any]):
-    """Generated answers and choices of two runs in mixed batches: each run's files are as if it had been alone."""
+    """Generated answers and choices of two runs in mixed batches: the files of each run are as if it had been alone."""
     rows = small.rows(7) + small.rows(3, "de")
     file = small.write_rows(tmp_path / "rows.jsonl", [row | form for row in rows])
     settings = Evaluation(eval_file=file, batch=4, mesh="1x1")
@@ -140,8 +140,8 @@ def test_adding_prints_what_is_trained(base: LanguageModel, capsys: pytest.Captu
     assert "PrefixTuning(length=4" in str(base)
 
 
-def test_parameters_of_a_loop_of_ones_own(base: LanguageModel, saved: Path):
-    """They answer as the run that they are from does, and are copied: that loop may donate them."""
+def test_parameters_of_your_own_loop(base: LanguageModel, saved: Path):
+    """They give the answers of their run, and are copies, so that the loop may donate them."""
     base.load(saved / "red")
     answers, adapter, params = base.generate(PROMPTS, max_new_tokens=6), base.adapter, base.params
     base.set_adapter(NoAdapter())
@@ -152,7 +152,7 @@ def test_parameters_of_a_loop_of_ones_own(base: LanguageModel, saved: Path):
     assert base.generate(PROMPTS, max_new_tokens=6) == answers
 
 
-def test_the_package_hands_on_what_it_lists():
+def test_the_package_exports_what_it_lists():
     for name in jaxprefix.__all__:
         assert getattr(jaxprefix, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
@@ -255,7 +255,7 @@ def test_refused(number: int, base: LanguageModel, saved: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("seed", [-1, pytest.param(2**70, marks=pytest.mark.slow)])
 def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
-    """Of draws it gives the same again, of another seed others."""
+    """The same seed gives the same samples, and another seed gives others."""
     base.set_adapter(NoAdapter())
     one, again, other = (
         base.generate(PROMPTS, max_new_tokens=6, sampling=Sampling(2.0, seed=each)) for each in (seed, seed, seed + 1)
@@ -282,7 +282,7 @@ def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_copy_of_the_base_will_do(base: LanguageModel, directory: Path, saved: Path, tmp_path: Path):
+def test_a_copy_of_the_base_is_accepted(base: LanguageModel, directory: Path, saved: Path, tmp_path: Path):
     base.load(saved / "red")
     copy = load_model(str(shutil.copytree(directory, tmp_path / "copy")), mesh="1x1")
     copy.load(saved / "red")

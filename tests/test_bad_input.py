@@ -1,4 +1,4 @@
-"""Every mistake of a user: one line that says what was given and what was wanted, code 2, nothing written."""
+"""Every mistake of a user is one line that says what was given and expected, with code 2, and nothing is written."""
 
 import json
 import os
@@ -170,7 +170,7 @@ BOXES = {  # the argument parser's own
 
 
 @pytest.mark.parametrize("command", BOXES)
-def test_the_parsers_own_box(
+def test_errors_of_the_argument_parser(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert BOXES[command] in refused(command, place, monkeypatch, capsys)
@@ -254,7 +254,7 @@ MESHES = {
 def test_a_mesh_of_accelerators(
     command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """Where there are accelerators a mesh is not emulated unless that is asked for."""
+    """With accelerators, a mesh is emulated only if the user requests it."""
     monkeypatch.setattr(mesh, "_has_accelerator", lambda: True)
     message = refused(command, place, monkeypatch, capsys)
     assert message.startswith("error: ") and message.count("\n") == 1 and MESHES[command] in message
@@ -270,7 +270,7 @@ def test_an_extra_that_is_not_installed(
     assert message.startswith(f"error: {name}") and f"needs an extra: pip install 'jaxprefix[{name[2:]}]'\n" in message
 
 
-def test_an_output_that_may_not_be_written(
+def test_an_output_without_write_permission(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -302,7 +302,7 @@ FEW = ("train --model jaxprefix-tests/nothing --task tydiqa --data mirror",)
     "command", [each if each in FEW else pytest.param(each, marks=pytest.mark.slow) for each in PROCESSES]
 )
 def test_as_a_process(command: str, place: Path, tmp_path: Path):
-    """Without a network: what the hub has is asked for in vain, and said so with what to do."""
+    """Without a network: requests to the hub fail, and the line says what to do."""
     name, *arguments = command.split()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     before = files(place)

@@ -1,4 +1,4 @@
-"""Both measured sides do the same work: a benchmark of unequal answers would say nothing."""
+"""Both measured sides do the same work; otherwise the benchmark would mean nothing."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ TINY = {"vocab_size": 1000, "hidden_size": 48, "intermediate_size": 64, "num_hid
 @pytest.mark.slow
 @peers.peft_generates
 @small.needs_rows
-def test_both_sides_say_the_same(tmp_path: Path):
+def test_both_sides_score_the_same(tmp_path: Path):
     """With a soft prompt, whose own positions PEFT's logits have as well."""
     method = "soft-prompt"
     base = write_model(tmp_path / "model", small.MIRROR, TINY)
@@ -78,8 +78,8 @@ def test_one_accelerator_at_a_small_size(part: str):
     assert len(found) == 1 and found[0]["figure"] > 0
 
 
-def test_the_accelerator_s_part_needs_no_more_than_its_machine_has():
-    """No registry is there to install from; regex comes with transformers."""
+def test_the_accelerator_benchmark_fits_its_machine():
+    """There is no registry to install from; regex comes with transformers."""
     missing = ("tyro", "datasets", "jaxtyping", "sentencepiece", "matplotlib", "sacrebleu", "rouge_score")
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""python -m jaxprefix.generate: what is printed can be told apart, and a person who types may mend a prompt."""
+"""python -m jaxprefix.generate: its output can be parsed, and a person at the terminal can correct a prompt."""
 
 import sys
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def test_a_prompt_of_the_command_line_or_of_a_file_ends_it(runs: tuple[Path, Pat
             ask(runs[0], *arguments)
 
 
-def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+def test_an_existing_file_is_not_overwritten(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     ask(runs[0], "Who?", "--output", tmp_path / "new" / "answers.jsonl")
     written = (tmp_path / "new" / "answers.jsonl").read_text()
     with pytest.raises(InputError, match=r"answers.jsonl already exists; give a new file"):
@@ -82,7 +82,7 @@ def test_a_file_that_is_there_is_not_written_over(runs: tuple[Path, Path], ask: 
 
 
 @pytest.mark.slow
-def test_each_of_several_prompts_stands_before_its_answer(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+def test_each_of_several_prompts_is_printed_before_its_answer(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     prompts = ["Who is there?", "What colour?\nOf a boat."]
     file = small.write_rows(tmp_path / "rows.jsonl", [{"prompt": prompt} for prompt in prompts])
     one, other = ([ask(run, prompt)[0] for prompt in prompts] for run in runs)
@@ -94,7 +94,7 @@ def test_each_of_several_prompts_stands_before_its_answer(runs: tuple[Path, Path
 
 
 @pytest.mark.slow
-def test_a_single_prompt_is_not_said_again(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+def test_a_single_prompt_is_not_printed_again(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
     file = tmp_path / "prompts.txt"
     file.write_text("Who?\n")
     assert ask(runs[0], "--file", file) == ask(runs[0], "Who?")

@@ -1,4 +1,4 @@
-"""Who may import whom: the plan of the house, held over the syntax trees of all files."""
+"""The directions of imports, checked in the syntax trees of all files."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import jaxprefix
 
 ROOT = Path(jaxprefix.__file__).parent
-# From the top floor down: a module imports its own room and rooms on lower floors, never one above or beside it.
+# From the top floor down. A module imports its own room and rooms on lower floors, never one above or beside it.
 FLOORS = (
     ("jaxprefix",),
     ("api", "generate", "lm_eval", "peft", "babel"),
@@ -24,7 +24,7 @@ FLOORS = (
 FLOOR = {room: len(FLOORS) - number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 
-# How anything that others wrote is read, checked and quoted; these three know nothing of what it is.
+# They read, check and quote files of any content, so they import nothing about it.
 STRICT = tuple(f"jaxprefix.io.{name}" for name in ("strict_json", "values", "messages"))
 
 
@@ -105,7 +105,7 @@ def test_nothing_at_run_time_imports_torch(package: str):
     assert violations(list(FILES), package) == []
 
 
-def test_transformers_is_only_its_fast_tokenizer():
+def test_only_the_fast_tokenizer_of_transformers_is_imported():
     """Its Auto classes import torch where it is installed."""
     users = {name for name in FILES if any(within(other, "transformers") for other in IMPORTS[name])}
     assert users == {"jaxprefix.text.chat_template", "jaxprefix.text.tiktoken"}
@@ -135,7 +135,7 @@ def test_nothing_builds_on_a_command():
     assert {name for name in FILES if "jaxprefix.api" in own(name)} == {"jaxprefix"}
 
 
-def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
+def test_the_embedded_world_is_imported_only_when_needed():
     users = {name for name in FILES if any(within(other, "jaxprefix.tasks.babel") for other in IMPORTS[name])}
     assert {name for name in users if not within(name, "jaxprefix.tasks.babel", "jaxprefix.babel")} == {
         "jaxprefix.tasks"
@@ -144,7 +144,7 @@ def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
     assert top and not [node.module for node in top if within(node.module or "", "jaxprefix.tasks.babel")]
 
 
-def test_mathematics_knows_no_files_devices_or_commands():
+def test_mathematics_imports_no_files_devices_or_commands():
     """models/ but for weights.py, loading.py and stored.py, which read files, and config.py, which reads one."""
     reading = {f"jaxprefix.models.{name}" for name in ("weights", "loading", "stored", "config")}
     pure = [name for name in of("models") if name not in reading]
@@ -209,7 +209,7 @@ def test_tasks_and_tokenizers_know_no_jax():
 
 
 def test_no_file_makes_an_array_when_it_is_imported():
-    """It would wake JAX before a command has chosen the platform and the number of emulated devices."""
+    """It would initialize JAX before a command has chosen the platform and the number of emulated devices."""
     for name, path in FILES.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

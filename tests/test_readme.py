@@ -102,7 +102,7 @@ def run(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str]:
 
 
 def assert_runs(command: str, place: Path, more: Sequence[str] = ()) -> None:
-    """It ends well, and has written what its words say."""
+    """It succeeds, and has written the files that its options name."""
     done = run([*shlex.split(command)[1:], *more], place)
     assert done.returncode == 0, done.stderr
     output = re.search(r"--output (\S+)", command)
@@ -161,7 +161,7 @@ NOTEBOOK, FUNCTIONS = (block for kind, block in BLOCKS if kind == "python")
 
 def test_the_first_cells_of_a_notebook(tmp_path: Path):
     lines = printed(NOTEBOOK, tmp_path)
-    assert lines[0] in PAGES  # what is learnt
+    assert lines[0] in PAGES  # the training rows
     assert lines[-2] == "in the kitchen" and lines[-1].startswith(("in the", "at the"))
 
 
@@ -170,7 +170,7 @@ def test_the_commands_as_functions(tmp_path: Path):
     assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1
 
 
-def test_a_loop_of_ones_own(tmp_path: Path):
+def test_your_own_loop(tmp_path: Path):
     """Both of the page's steps learn the rows, with the same losses; the adapter answers, and is a run."""
     page = (ROOT / "docs" / "custom_loop.md").read_text(encoding="utf-8")
     lines = printed("\n".join(code for kind, code in blocks(page) if kind == "python"), tmp_path)

@@ -35,7 +35,7 @@ from jaxprefix.train.loop import train
 
 TASKS = {task.name: task for task in (BABEL_QA, BABEL_NLI, BABEL_CHOICE, BABEL_MATH)}
 CHANCE = {BABEL_NLI.name: 1 / len(LABELS), BABEL_CHOICE.name: 1 / len(OPTIONS)}
-"""Task -> accuracy of a random guess, for tasks whose answer is chosen."""
+"""Task -> accuracy of random guessing, for tasks whose answer is chosen."""
 BASE = "none"
 LOG = "log.txt"  # the output of the runs
 

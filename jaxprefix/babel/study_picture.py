@@ -22,7 +22,7 @@ def draw(
 
     Args:
         results: task -> method ("none" is the frozen base) -> column -> the score of each seed, in 0..1.
-        chance: task -> accuracy of a random guess.
+        chance: task -> accuracy of random guessing.
         path: a .png or .svg file.
     """
     columns_of_panels = min(2, len(results))
@@ -55,7 +55,7 @@ def draw(
         Line2D([], [], label="frozen base" if method == "none" else method, markersize=4.5, **style)  # type: ignore[arg-type]
         for method, style in styles.items()
     ]
-    keys.append(Line2D([], [], label="random guess", color="#333333", linewidth=0.8, linestyle=":"))
+    keys.append(Line2D([], [], label="chance", color="#333333", linewidth=0.8, linestyle=":"))
     title = "Trained in English: percent in English, and by resource class of the other languages"
     canvas.legend(figure, title, keys)
     canvas.save(figure, path)

@@ -100,7 +100,7 @@ def unanswered(task: Task, example: Example) -> dict[str, Any]:
     """The row of a question that does not fit. It scores 0: omitting it would favour languages of many tokens."""
     norms = () if task.max_new_tokens else tuple(f"{name}_norm" for name in task.metrics)
     zero = dict.fromkeys((*task.metrics, *norms), 0.0)
-    result = {"prediction": "", "answer": "", "scores": zero, "parse_failure": True, "fit": "none"}
+    result = {"prediction": "", "answer": "", "scores": zero, "parse_failure": False, "fit": "none"}
     return description(task, example) | result
 
 
@@ -122,7 +122,7 @@ def _key(row: Mapping[str, Any]) -> str:
     return digest([row[name] for name in QUESTION])
 
 
-def digest(values: Any) -> str:
+def digest(values: object) -> str:
     """A short hash of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
-from jaxprefix.models.adapters import Adapter, NoAdapter
+from jaxprefix.models.adapters import Adapter, FullFineTuning, NoAdapter
 from jaxprefix.models.decode import DecodeState, PrefillBatch
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import Params
@@ -125,8 +125,7 @@ class Model:
         shards_heads = self.base.config.kv_heads % self.mesh.shape["model"] == 0
 
         def constrain(leaf: jax.Array) -> jax.Array:
-            axes = {0: (), 1: ("data",), 2: ("data",), 3: (None, "data"), 5: (None, "data", "model")}[leaf.ndim]
-            spec = P(*axes) if shards_heads or leaf.ndim < 5 else P(None, "data")
+            spec = P() if leaf.ndim == 0 else P("data", "model") if leaf.ndim == 4 and shards_heads else P("data")
             return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, spec))
 
         return jax.tree.map(constrain, state)
@@ -146,7 +145,9 @@ def open_model(
     adapter, params = stack_adapters(runs)
     base, config = first.base, first.config
     text_tokens = max_text_tokens(base.config, adapter, max_length or config.max_length)
-    frozen = load_weights(base, device_mesh, config.dtype)
+    frozen = load_weights(base, device_mesh, config.dtype, for_inference=True)
+    if isinstance(adapter, FullFineTuning):  # its parameters are the weights: they are converted once, not in each call
+        frozen = params = jax.jit(lambda params, frozen: adapter.bind(params, frozen)[0])(params, frozen)
     return Model(base, adapter, params, frozen, device_mesh, text_tokens, config.chat, len(runs) > 1), runs
 
 
@@ -154,7 +155,7 @@ def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Mod
     """The base model `name` without an adapter; otherwise as `open_model`."""
     device_mesh, base = _make_mesh(mesh, batch), open_base(name)
     text_tokens = max_text_tokens(base.config, NoAdapter(), max_length)
-    frozen = load_weights(base, device_mesh, "auto")
+    frozen = load_weights(base, device_mesh, "auto", for_inference=True)
     return Model(base, NoAdapter(), {}, frozen, device_mesh, text_tokens, chat=False)
 
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 
-WORDS = {
+Type = type | UnionType  # a class, a union of classes such as `int | None`, or a Literal
+WORDS: Mapping[Type, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -27,7 +28,7 @@ LARGEST_WHOLE = 2**63 - 1
 LARGEST_NUMBER = 1e30  # float32 ends at 3.4e38
 
 
-def matches(kind: Any, value: object) -> bool:
+def matches(kind: Type, value: object) -> bool:
     """Whether a JSON value has a type. True and false are not numbers, and numbers are finite."""
     if get_origin(kind) in (Union, UnionType):
         return any(matches(member, value) for member in get_args(kind))
@@ -40,7 +41,7 @@ def matches(kind: Any, value: object) -> bool:
     return type(value) is kind and (kind is not int or abs(value) <= LARGEST_WHOLE)  # type: ignore[arg-type]
 
 
-def describe_type(kind: Any) -> str:
+def describe_type(kind: Type) -> str:
     """The name of a type in messages."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(describe_type(member) for member in get_args(kind))
@@ -49,19 +50,19 @@ def describe_type(kind: Any) -> str:
     return WORDS[kind]
 
 
-def value_of(values: Mapping[str, Any], key: str, kind: Any, prefix: str = "") -> Any:
+def value_of(values: Mapping[str, object], key: str, kind: Type, prefix: str = "") -> Any:
     """The value of a key, of this type; None for a missing key if the type allows it. `prefix` starts the message."""
     if not matches(kind, values.get(key)):
         raise InputError(f"{prefix}{key} is {_repr_of(values, key)}; expected {describe_type(kind)}")
     return values.get(key)
 
 
-def flag(values: Mapping[str, Any], key: str) -> bool:
+def flag(values: Mapping[str, object], key: str) -> bool:
     """The value of a boolean; False if it is missing or null."""
     return bool(value_of(values, key, bool | None))
 
 
-def number(values: Mapping[str, Any], key: str, least: float = 0, above: bool = False) -> float:
+def number(values: Mapping[str, object], key: str, least: float = 0, above: bool = False) -> float:
     """A number of at least `least`, or greater than `least` if `above`."""
     value: Any = values.get(key)
     if not matches(float, value) or value < least or (above and value == least):
@@ -72,7 +73,7 @@ def number(values: Mapping[str, Any], key: str, least: float = 0, above: bool = 
     return float(value)
 
 
-def positive(values: Mapping[str, Any], key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int:
+def positive(values: Mapping[str, object], key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int:
     """A whole number from 1 to `most`, which may be written as 2.0; `default` for a missing key or null."""
     value: Any = default if values.get(key) is None else values[key]
     if type(value) not in (int, float) or not value >= 1 or value % 1:
@@ -82,5 +83,5 @@ def positive(values: Mapping[str, Any], key: str, default: int | None = None, mo
     return int(value)
 
 
-def _repr_of(values: Mapping[str, Any], key: str) -> str:
+def _repr_of(values: Mapping[str, object], key: str) -> str:
     return short_repr(values[key]) if key in values else "missing"

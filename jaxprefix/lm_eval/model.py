@@ -84,7 +84,7 @@ class JaxPrefixLM(TemplateLM):
         """The key of this model in the harness's cache of prompts."""
         return f"{self.model.base.name.replace('/', '__')}-{self.model.base.fingerprint[:12]}"
 
-    def get_model_info(self) -> dict[str, Any]:
+    def get_model_info(self) -> dict[str, str | int]:
         """The description of the model in the results."""
         dtype = jax.tree.leaves(self.model.frozen)[0].dtype
         trainable, total = parameter_counts(self.model.base.config, self.model.adapter)

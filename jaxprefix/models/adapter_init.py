@@ -1,11 +1,10 @@
 """Initial parameters of an adapter. Some methods start from a prompt that runs through the base first."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter, EncodedPrompt, LlamaAdapter, PrefixTuning, SoftPrompt, Sum
@@ -14,7 +13,7 @@ from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Hooks, Params
-from jaxprefix.models.scan import scan_layers
+from jaxprefix.models.scan import apply_layers
 
 # (start, length) -> that many token ids: the meaning of "vocabulary" or "text:..." for a tokenizer
 InitTokens = Callable[[str, int], Sequence[int]]
@@ -23,19 +22,17 @@ InitTokens = Callable[[str, int], Sequence[int]]
 def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Params:
     """The parameters that training starts from, in float32."""
 
-    def text(member: Adapter) -> Any:
-        if isinstance(member, Sum):
-            return {name: text(each) for name, each in member.members}
-        if not isinstance(member, PrefixTuning | LlamaAdapter | SoftPrompt):
+    def prompt(method: Adapter) -> EncodedPrompt | None:
+        if not isinstance(method, PrefixTuning | LlamaAdapter | SoftPrompt):
             return None
-        start = member.chosen_start if isinstance(member, PrefixTuning) else member.start
-        return (
-            None
-            if start == "random"
-            else encode_prompt(config, frozen, jnp.asarray(tokens(start, member.length), jnp.int32))
-        )
+        start = method.chosen_start if isinstance(method, PrefixTuning) else method.start
+        if start == "random":
+            return None
+        return encode_prompt(config, frozen, jnp.asarray(tokens(start, method.length), jnp.int32))
 
-    return adapter.init(key, config, frozen, text(adapter))
+    if isinstance(adapter, Sum):
+        return adapter.init(key, config, frozen, {name: prompt(member) for name, member in adapter.members})
+    return adapter.init(key, config, frozen, prompt(adapter))
 
 
 def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
@@ -56,17 +53,17 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
     stream, positions = decoder.embed(config, frozen, batch, Hooks())
     turn = rotation(config.rope, config.head_size, positions)
 
-    def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
+    def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, PyTree]:
         return decoder.layer_attention(query, key, value, positions, positions, None, layer), (
             inputs[0],
             key[0],
             value[0],
         )
 
-    def step(stream: Array, weights: Frozen, layer: Hooks) -> Any:
+    def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, PyTree]:
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
-    _, (inputs, keys, values) = scan_layers(config, frozen["layers"], stream, Hooks(), step, "full")
+    _, (inputs, keys, values) = apply_layers(config, frozen["layers"], stream, Hooks(), step, "full")
     return EncodedPrompt(stream[0], inputs, _moved(config, keys, -length), values)
 
 

@@ -91,6 +91,8 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     """
     # As matrices: with more dimensions XLA transposes the weight before every product.
     rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
+    if scale is not None:
+        weight = int8.not_before(weight, inputs)
     matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
     outputs = matmul(inputs.reshape(-1, width), matrix, numbers).reshape(*rows, *weight.shape[:-dims])
     if scale is not None:

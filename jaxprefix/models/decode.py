@@ -5,6 +5,7 @@ slots after the prompts, to the same slot in all rows. When the answer of a row 
 while the others continue.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,10 +18,11 @@ from jaxprefix.models.attention import cache_layout
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
+from jaxprefix.models.layers import layer_of, unstack
 from jaxprefix.models.sampling import Sampling, sample
 
-# For the leaves of a cache: the dimension of the slots, and the content of an empty slot.
-SLOTS: Any = Cache(keys=4, values=3, positions=2)  # type: ignore[arg-type]
+# For the leaves of a layer's cache: the dimension of the slots, and the content of an empty slot.
+SLOTS: Any = Cache(keys=3, values=2, positions=1)  # type: ignore[arg-type]
 EMPTY: Any = Cache(keys=0, values=0, positions=NEVER)  # type: ignore[arg-type]
 
 
@@ -28,7 +30,7 @@ EMPTY: Any = Cache(keys=0, values=0, positions=NEVER)  # type: ignore[arg-type]
 class DecodeState:
     """The state of B rows that generate at most M tokens each. Rows that are `done` wait for another prompt."""
 
-    cache: Cache  # slots: trained prefix, soft prompt, prompt, ring buffer of M - 1 new tokens
+    cache: tuple[Cache, ...]  # slots: trained prefix, soft prompt, prompt, ring buffer of M - 1 new tokens
     slot: Int[Array, ""]  # of the ring buffer, for the next token
     last: Int[Array, " B"]  # the newest token, which is not in the cache yet
     position: Int[Array, " B"]  # the position of the newest token
@@ -49,61 +51,61 @@ class PrefillBatch:
 
 def prefill(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, free_slots: int
-) -> tuple[Float[Array, "B D"], Int[Array, " B"], Cache]:
+) -> tuple[Float[Array, "B D"], Int[Array, " B"], tuple[Cache, ...]]:
     """Runs the prompts. Returns the state of the last token of each row, the next position, and the cache.
 
     The cache contains the trained prefix, a soft prompt, the prompt, and `free_slots` empty slots at the end.
     """
+    frozen = unstack(frozen)
     positions = decoder.all_positions(batch, hooks)
     text = jnp.where(positions == NEVER, -1, positions)
     last = jnp.argmax(text, axis=1, keepdims=True)
-    stream, memory = decoder.forward_last(config, frozen, batch, hooks, "full", last, return_cache=True)
-    assert memory is not None
+    stream, computed = decoder.forward_last(config, frozen, batch, hooks, "full", last, return_cache=True)
+    assert computed is not None
     state = decoder.final_norm(config, frozen, stream[:, 0])
-    return state, jnp.max(text, axis=1) + 1, _with_free_slots(memory, hooks.prefix, free_slots)
+    cache = [_with_free_slots(one, layer_of(hooks.prefix, layer), free_slots) for layer, one in enumerate(computed)]
+    return state, jnp.max(text, axis=1) + 1, tuple(cache)
 
 
-def _with_free_slots(memory: Cache, trained: Prefix | None, room: int) -> Cache:
-    """The trained prefix, the computed keys and values, and `free_slots` empty slots."""
-    before = [] if trained is None else [_prefix_cache(trained, memory)]
+def _with_free_slots(computed: Cache, prefix: Prefix | None, free_slots: int) -> Cache:
+    """The trained prefix of a layer, its computed keys and values, and `free_slots` empty slots."""
+    before = [] if prefix is None else [_prefix_cache(prefix, computed)]
 
     def join(dim: int, filling: int, *leaves: Array) -> Array:
         shape, dtype = leaves[-1].shape, leaves[-1].dtype
-        end = jnp.full((*shape[:dim], room, *shape[dim + 1 :]), filling, dtype)
+        end = jnp.full((*shape[:dim], free_slots, *shape[dim + 1 :]), filling, dtype)
         return jnp.concatenate([*leaves, end], axis=dim)
 
-    return _shard(jax.tree.map(join, SLOTS, EMPTY, *before, memory))
+    return _shard(jax.tree.map(join, SLOTS, EMPTY, *before, computed))
 
 
-def _prefix_cache(trained: Prefix, memory: Cache) -> Cache:
-    """The trained prefix in the shapes of a cache."""
-    keys, values = cache_layout(trained.keys, trained.values)
+def _prefix_cache(prefix: Prefix, computed: Cache) -> Cache:
+    """The trained prefix of a layer in the shapes of its cache."""
+    keys, values = cache_layout(prefix.keys, prefix.values)
 
     def spread(dim: int, leaf: Array, like: Array) -> Array:
-        leaf = leaf[:, None] if leaf.ndim < like.ndim else leaf
-        shape = (*like.shape[:dim], leaf.shape[dim], *like.shape[dim + 1 :])
+        shape = (*like.shape[:dim], leaf.shape[dim - like.ndim], *like.shape[dim + 1 :])
         return jnp.broadcast_to(leaf, shape).astype(like.dtype)
 
-    return jax.tree.map(spread, SLOTS, Cache(keys, values, trained.positions), memory)
+    return jax.tree.map(spread, SLOTS, Cache(keys, values, prefix.positions), computed)
 
 
 def _shard(cache: Cache) -> Cache:
-    """The cache, sharded over the mesh."""
+    """The cache of a layer, sharded over the mesh."""
     return Cache(
-        sharding.shard_cache(cache.keys),
-        sharding.shard_cache(cache.values),
-        sharding.shard_rows(cache.positions, dim=1),
+        sharding.shard_cache(cache.keys), sharding.shard_cache(cache.values), sharding.shard_rows(cache.positions)
     )
 
 
 def extend_cache(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, cache: Cache, hooks: Hooks
-) -> tuple[Float[Array, "B T D"], Cache]:
+    config: DecoderConfig, frozen: Frozen, batch: Batch, cache: tuple[Cache, ...], hooks: Hooks
+) -> tuple[Float[Array, "B T D"], tuple[Cache, ...]]:
     """The states of tokens that follow the cache, and their keys and values. The cache is not changed."""
-    after = hooks.replace(cache=cache, prefix=None, prompt=None, first_adapted_layer=0)  # type: ignore[attr-defined]
-    stream, memory = decoder.forward(config, frozen, batch, after, "full", return_cache=True)
-    assert memory is not None
-    return decoder.final_norm(config, frozen, stream), memory
+    frozen = unstack(frozen)
+    after = hooks.replace(cache=cache, prefix=None, prompt=None)  # type: ignore[attr-defined]
+    stream, computed = decoder.forward(config, frozen, batch, after, "full", return_cache=True)
+    assert computed is not None
+    return decoder.final_norm(config, frozen, stream), computed
 
 
 def init_state(
@@ -114,11 +116,11 @@ def init_state(
     rows = prefill_batch.source.shape[0]
 
     def slots(filling: int, leaf: Any) -> Array:
-        return jnp.full((leaf.shape[0], rows, *leaf.shape[2:]), filling, leaf.dtype)
+        return jnp.full((rows, *leaf.shape[1:]), filling, leaf.dtype)
 
     zeros = jnp.zeros(rows, jnp.int32)
     return DecodeState(
-        cache=_shard(jax.tree.map(slots, EMPTY, like)),
+        cache=tuple(_shard(jax.tree.map(slots, EMPTY, layer)) for layer in like),
         slot=jnp.int32(0),
         last=zeros,
         position=zeros,
@@ -145,20 +147,12 @@ def insert(
     token = sample(decoder.logits(frozen, states), sampling, prefill_batch.seeds, zeros)
     taken = prefill_batch.source >= 0
 
-    def put(new: Array, old: Array, dim: int = 0) -> Array:
-        fresh = jnp.take(new, jnp.maximum(prefill_batch.source, 0), axis=dim)
-        return jnp.where(taken.reshape(-1, *[1] * (old.ndim - dim - 1)), fresh, old)
-
-    def put_layers(new: Array, old: Array) -> Array:
-        # On a mesh rows move between devices, which gathers the source: one layer at a time, to save memory.
-        return (
-            jax.lax.map(lambda pair: sharding.shard_rows(put(*pair)), (new, old))
-            if sharding.is_sharded()
-            else put(new, old, 1)
-        )
+    def put(new: Array, old: Array) -> Array:
+        fresh = jnp.take(new, jnp.maximum(prefill_batch.source, 0), axis=0)
+        return jnp.where(taken.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
 
     state = state.replace(  # type: ignore[attr-defined]
-        cache=jax.tree.map(put_layers, cache, state.cache),
+        cache=tuple(_shard(jax.tree.map(put, *layers)) for layers in zip(cache, state.cache, strict=True)),
         position=put(position - 1, state.position),  # `_write` counts on
         tokens=put(jnp.full((len(zeros), length), ends[0]), state.tokens),
         counts=put(zeros, state.counts),
@@ -184,6 +178,10 @@ def _write(answers: DecodeState, token: Array, live: Array, ends: tuple[int, ...
     )
 
 
+def _write_slot(dim: int, slots: Array, new: Array, slot: Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(slots, new, slot, dim)
+
+
 def decode_steps(
     config: DecoderConfig,
     frozen: Frozen,
@@ -196,7 +194,7 @@ def decode_steps(
 ) -> DecodeState:
     """Generates `steps` tokens, or fewer if at most `min_active` rows are left."""
     ring = state.tokens.shape[1] - 1
-    start = state.cache.positions.shape[-1] - ring
+    start = state.cache[0].positions.shape[-1] - ring
 
     def more(carry: tuple[Array, DecodeState]) -> Array:
         return (carry[0] < steps) & (jnp.sum(~carry[1].done) > min_active)
@@ -206,14 +204,9 @@ def decode_steps(
         live = ~answers.done
         last = Batch(answers.last[:, None], jnp.where(live, answers.position, NEVER)[:, None])
         states, new = extend_cache(config, frozen, last, answers.cache, hooks)
-        place = start + answers.slot
-        cache = jax.tree.map(
-            lambda dim, slots, one: jax.lax.dynamic_update_slice_in_dim(slots, one, place, dim),
-            SLOTS,
-            answers.cache,
-            new,
-        )
-        answers = answers.replace(cache=_shard(cache), slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
+        write = partial(_write_slot, slot=start + answers.slot)
+        cache = tuple(_shard(jax.tree.map(write, SLOTS, *layers)) for layers in zip(answers.cache, new, strict=True))
+        answers = answers.replace(cache=cache, slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
         token = sample(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)
         return number + 1, _write(answers, token, live, ends)
 

@@ -1,7 +1,8 @@
 """One Flax decoder for Llama (arXiv:2302.13971) and Mistral (arXiv:2310.06825), with the seams of hooks.py.
 
-Flax declares one block, and `lax.scan` runs its `apply` over the layers. Weights keep the layout of Hugging Face
-(`[out, in]`, with a dimension for the heads) and are stacked over layers:
+Flax declares one block, and scan.py runs its `apply` over the layers. Weights keep the layout of Hugging Face
+(`[out, in]`, with a dimension for the heads). Here they are stacked over layers; inference reads them layer by layer
+(layers.py):
 
     embed_tokens [V, D] · norm [D] · lm_head [V, D], where it is not tied
     layers: input_layernorm, post_attention_layernorm [L, D] · q_proj [L, N, H, D] · k_proj, v_proj [L, K, H, D]
@@ -29,7 +30,7 @@ from jaxprefix.models.attention import (
 from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Frozen, Hooks
-from jaxprefix.models.scan import scan_layers
+from jaxprefix.models.scan import apply_layers
 
 MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
 HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 × 128,256 × 4 bytes are 263 MB
@@ -147,12 +148,15 @@ def hidden_states(
 
 def forward(
     config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, remat: str, return_cache: bool = False
-) -> tuple[Float[Array, "B _ D"], Cache | None]:
-    """The residual stream after the last layer, `[B, P+T, D]` with P soft prompt vectors, and all keys and values."""
+) -> tuple[Float[Array, "B _ D"], tuple[Cache, ...] | None]:
+    """The residual stream after the last layer, `[B, P+T, D]` with P soft prompt vectors, and all keys and values.
+
+    A cache, given or returned, needs weights that are not stacked (layers.py).
+    """
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
-    stream, kept = scan_layers(config, frozen["layers"], stream, hooks, step, remat)
-    return stream, _as_cache(config, kept, positions)
+    stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat)
+    return stream, _as_cache(kept, positions)
 
 
 def forward_last(
@@ -163,15 +167,15 @@ def forward_last(
     remat: str,
     token_indices: Int[Array, "B M"],
     return_cache: bool = False,
-) -> tuple[Float[Array, "B M D"], Cache | None]:
+) -> tuple[Float[Array, "B M D"], tuple[Cache, ...] | None]:
     """`forward`, but the last layer computes the outputs of M positions per row only.
 
     The positions count the soft prompt. The keys and values of the last layer are computed at all positions.
     """
     stream, positions = embed(config, frozen, batch, hooks)
     step = _layer(config, batch, positions, hooks, return_cache)
-    stream, kept = scan_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
-    return stream, _as_cache(config, kept, positions)
+    stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
+    return stream, _as_cache(kept, positions)
 
 
 def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... D"]) -> Float[Array, "... D"]:
@@ -195,10 +199,11 @@ def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, 
     return step
 
 
-def _as_cache(config: DecoderConfig, kept: tuple[Array, Array] | None, positions: Array) -> Cache | None:
-    if kept is None:
+def _as_cache(kept: tuple | None, positions: Array) -> tuple[Cache, ...] | None:
+    """The cache, from the keys and values that the layers returned; None if they returned none."""
+    if not kept or kept[0] is None:
         return None
-    return Cache(*kept, jnp.broadcast_to(positions, (config.layers, *positions.shape)))
+    return tuple(Cache(keys, values, positions) for keys, values in kept)
 
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:

@@ -3,7 +3,8 @@
     B batch · T query time · S key time · P prefix length · L layers · D model · F feed-forward · N query heads ·
     K key/value heads · H head size · V vocabulary · R rank
 
-The leaves of a hook are stacked `[L, ...]` over all layers, and the decoder's loop slices them. Layers below
+The leaves of a hook are stacked `[L, ...]` over all layers, and the decoder's loop slices them; a cache is a tuple of
+layers. Layers below
 `first_adapted_layer` have no hook and are not differentiated.
 """
 
@@ -55,14 +56,15 @@ class Prefix:
 
 @struct.dataclass
 class Cache:
-    """Keys and values of a trained prefix and of text, in S slots per row, each with its position or NEVER.
+    """Keys and values of one layer, of a trained prefix and of text, in S slots per row.
 
-    Keys and values have the layouts that their products read without a transposition.
+    Each slot has its position or NEVER. Keys and values have the layouts that their products read without a
+    transposition.
     """
 
-    keys: Float[Array, "L B K H S"]
-    values: Float[Array, "L B K S H"]
-    positions: Int[Array, "L B S"]
+    keys: Float[Array, "B K H S"]
+    values: Float[Array, "B K S H"]
+    positions: Int[Array, "B S"]
 
 
 @struct.dataclass
@@ -106,7 +108,8 @@ class Hooks:
     first_adapted_layer: int = struct.field(pytree_node=False, default=0)  # the lowest layer with a hook
     prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings, at positions 0..P-1
     prefix: Prefix | None = None
-    cache: Cache | None = None  # replaces the prefix, and contains it
+    # Of all layers, and in a layer its own. It replaces the prefix, and contains it.
+    cache: tuple[Cache, ...] | Cache | None = None
     gated: Gated | None = None
     delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by a name in PROJECTIONS
     after_attention: Bottleneck | None = None
@@ -114,8 +117,8 @@ class Hooks:
 
     @property
     def per_layer(self) -> "Hooks":
-        """The hooks without the prompt: the leaves that the loop over layers slices."""
-        return self.replace(prompt=None)  # type: ignore[attr-defined]
+        """The hooks without prompt and cache: the leaves that the loop over layers slices."""
+        return self.replace(prompt=None, cache=None)  # type: ignore[attr-defined]
 
 
 def merge(parts: Sequence[Hooks]) -> Hooks:

@@ -9,10 +9,21 @@ and is scaled afterwards.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.hooks import PROJECTIONS, Frozen, input_dims
 
 LARGEST = 127
+
+
+def not_before(weight: Int[Array, "..."], inputs: Float[Array, "..."]) -> Int[Array, "..."]:
+    """The weight, in a form that XLA cannot convert before the inputs are known.
+
+    Otherwise XLA on CPU converts the weights of all layers at once: its scheduler ignores optimization barriers. The
+    condition is always true, and is computed in the conversion.
+    """
+    bits = jax.lax.convert_element_type(inputs.reshape(-1)[0] > 0, jnp.int32)
+    return jnp.where(bits >= 0, weight, 0)
 
 
 def scale_name(name: str) -> str:

@@ -24,7 +24,8 @@ Box = tuple[slice, ...]  # a part of a leaf
 def load(directory: Path, config: DecoderConfig, like: PyTree | None = None, shardings: PyTree | None = None) -> Frozen:
     """The weights in `directory`.
 
-    `like` is a tree of ShapeDtypeStructs with their dtypes (None: float32), which may have int8 projections.
+    `like` is a tree of ShapeDtypeStructs with their dtypes (None: float32), which may have int8 projections and tuples
+    of layers instead of stacks (layers.py).
     `shardings` is a tree like it (None: one device). At most one leaf is in memory twice. Raises InputError as
     `weights.opened` does.
     """
@@ -34,12 +35,11 @@ def load(directory: Path, config: DecoderConfig, like: PyTree | None = None, sha
     with opened(directory, config) as tensors, ThreadPoolExecutor(READERS) as readers:
         parts = _Parts(tensors, config, readers)
 
-        def leaf(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.Array:
-            box = _box(sharding, leaf.shape)
-            made = _placed(parts.read(path, leaf, box), box, leaf.shape, sharding)
-            return made.block_until_ready()  # before the next leaf needs memory
+        def load(path: tuple, leaf: PyTree, sharding: PyTree) -> PyTree:
+            place = parts.place_layers if isinstance(leaf, tuple) else parts.place
+            return jax.block_until_ready(place(path, leaf, sharding))  # before the next leaf needs memory
 
-        return jax.tree_util.tree_map_with_path(leaf, like, shardings)
+        return jax.tree_util.tree_map_with_path(load, like, shardings, is_leaf=lambda node: isinstance(node, tuple))
 
 
 class _Parts:
@@ -48,6 +48,19 @@ class _Parts:
     def __init__(self, tensors: Mapping[str, Stored], config: DecoderConfig, readers: ThreadPoolExecutor) -> None:
         self.tensors, self.config, self.readers = tensors, config, readers
         self.known: dict[str, np.ndarray] = {}  # scales
+
+    def place(self, path: tuple, leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.Array:
+        box = _box(sharding, leaf.shape)
+        return _placed(self.read(path, leaf, box), box, leaf.shape, sharding)
+
+    def place_layers(
+        self, path: tuple, leaves: tuple[jax.ShapeDtypeStruct, ...], shardings: tuple[Sharding, ...]
+    ) -> tuple[jax.Array, ...]:
+        """Reads a stack, and places each of its layers as an array of its own."""
+        shape, count = leaves[0].shape, len(leaves)
+        box = _box(shardings[0], shape)
+        read = self.read(path, jax.ShapeDtypeStruct((count, *shape), leaves[0].dtype), (slice(0, count), *box))
+        return tuple(_placed(layer, box, shape, sharding) for layer, sharding in zip(read, shardings, strict=True))
 
     def read(self, path: tuple, leaf: jax.ShapeDtypeStruct, box: Box) -> np.ndarray:
         name = path[-1].key

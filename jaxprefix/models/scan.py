@@ -1,6 +1,6 @@
-"""The loop over layers: `lax.scan` over stacked weights, and what each layer saves for the backward pass."""
+"""The loop over layers, and what each layer saves for the backward pass."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,25 +13,62 @@ from jaxprefix.models import sharding
 from jaxprefix.models.attention import RESIDUALS
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
+from jaxprefix.models.layers import Layers, is_unstacked, layer_of
 
 # The operations that slice the weights of one layer from the stack and reshape them for a product.
 SLICING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
 
 
-def scan_layers(
+def apply_layers(
     config: DecoderConfig,
-    stacks: Mapping[str, Any],
+    layers: Layers,
     stream: Array,
     hooks: Hooks,
     step: Callable,
     remat: str,
     last: Callable | None = None,
 ) -> tuple[Array, Any]:
-    """Applies all layers to the residual stream.
+    """Applies all layers to the residual stream, the last one with `last` if that is given.
 
-    Layers below the first hook are a loop of their own, because they are not differentiated. The last layer is outside
-    the loop if it has a function of its own (`last`). The loop indexes the whole stack: a slice such as `w[2:]` copies
-    it.
+    Returns what `step(stream, weights, hooks of the layer)` returns: the stream, and the other values of all layers, in
+    a stack if the weights are stacks, else in a tuple (layers.py).
+    """
+    if is_unstacked(layers):
+        return _unrolled(config, layers, stream, hooks, step, last)
+    return _scanned(config, layers, stream, hooks, step, remat, last)
+
+
+def _unrolled(
+    config: DecoderConfig, layers: Layers, stream: Array, hooks: Hooks, step: Callable, last: Callable | None
+) -> tuple[Array, tuple]:
+    kept = []
+    for layer in range(config.layers):
+        # The barrier keeps XLA from gathering or converting the weights of all layers at once, before the first layer.
+        weights, _ = jax.lax.optimization_barrier(({name: parts[layer] for name, parts in layers.items()}, stream))
+        weights = {name: sharding.gather_weight(name, weight) for name, weight in weights.items()}
+        is_adapted = layer >= hooks.first_adapted_layer
+        layer_hooks = layer_of(hooks.per_layer, layer) if is_adapted else Hooks()
+        if isinstance(hooks.cache, tuple):
+            layer_hooks = layer_hooks.replace(cache=hooks.cache[layer])
+        apply = last if last is not None and layer == config.layers - 1 else step
+        stream, part = apply(stream, weights, layer_hooks)
+        kept.append(part)
+    return stream, tuple(kept)
+
+
+def _scanned(
+    config: DecoderConfig,
+    stacks: Layers,
+    stream: Array,
+    hooks: Hooks,
+    step: Callable,
+    remat: str,
+    last: Callable | None,
+) -> tuple[Array, Any]:
+    """A loop for the layers below the first hook, which are not differentiated, and one for those above.
+
+    The last layer is outside the loop if it has a function of its own. The loop indexes the whole stack: a slice such
+    as `w[2:]` copies it.
     """
 
     def weights(index: Array) -> dict[str, Array]:

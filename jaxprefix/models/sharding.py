@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 
 from jaxprefix.errors import InputError
@@ -65,7 +66,7 @@ def param_shardings(mesh: Mesh, shapes: PyTree) -> PyTree:
 
 def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     """The PartitionSpec of the leaf at `path`."""
-    name = path[-1].key
+    name = next(part.key for part in reversed(path) if isinstance(part, DictKey))  # in a tuple of layers, of the tuple
     if name in ADAPTER_LEAVES:
         return _adapter_spec(mesh, shape)
     if name not in DIMS:
@@ -84,10 +85,10 @@ def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
 
 def _adapter_spec(mesh: Mesh, shape: tuple[int, ...]) -> P:
     """Shards a large leaf at its widest dimension that divides, but never over layers, which the loop slices."""
-    fitting = [place for place in range(1, len(shape)) if shape[place] % mesh.size == 0]
+    fitting = [dim for dim in range(1, len(shape)) if shape[dim] % mesh.size == 0]
     if math.prod(shape) < SHARD_ABOVE or not fitting:
         return P()
-    widest = max(fitting, key=lambda place: shape[place])
+    widest = max(fitting, key=lambda dim: shape[dim])
     return P(*[None] * widest, ("data", "model"))
 
 
@@ -111,7 +112,7 @@ def num_shards(axes: Axes, sizes: Mapping[str, int]) -> int:
 
 
 def _partition(axes: tuple[Axes, ...]) -> P:
-    return P(*(each if len(each) > 1 else each[0] if each else None for each in axes))
+    return P(*(names if len(names) > 1 else names[0] if names else None for names in axes))
 
 
 def is_sharded() -> bool:
@@ -126,13 +127,11 @@ def shard_rows(leaf: Array, dim: int = 0) -> Array:
 
 
 def shard_cache(leaf: Array) -> Array:
-    """Shards keys `[L, B, K, H, S]` or values `[L, B, K, S, H]`: rows over `data`, and heads over `model` if it
-    divides.
-    """
+    """Shards keys `[B, K, H, S]` or values `[B, K, S, H]`: rows over `data`, and heads over `model` if it divides."""
     sizes = _sizes()
-    if not sizes or leaf.shape[1] % sizes["data"]:
+    if not sizes or leaf.shape[0] % sizes["data"]:
         return leaf
-    return _at(leaf, (), ("data",), () if leaf.shape[2] % sizes["model"] else ("model",))
+    return _at(leaf, ("data",), () if leaf.shape[1] % sizes["model"] else ("model",))
 
 
 def shard_embeddings(table: Array, stream: Array) -> Array:
@@ -146,8 +145,8 @@ def gather_weight(name: str, leaf: Array) -> Array:
     """Gathers the input dimension of the weight of one layer."""
     if not (sizes := _sizes()):
         return leaf
-    shared = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
-    return _at(leaf, *(() if dim == "input" else each for dim, each in shared))
+    axes = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
+    return _at(leaf, *(() if dim == "input" else names for dim, names in axes))
 
 
 def replicate(tree: PyTree) -> PyTree:

@@ -37,12 +37,12 @@ class Stored:
 
     def __getitem__(self, index: tuple[slice, ...] | slice) -> np.ndarray:
         """Reads a part of the tensor, or all of it (`[:]`), in its own dtype."""
-        given = index if isinstance(index, tuple) else (index,)
-        given = (*given, *[slice(None)] * (len(self.shape) - len(given)))
-        sizes = [len(range(*each.indices(size))) for each, size in zip(given, self.shape, strict=True)]
-        part = np.empty(sizes, DTYPES[self.dtype])
-        self.read(given, part)
-        return part
+        slices = index if isinstance(index, tuple) else (index,)
+        slices = (*slices, *[slice(None)] * (len(self.shape) - len(slices)))
+        sizes = [len(range(*part.indices(size))) for part, size in zip(slices, self.shape, strict=True)]
+        content = np.empty(sizes, DTYPES[self.dtype])
+        self.read(slices, content)
+        return content
 
     def read(self, index: tuple[slice, ...], into: np.ndarray) -> None:
         """Reads the part `index` of a tensor of one or two dimensions into a contiguous array of any dtype."""

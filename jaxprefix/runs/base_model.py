@@ -16,6 +16,7 @@ from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.layers import unstack
 from jaxprefix.text.chat_template import DEFAULT_DATE, parse_date
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -61,15 +62,19 @@ def _beyond(tokenizer: Tokenizer, rows: int) -> str:
     )
 
 
-def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
-    """The weights of the base, sharded over the mesh, with the dtypes of `frozen_shapes`."""
-    shapes = abstract_weights(base, mesh, dtype)
+def load_weights(base: BaseModel, mesh: Mesh, dtype: str, for_inference: bool = False) -> decoder.Frozen:
+    """The weights of the base, sharded over the mesh, with the dtypes of `frozen_shapes`.
+
+    For training they are stacked over layers, for inference they are not (models/layers.py).
+    """
+    shapes = abstract_weights(base, mesh, dtype, for_inference)
     return loading.load(base.directory, base.config, shapes, jax.tree.map(lambda leaf: leaf.sharding, shapes))
 
 
-def abstract_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
+def abstract_weights(base: BaseModel, mesh: Mesh, dtype: str, for_inference: bool = False) -> decoder.Frozen:
     """The same weights as ShapeDtypeStructs with shardings, without loading them."""
     shapes = frozen_shapes(base.config, dtype, on_cpu=mesh.devices.flat[0].platform == "cpu")
+    shapes = jax.eval_shape(unstack, shapes) if for_inference else shapes
     return jax.tree.map(
         lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
         shapes,

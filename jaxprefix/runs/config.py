@@ -15,6 +15,7 @@ from jaxprefix.models.adapters import (
     BottleneckAdapter,
     LlamaAdapter,
     LoRA,
+    Method,
     PrefixTuning,
     SoftPrompt,
     Sum,
@@ -204,15 +205,15 @@ class RunConfig:
         return config
 
 
-def _field(kind: Any) -> str:
+def _field(kind: type[Method] | Method) -> str:
     """The field of RunConfig with the settings of this method."""
     return kind.method.replace("-", "_")
 
 
-METHOD_SETTINGS: dict[str, type] = {_field(kind): kind for kind in METHODS if fields(kind)}
+METHOD_SETTINGS: dict[str, type[Method]] = {_field(kind): kind for kind in METHODS if fields(kind)}
 
 
-def parse_method(text: str) -> list[type[Any]]:
+def parse_method(text: str) -> list[type[Method]]:
     """ "prefix+lora" -> the classes of its methods."""
     known = {method.method: method for method in METHODS}
     names = text.split("+")
@@ -234,5 +235,5 @@ def refuse_foreign_flags(arguments: list[str], method: str) -> None:
         flag = argument.partition("=")[0]
         name, dot, _ = flag.removeprefix("--").replace("-", "_").partition(".")
         if flag.startswith("--") and dot and name in METHOD_SETTINGS and name not in chosen:
-            owner = METHOD_SETTINGS[name].method  # type: ignore[attr-defined]
+            owner = METHOD_SETTINGS[name].method
             raise InputError(f"{flag} belongs to method {owner}, but --method is {method}; drop it or choose {owner}")

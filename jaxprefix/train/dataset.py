@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ class Rows:
     cut: int  # contexts truncated to fit
     skipped: int  # rows that are too long even without a context
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 of the training rows, in their order."""
         return hashlib.sha256(repr([(row.prompt, row.response) for row in self.learn]).encode()).hexdigest()
@@ -44,8 +45,8 @@ def training_task(config: RunConfig) -> Task:
         raise InputError(f"--model without a task; give --task ({', '.join(tasks.training())}) or --train-file FILE")
     task = tasks.find(config.task or EMBEDDED_TASK)
     if not task.eval_tasks:
-        trained = ", ".join(other.name for other in tasks.TASKS if task.name in other.eval_tasks)
-        raise InputError(f"task {task.name} is only for evaluation; train on {trained}")
+        trained = [other.name for other in tasks.TASKS if task.name in other.eval_tasks] or tasks.training()
+        raise InputError(f"task {task.name} is only for evaluation; train on {', '.join(trained)}")
     for split, reason in task.forbidden_splits.items():
         # A slice or a sum contains the name of the split, and "all" means every split on the Hub.
         if config.split and (split in config.split or config.split == "all"):

@@ -1,13 +1,13 @@
 """Trains an adapter from a RunConfig into a run directory, or resumes the run in it."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from jaxprefix.distributed import mesh as meshes
 from jaxprefix.distributed import processes
+from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import disk_errors
 from jaxprefix.io.terminal import progress
@@ -51,40 +51,54 @@ def train(
     """
     config.check()
     check_profile(profile, config.method, output)
-    task = training_rows.training_task(config)
-    base = open_base(config.model)
-    mesh = meshes.make_mesh(config.mesh)
-    check_batch(config, mesh)
+    inputs = Inputs.open(config)
     if output is None and processes.process_count() > 1:
         raise InputError("several processes need one run directory; give the same --output to all of them")
-    lock = run_lock(output, config, f"{task.name}-{config.method}", base.fingerprint)
+    lock = run_lock(output, config, f"{inputs.task.name}-{config.method}", inputs.base.fingerprint)
     with processes.enter_on_main(lock, output or Path()) as directory:
-        check_length(config, base.config)
-        config, base = with_chat_date(directory, config, base)
-        _train(directory, config, task, base, mesh, quiet, stop or StopRequest(), profile)
+        check_length(config, inputs.base.config)
+        dated, base = with_chat_date(directory, config, inputs.base)
+        inputs = replace(inputs, config=dated, base=base)
+        _train(directory, inputs, stop or StopRequest(), profile, quiet)
     return directory
 
 
-def _train(
-    directory: Path,
-    config: RunConfig,
-    task: Task,
-    base: BaseModel,
-    mesh: Mesh,
-    quiet: bool,
-    stop: StopRequest,
-    profile: int | None,
-) -> None:
-    values: dict[str, Any] = {
-        "source": ",".join(training_rows.languages(config, task)),
-        "rows": None,
-        "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
-    }
-    rows = None
-    if config.method != "none":
-        longest = max_text_tokens(base.config, config.adapter, config.max_length)
-        rows = training_rows.load_rows(config, task, base.tokenizer, longest)
-        values["rows"] = rows.fingerprint
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is trained from."""
+
+    config: RunConfig
+    task: Task
+    base: BaseModel
+    mesh: Mesh
+
+    @classmethod
+    def open(cls, config: RunConfig) -> "Inputs":
+        """Opens the inputs that `config` names. The weights and rows are not loaded."""
+        inputs = cls(config, training_rows.training_task(config), open_base(config.model), make_mesh(config.mesh))
+        check_batch(config, inputs.mesh)
+        return inputs
+
+    def load_rows(self) -> training_rows.Rows | None:
+        """The encoded rows; None for method none, which learns nothing."""
+        if self.config.method == "none":
+            return None
+        longest = max_text_tokens(self.base.config, self.config.adapter, self.config.max_length)
+        return training_rows.load_rows(self.config, self.task, self.base.tokenizer, longest)
+
+    def write_run_json(self, directory: Path, rows: training_rows.Rows | None, **progress: object) -> None:
+        values = {
+            "source": ",".join(training_rows.languages(self.config, self.task)),
+            "rows": rows.fingerprint if rows else None,
+            "devices": f"{self.mesh.size} {self.mesh.devices.flat[0].device_kind}",
+        }
+        write_run_json(directory, self.config, self.base, values | progress)
+
+
+def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | None, quiet: bool) -> None:
+    config, base = inputs.config, inputs.base
+    rows = inputs.load_rows()
+    if rows:
         check_same_data(directory, rows.fingerprint)
     print(f"run: {directory}")
     if config.chat_date:
@@ -92,24 +106,23 @@ def _train(
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
         with disk_errors(directory):
-            write_run_json(directory, config, base, values | {"steps": 0, "finished": True})
+            inputs.write_run_json(directory, rows, steps=0, finished=True)
         return
     print(rows)
     plan = Plan(config, rows.learn)
     print("loading the weights and compiling the step", flush=True)
     with progress(quiet) as bar:
         bar.add_task("loading and compiling", total=None, rate="")
-        frozen, programs = load_and_compile(config, base, mesh, plan, Checkpoints(directory).latest or 0)
+        frozen, programs = load_and_compile(config, base, inputs.mesh, plan, Checkpoints(directory).latest or 0)
     print(attention_line(config, base, plan, programs))
     checkpoints = Checkpoints(directory, config.keep)
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
-    values["steps"] = plan.steps
     with disk_errors(directory):
         # First of all: a directory with other files and without run.json would be refused.
-        write_run_json(directory, config, base, values | {"finished": False, "best": position.best})
+        inputs.write_run_json(directory, rows, steps=plan.steps, finished=False, best=position.best)
         run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
         run.train(state, stop, profile, quiet)
-        write_run_json(directory, config, base, values | {"finished": True, "best": run.best})
+        inputs.write_run_json(directory, rows, steps=plan.steps, finished=True, best=run.best)
     print(f"run: {directory}")
 
 

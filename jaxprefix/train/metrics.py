@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
@@ -40,7 +41,7 @@ class MetricsLogger:
         self.events = _tensorboard(directory, step) if config.tensorboard and is_main else None
         self.project = _wandb(directory, config) if config.wandb and is_main else None
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Mapping[str, float]) -> None:
         """A value that is not finite is null in the file, because JSON has no such number. The copies omit it."""
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
         self.file.write(json.dumps(values) + "\n")
@@ -60,7 +61,7 @@ class MetricsLogger:
             self.project.finish()
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read(directory: Path) -> list[dict[str, float]]:
     """The rows that are written so far, without a last line that a crash truncated."""
     path = directory / FILE
     if not path.is_file():
@@ -86,7 +87,7 @@ def _wandb(directory: Path, config: RunConfig) -> Any:
     )
 
 
-Write = Callable[[dict[str, Any]], None]  # takes a row of metrics
+Write = Callable[[Mapping[str, float]], None]  # takes a row of metrics
 
 
 class NonFiniteLoss(InputError):
@@ -108,9 +109,9 @@ class StepMetrics:
     def __init__(self, learning_rate: optax.Schedule, on_nan: str, write: Write, skipped: int = 0) -> None:
         self.skipped = skipped
         self._learning_rate, self._on_nan, self._write = learning_rate, on_nan, write
-        self._pending: list[tuple[int, int, dict[str, Any]]] = []  # step, tokens read, metrics
+        self._pending: list[tuple[int, int, Mapping[str, Array]]] = []  # step, tokens read, metrics
 
-    def add(self, step: int, tokens: int, metrics: dict[str, Any]) -> None:
+    def add(self, step: int, tokens: int, metrics: Mapping[str, Array]) -> None:
         """Adds the metrics of a dispatched step, and waits until the previous step is complete.
 
         One step ahead keeps the devices busy. With more steps ahead, a stop request would have to wait for all of them.

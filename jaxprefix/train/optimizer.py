@@ -4,7 +4,6 @@ The step differentiates and updates the adapter tree alone. `adapter_only` is fo
 """
 
 from collections.abc import Hashable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,10 @@ def adapter_only(transformation: optax.GradientTransformation) -> optax.Gradient
     Frozen leaves get no moments, no update and no share in the clip norm of `transformation`. (The plain
     `optax.masked` would add the raw gradients to them.)
     """
-    branches: dict[Hashable, Any] = {"adapter": transformation, "frozen": optax.set_to_zero()}
+    branches: Mapping[Hashable, optax.GradientTransformation] = {
+        "adapter": transformation,
+        "frozen": optax.set_to_zero(),
+    }
     return optax.partition(branches, {"adapter": "adapter", "frozen": "frozen"})
 
 
@@ -65,7 +67,7 @@ def adamw(
 def _scaled(lr_multipliers: Mapping[str, float]) -> optax.GradientTransformation:
     """Scales the updates of each member in the tree `{member: ...}` of a sum."""
 
-    def scale(updates: PyTree, _: Any) -> PyTree:
+    def scale(updates: PyTree, _: PyTree) -> PyTree:
         return {name: optax.tree.scale(multiplier, updates[name]) for name, multiplier in lr_multipliers.items()}
 
     return optax.stateless(scale)

@@ -5,7 +5,7 @@ The step is compiled while the weights load. Both can take minutes, and they do 
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from jaxprefix.train import optimizer as optimizers
 from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.step import State, train_step
 
+Tree = TypeVar("Tree")
+
 
 class CompiledByShape:
     """A jitted function that is compiled once for each shape of its last argument."""
@@ -36,14 +38,14 @@ class CompiledByShape:
     def compilations(self) -> int:
         return len(self.executables)
 
-    def compile(self, *arguments: Any) -> jax.stages.Compiled:
+    def compile(self, *arguments: PyTree) -> jax.stages.Compiled:
         """The executable for these arguments, which may be abstract."""
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(arguments[-1]))
         if shapes not in self.executables:
             self.executables[shapes] = self.function.lower(*arguments).compile()
         return self.executables[shapes]
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: PyTree) -> PyTree:
         return self.compile(*arguments)(*arguments)
 
 
@@ -134,14 +136,14 @@ def load_and_compile(
     return frozen, programs
 
 
-def abstract(shapes: PyTree, shardings: PyTree[Sharding]) -> Any:
+def abstract(shapes: Tree, shardings: PyTree[Sharding]) -> Tree:
     """The tree of ShapeDtypeStructs with these shapes and shardings."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
     )
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 

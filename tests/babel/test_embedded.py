@@ -24,7 +24,7 @@ def test_it_is_small():
 
 
 def test_its_tokens_are_words_and_give_the_text_back():
-    """Few tokens a sentence in every language: what is seldom read is not cut into letters."""
+    """Few tokens per sentence in every language: rare words are not split into letters."""
     tokenizer = open_base(None).tokenizer
     for language in ALL:
         texts = [world.passage(language, instance.facts) for instance in islice(world.instances("test", "x", draw), 50)]

@@ -1,4 +1,4 @@
-"""The whole training path learns on the embedded model: rows, batches, masks, positions, gradients, steps, answers.
+"""The whole training path learns on the embedded model: rows, batches, masks, positions, gradients, steps and answers.
 
 A fault anywhere in that path shows here. `make test` compares the first loss; learning itself takes a minute.
 """
@@ -67,8 +67,8 @@ def test_the_first_loss_is_that_of_a_decoder_written_again(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_every_slot_of_every_layer_moves_and_none_runs_away(run: Path):
-    """By 7.1 to 13.2 it was, of a size of 7 at first."""
+def test_every_virtual_token_of_every_layer_is_trained_and_none_diverges(run: Path):
+    """The vectors moved by 7.1 to 13.2; their norm was 7 at first."""
     moved = np.linalg.norm(load_run(run).params["hidden"] - np.asarray(fresh()["hidden"]), axis=-1)
     assert moved.min() > 2 and moved.max() < 30, moved
 
@@ -82,7 +82,7 @@ def test_the_held_out_loss_falls_but_not_to_nothing(run: Path):
 
 @pytest.mark.slow
 def test_english_is_answered(run: Path, tmp_path: Path):
-    """F1 0.86 it was, 0.10 of the frozen base; 60 questions have a standard error of 0.04."""
+    """The F1 was 0.86, that of the frozen base 0.10; 60 questions have a standard error of 0.04."""
     base = evaluate(train(RunConfig(method="none", mesh="1x1"), tmp_path, quiet=True), ENGLISH, quiet=True)
     found = evaluate(run, ENGLISH, quiet=True)
     before, after = (report["tasks"]["babel-qa"]["source"]["f1"] for report in (base, found))

@@ -1,4 +1,6 @@
-"""Pretraining: the same from the same seed, also after a stop; the shipped model's own losses come again."""
+"""Pretraining: the same seed gives the same model, also after a stop, and the losses of the shipped model are
+reproduced.
+"""
 
 import json
 from pathlib import Path
@@ -57,8 +59,8 @@ def test_the_same_settings_give_the_same_model_also_after_a_stop(tiny: None, tmp
 
 
 @pytest.mark.slow
-def test_the_shipped_models_first_losses_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Two minutes, most of them to make and encode the documents."""
+def test_the_first_losses_of_the_shipped_model_are_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Takes two minutes, most of them for making and encoding the documents."""
     shipped = [json.loads(line) for line in (EMBEDDED / "pretraining.jsonl").read_text().splitlines()]
     expected = next(row["loss"] for row in shipped if row["step"] == 50 and "loss" in row)
 

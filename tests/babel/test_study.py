@@ -1,4 +1,4 @@
-"""The study: its figures are those of the runs' reports, and it goes on where it stopped."""
+"""The study: its figures are those of the runs' reports, and it resumes after a stop."""
 
 import json
 import re
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import study as module
 from jaxprefix.babel.study import Study, study
+from jaxprefix.babel.study_picture import draw
 from jaxprefix.errors import InputError
+from jaxprefix.evaluation.plots import canvas
 from jaxprefix.io import terminal
+from jaxprefix.models.adapters import METHODS
 
 SMALL = {
     "methods": "lora",
@@ -50,7 +54,7 @@ def test_figures_are_those_of_the_reports(done: tuple[Path, dict]):
     assert f"| lora | {spread} |" in (output / "study.md").read_text(encoding="utf-8")
 
 
-def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, capsys):
+def test_finished_runs_are_not_repeated(done: tuple[Path, dict], monkeypatch, capsys):
     output, found = done
 
     def refuse(*_):
@@ -62,8 +66,8 @@ def test_what_is_done_is_not_done_again(done: tuple[Path, dict], monkeypatch, ca
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
-    """Of two runs, one that was never begun and one that was not evaluated."""
+def test_a_stopped_study_is_resumed(done: tuple[Path, dict], capsys):
+    """One of two runs was never started, and one was not evaluated."""
     output, found = done
     shutil.rmtree(output / "babel-nli" / "lora-1")
     for name in ("report.json", "predictions.jsonl"):
@@ -74,7 +78,7 @@ def test_it_goes_on_where_it_stopped(done: tuple[Path, dict], capsys):
     assert printed.count("already done") == 1 and len(re.findall(line, printed)) == 2
 
 
-def test_one_that_stopped_in_its_first_run_goes_on(tmp_path: Path):
+def test_a_study_that_stopped_in_its_first_run_is_resumed(tmp_path: Path):
     (tmp_path / "log.txt").write_text("")
     (tmp_path / "none").mkdir()
     assert list(study(Study(tmp_path, **SMALL | {"methods": "none", "languages": "de", "limit": 1}))) == ["babel-nli"]
@@ -89,7 +93,7 @@ def test_runs_of_another_model_are_not_mixed(done: tuple[Path, dict], tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["study", "pretrain"])
-def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, capsys):
+def test_existing_files_are_not_overwritten(command: str, tmp_path: Path, monkeypatch, capsys):
     (tmp_path / "study.md").write_text("mine")
     monkeypatch.setattr("sys.argv", ["babel", command, "--output", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
@@ -112,7 +116,7 @@ def test_nothing_is_written_over(command: str, tmp_path: Path, monkeypatch, caps
         ("pretrain --skew 0", "the skew is 0.0; expected a number above 0"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_invalid_settings_are_refused_before_anything_is_written(
     arguments: str, message: str, tmp_path: Path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -122,3 +126,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     error = capsys.readouterr().err
     assert ended.value.code == 2 and message in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_legend_of_all_methods_fits_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures = []
+    monkeypatch.setattr(canvas, "save", lambda figure, path: figures.append(figure))
+    methods = ("none", *(kind.method for kind in METHODS if kind.method != "none"))
+    draw({"babel-qa": {method: {"en": [0.5]} for method in methods}}, {"babel-qa": 0.25}, tmp_path / "study.png")
+    (figure,) = figures
+    FigureCanvasAgg(figure).draw()
+    assert len(figure.legends[0].get_texts()) == 8
+    assert all(text.get_window_extent().x1 <= figure.bbox.width for text in figure.legends[0].get_texts())

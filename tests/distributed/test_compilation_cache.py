@@ -1,4 +1,6 @@
-"""Programs that were compiled once are kept in the user's cache directory, within a limit, or where they have said."""
+"""Compiled programs are kept in the user's cache directory, within a size limit, or in the directory that the user has
+set.
+"""
 
 import os
 import subprocess
@@ -9,7 +11,7 @@ import pytest
 
 from jaxprefix.distributed import compilation_cache
 
-# What a second process finds compiled: JAX tells of each.
+# Prints what JAX logs about each program: found in the cache, or compiled.
 ASK = """
 import jax, sys
 from jaxprefix.distributed import mesh
@@ -23,7 +25,7 @@ print(sum(name.endswith("cache_hits") for name in found), sum(name.endswith("cac
 
 
 def ask(**changes: str) -> tuple[int, int]:
-    """(programs found, programs compiled) of a process of its own."""
+    """Runs a process and returns (programs found, programs compiled)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {"JAX_PLATFORMS": "cpu"} | changes
     done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True)
@@ -44,19 +46,19 @@ def test_the_second_process_compiles_nothing(tmp_path: Path):
     assert ask(HOME=str(tmp_path / "home"))[0] == 0 and files(tmp_path / "home" / ".cache" / "jaxprefix")
 
 
-def test_what_the_user_has_set_stays(tmp_path: Path):
+def test_settings_of_the_user_are_kept(tmp_path: Path):
     ask(XDG_CACHE_HOME=str(tmp_path / "xdg"), JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
     assert files(tmp_path / "own") and not (tmp_path / "xdg").exists()
     ask(XDG_CACHE_HOME=str(tmp_path / "off"), JAX_ENABLE_COMPILATION_CACHE="false")
     assert not files(tmp_path / "off")
 
 
-def test_without_a_place_nothing_is_kept(tmp_path: Path):
+def test_without_a_directory_nothing_is_cached(tmp_path: Path):
     (tmp_path / "file").write_text("a file, where a directory is wanted")
     assert ask(XDG_CACHE_HOME=str(tmp_path / "file"))[0] == 0
 
 
-def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_oldest_entries_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compilation_cache, "LIMIT", 250)
     for age, name in enumerate(("newest", "middle", "oldest")):
         (tmp_path / name).write_bytes(bytes(100))
@@ -82,8 +84,8 @@ terminal.run(main) if sys.argv[1:] == ["command"] else main()
 @pytest.mark.parametrize(
     ("whose", "level", "logged"), [("library", "1", True), ("command", "1", False), ("command", "0", True)]
 )
-def test_what_compiles_slowly_is_no_error(tmp_path: Path, whose: str, level: str, logged: bool):
-    """Commands hide XLA's banner, unless XLA's log is asked for."""
+def test_a_slow_compilation_is_not_an_error(tmp_path: Path, whose: str, level: str, logged: bool):
+    """Commands hide XLA's banner, unless the user has set a level for XLA's log."""
     hidden = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu"}

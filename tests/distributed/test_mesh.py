@@ -1,4 +1,4 @@
-"""The mesh: what may stand after --mesh, and a place for every parameter, by name and without a catch-all (law 8)."""
+"""The mesh: the values of --mesh, and the sharding of every parameter, by name and without a catch-all (law 8)."""
 
 import subprocess
 import sys
@@ -68,8 +68,8 @@ def test_make_refuses_what_needs_more_devices():
     assert str(raised.value) == "--mesh 3x4 needs 12 devices, found 8 cpu; --platform cpu emulates any mesh"
 
 
-def test_places_of_the_weights():
-    """Both axes share every weight; norms and the stack of layers are whole."""
+def test_shardings_of_the_weights():
+    """Every weight is sharded over both axes. Norms are replicated, and the stack of layers is not divided."""
     heads, columns = P(None, "model", None, "data"), P(None, "model", "data")
     assert specs("4x2") == {
         "embed_tokens": P("model", "data"),
@@ -89,16 +89,18 @@ def test_places_of_the_weights():
     }
 
 
-def test_heads_that_do_not_go_round_are_divided_within():
-    """Two key heads on four devices: their input is divided by both axes; the eight query heads still go round."""
+def test_key_heads_that_do_not_divide_are_sharded_by_their_input():
+    """Two key heads cannot be divided among four devices: their input is sharded over both axes. The eight query heads
+    are divided as usual.
+    """
     layers = specs("2x4")["layers"]
     assert layers["k_proj"] == layers["v_proj"] == P(None, None, None, ("data", "model"))
     assert layers["q_proj"] == P(None, "model", None, "data")
     assert layers["o_proj"] == P(None, "data", "model", None)
 
 
-def test_a_vocabulary_that_does_not_go_round():
-    """It is shared by `model` alone, or whole, and the input by the axes that are left."""
+def test_a_vocabulary_that_does_not_divide():
+    """The vocabulary is sharded over `model` alone, or not at all, and the input over the remaining axes."""
     assert specs("4x2", leaf("embed_tokens", 66, 32) | leaf("lm_head", 66, 32)) == {
         "embed_tokens": P("model", "data"),
         "lm_head": P("model", "data"),
@@ -110,7 +112,7 @@ def test_a_vocabulary_that_does_not_go_round():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
+def test_every_parameter_of_the_decoder_has_a_sharding(tied: bool):
     shapes = decoder.shapes(replace(CONFIG, tied=tied))
     assert jax.tree.structure(specs("4x2", shapes)) == jax.tree.structure(shapes)
 
@@ -126,17 +128,17 @@ def test_every_parameter_of_the_decoder_has_a_place(tied: bool):
     ],
     ids=str,
 )
-def test_small_adapters_are_whole_everywhere(adapter: Any):
+def test_small_adapters_are_replicated(adapter: Any):
     assert set(jax.tree.leaves(specs("4x2", adapter_init.abstract_params(adapter, CONFIG)))) == {P()}
 
 
-def test_a_large_adapter_is_shared_by_all_devices():
-    """Rank 64 on 64 layers of width 4,096: at its input, never at its layers."""
+def test_a_large_adapter_is_sharded_over_all_devices():
+    """Rank 64 on 64 layers of width 4,096 is sharded at its input, never over the layers."""
     assert specs("4x2", leaf("a", 64, 64, 4096)) == {"a": P(None, None, ("data", "model"))}
     assert specs("3x1", leaf("a", 63, 64, 4096)) == {"a": P()}
 
 
-def test_full_fine_tuning_lies_as_the_weights_do():
+def test_full_fine_tuning_is_sharded_as_the_weights():
     params = jax.eval_shape(lambda frozen: FullFineTuning().init(jax.random.key(0), CONFIG, frozen), SHAPES)
     assert specs("4x2", params) == specs("4x2")
 
@@ -163,7 +165,7 @@ def test_sizes_that_cannot_be_divided_are_refused_by_name(mesh: str, shapes: Any
     assert "\n" not in message and all(part in message for part in (*named, "choose a divisor"))
 
 
-def test_batches_lie_over_data():
+def test_batches_are_sharded_over_data():
     mesh = meshes.make_mesh("4x2")
     assert meshes.replicated(mesh).spec == P()
     assert meshes.batch_sharding(mesh).spec == P("data")
@@ -171,7 +173,7 @@ def test_batches_lie_over_data():
 
 
 def test_prepare_emulates_as_many_devices_as_the_mesh_needs():
-    """In a process of its own, where JAX still sleeps."""
+    """In a new process, where JAX is not initialized yet."""
     program = """
 from jaxprefix.distributed import mesh
 print(mesh.configure_platform("3x4", "cpu"))

@@ -1,4 +1,6 @@
-"""Several processes on 127.0.0.1: the same losses, one writer, a checkpoint that one process reads, and refusals."""
+"""Several processes on 127.0.0.1: they have the same losses, one writes, one reads the checkpoint, and mistakes are
+refused.
+"""
 
 import socket
 import subprocess
@@ -37,7 +39,7 @@ def free_port() -> int:
 
 
 def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
-    """The results of a training command of so many processes on a mesh of 4x2."""
+    """The results of a training command with this many processes on a mesh of 4x2."""
     port = free_port()
     command = f"-m jaxprefix.train --model {given[0]} --train-file {given[1]} --steps {steps} {FLAGS}".split()
     running = [
@@ -71,11 +73,11 @@ def alone(given: tuple[Path, Path], output: Path, steps: int) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_are_one_run(given: tuple[Path, Path], tmp_path: Path):
-    """Eight steps; then both go on with it, and then one process on a mesh of its own."""
+    """Two processes train eight steps and resume; then one process resumes on another mesh."""
     done = together(given, tmp_path / "run", 2, 8)
     assert [each.returncode for each in done] == [0, 0], done
     first, second = ({line for line in each.stdout.splitlines() if "rank" not in line.lower()} for each in done)
-    assert first and not first & second  # the first one alone speaks; Gloo's threads write into each other's lines
+    assert first and not first & second  # only the main process prints; Gloo's threads interleave their lines
     alone(given, tmp_path / "alone", 8)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "alone"), rtol=0, atol=1e-5)
     assert len(losses(tmp_path / "run")) == 8
@@ -96,8 +98,8 @@ def test_fifty_steps(given: tuple[Path, Path], tmp_path: Path, processes: int):
     assert difference < 1e-4
 
 
-def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: Path):
-    """Nobody waits for one who has left."""
+def test_all_processes_are_refused_if_the_main_one_is(given: tuple[Path, Path], tmp_path: Path):
+    """No process waits for one that has ended."""
     (tmp_path / "theirs").write_text("something of theirs")
     done = together(given, tmp_path, 2, 4)
     assert [each.returncode for each in done] == [2, 2]
@@ -108,7 +110,7 @@ def test_all_are_refused_where_the_first_is(given: tuple[Path, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["", "somewhere", "10.0.0.1,0/2", "10.0.0.1:80,2/2", "10.0.0.1:80,0/0", "h:1,-1/2"])
-def test_what_is_no_meeting_place(text: str):
+def test_an_invalid_coordinator_address(text: str):
     with pytest.raises(InputError) as raised:
         processes.initialize(text)
     assert str(raised.value) == (
@@ -126,7 +128,7 @@ terminal.run(lambda: processes.initialize(sys.argv[1], seconds=1))
 
 
 @pytest.mark.parametrize("process", ["0/3", "1/2"])
-def test_the_others_do_not_come(process: str):
+def test_missing_processes(process: str):
     text = f"127.0.0.1:{free_port()},{process}"
     done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
@@ -145,7 +147,7 @@ def test_a_port_in_use():
     assert done.stderr.startswith(f"error: --hosts {text}: cannot listen on port ")
 
 
-def test_alone_everything_is_agreed():
+def test_a_single_process_agrees_with_itself():
     assert processes.process_count() == 1 and processes.is_main_process()
     assert (
         processes.any_process(True) is True

@@ -1,4 +1,4 @@
-"""Two runs compared: exact differences, p values of SciPy's, what is left out, and every mistake in one line."""
+"""Comparison of two runs: exact differences, the p values of SciPy, excluded questions, and mistakes in one line."""
 
 import json
 import random
@@ -25,7 +25,7 @@ def row(language, number, accuracy, task="xnli", **more):
 
 
 def answers(seed, levels, count=60, task="xnli"):
-    """Questions in languages of these levels; of one seed and level they go the same way."""
+    """Questions in languages of these levels. All differences of one seed and level have the same direction."""
     chance = np.random.default_rng(seed)
     hard = np.random.default_rng(0).random(count)
     return [
@@ -36,7 +36,7 @@ def answers(seed, levels, count=60, task="xnli"):
 
 
 def evaluated(place: Path, rows, source="en") -> Path:
-    """A directory as an evaluation leaves it."""
+    """A directory as an evaluation writes it."""
     tasks = dict.fromkeys(each["task"] for each in rows)
     parts = {name: [each for each in rows if each["task"] == name] for name in tasks}
     summaries = {name: summarise(own, ["accuracy", "accuracy_norm"], source) for name, own in parts.items()}
@@ -76,7 +76,7 @@ def test_differences_are_those_of_the_rows_with_mcnemars_and_permuted_p_values()
         assert (each["low"], each["high"]) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
         p_values.append(each["p"])
     assert found["languages"]["de"]["p"] < 0.01 < found["languages"]["zh"]["p"]
-    # SciPy has no Holm: the smallest times three, and so on.
+    # SciPy has no Holm correction: the smallest p value times three, and so on.
     smallest, middle, largest = sorted(p_values)
     steps = [min(1, 3 * smallest)]
     steps.append(max(steps[0], min(1, 2 * middle)))
@@ -85,7 +85,7 @@ def test_differences_are_those_of_the_rows_with_mcnemars_and_permuted_p_values()
 
 
 def test_the_mean_and_the_gap_are_tested_by_question():
-    """Flipping a question flips it in every language: SciPy, on what each question adds to the figure."""
+    """A sign flip applies to a question in every language; SciPy tests what each question adds to the figure."""
     found = differences(list(zip(A, B, strict=True)), "accuracy", ["en", "en"])
     columns = {code: scores(A, code) - scores(B, code) for code in LEVELS}
     others = (columns["de"] + columns["zh"]) / 2
@@ -107,7 +107,7 @@ def test_runs_of_two_sources_have_no_gap_and_neither_is_among_the_others():
     assert differences(alone, "accuracy", ["en", "en"])["mean_others"] is None
 
 
-def test_only_what_both_answered_is_compared_and_the_rest_is_counted(tmp_path, capsys):
+def test_only_questions_that_both_answered_are_compared_and_the_others_counted(tmp_path, capsys):
     fewer = [each for each in B if each["language"] != "zh" and each["id"] != "7"] + answers(3, {"sw": 0.3})
     other_text = [each | {"prompt": "changed"} if each["id"] == "8" else each for each in fewer]
     older = [each | {"step": 4, "scores": {"accuracy": 1.0}} for each in B]
@@ -128,7 +128,7 @@ def append(place, rows):
         file.write("".join(json.dumps(each) + "\n" for each in rows))
 
 
-def test_the_last_row_of_a_question_counts_wherever_the_others_stand(runs):
+def test_the_last_row_of_a_question_counts_wherever_the_others_are(runs):
     found = compare(Compare(*runs))
     random.Random(0).shuffle(mixed := list(B))
     wrong = [each | {"scores": {"accuracy": 0.0, "accuracy_norm": 0.0}} for each in mixed[:50]]
@@ -195,7 +195,7 @@ def test_a_text_may_hold_any_line_break(tmp_path):
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 40, 200], ids="whole no-end cut-1 cut-39 cut-199".split())
 def test_only_a_last_line_that_was_cut_off_does_not_count(cut, tmp_path):
-    """A line that lacks its line break alone is an answer; what is appended stands on a line of its own."""
+    """A last line without its line break is an answer; later rows are on lines of their own."""
     path, lines = tmp_path / "predictions.jsonl", [json.dumps(row("de", n, 1), ensure_ascii=False) for n in range(3)]
     content = "".join(f"{line}\n" for line in lines[:2]).encode()
     path.write_bytes(content[: len(content) - cut])
@@ -254,7 +254,7 @@ def test_one_line_and_code_2(command, runs, monkeypatch, capsys):
         ("seeds --help", ["RUN,RUN[,RUN...]", "--output"]),
     ],
 )
-def test_help_tells_of_all_three(command, texts, monkeypatch, capsys):
+def test_help_shows_all_three_commands(command, texts, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["main", *command.split()])
     with pytest.raises(SystemExit) as ended:
         evaluation.main()

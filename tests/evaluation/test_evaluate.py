@@ -1,4 +1,4 @@
-"""A run directory in, its scores out: what is written, what is kept, and that batch size and mesh do not show."""
+"""Evaluates a run: the files that are written and kept. Batch size and mesh change no answer."""
 
 import json
 import re
@@ -17,6 +17,7 @@ from jaxprefix.distributed.mesh import make_mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import answering, questions
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
+from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.io.atomic import exclusive
 from jaxprefix.models import adapter_init, decoder
 from jaxprefix.models.adapters import LoRA, PrefixTuning
@@ -59,7 +60,7 @@ def configuration(folder: Path, **changes: Any) -> RunConfig:
 
 @pytest.fixture(autouse=True)
 def few_pictures(request: pytest.FixtureRequest) -> None:
-    """One test looks at them."""
+    """Skips the plots, which only one test checks."""
     if request.function is not test_generated_answers:
         request.getfixturevalue("no_pictures")
 
@@ -71,7 +72,7 @@ def run(folder: Path, tmp_path: Path) -> Path:
 
 
 def evaluated(run: Path, **settings: Any) -> list[dict[str, Any]]:
-    """The rows that count, by task and in the order of the questions; what was on disk before must still be there."""
+    """The current rows, by task and in the order of the questions. Rows that were on disk must still be there."""
     file = settings.get("output", run) / "predictions.jsonl"
     before = file.read_bytes() if file.is_file() else b""
     evaluate(run, Evaluation(**({"batch": 4, "mesh": "1x1"} | settings)), quiet=True)
@@ -136,7 +137,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
         encoded = encode(base.tokenizer, example, 96)
         assert encoded is not None
         for choice, found in zip(small.COLOURS, row["logprobs"], strict=True):
-            ids = encoded.prompt + base.tokenizer.encode(choice)  # no colour is the beginning of another: no end token
+            ids = encoded.prompt + base.tokenizer.encode(choice)  # no colour begins another: no end token is scored
             scores = np.asarray(logits(jnp.array(np.pad(ids, (0, 96 - len(ids))))), np.float64)
             logprobs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
             expected = sum(logprobs[place - 1, ids[place]] for place in range(len(encoded.prompt), len(ids)))
@@ -150,15 +151,16 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
         }
     base_rows = evaluated(train(configuration(folder, method="none"), run / "none"), eval_file=folder / "colours.jsonl")
     assert base_rows[0]["step"] == 0
-    assert np.abs(np.subtract(base_rows[0]["logprobs"], rows[0]["logprobs"])).max() > 0.1  # the adapter was there
+    # The adapter changed the answers.
+    assert np.abs(np.subtract(base_rows[0]["logprobs"], rows[0]["logprobs"])).max() > 0.1
 
 
 @pytest.mark.parametrize("file", [pytest.param("answers.jsonl", marks=pytest.mark.slow), "colours.jsonl"])
-def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
+def test_batch_size_and_mesh_change_no_answer(folder: Path, tmp_path: Path, file: str):
     """The same predictions, in batches of 3, 4 or 16, and on four devices."""
     found = []
     for number, settings in enumerate(({}, {"batch": 3}, {"batch": 16}, {"mesh": "2x2"})):
-        run = shutil.copytree(folder / "trained", tmp_path / str(number))  # answered runs are not asked again
+        run = shutil.copytree(folder / "trained", tmp_path / str(number))  # existing answers are not computed again
         found.append(evaluated(run, eval_file=folder / file, **settings))
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
@@ -167,8 +169,10 @@ def test_batch_and_mesh_do_not_show(folder: Path, tmp_path: Path, file: str):
     assert len({str(row.get("logprobs", row["prediction"])) for row in found[0]}) > 1
 
 
-def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Only what is new is asked: here the one row whose text has changed, under its old id."""
+def test_existing_answers_are_not_computed_again(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Only new questions are answered: here the one row whose text has changed, under its old id."""
     first, asked = evaluated(run, eval_file=folder / "colours.jsonl"), []
 
     def predict(model: Any, task: Any, rows: Any, size: int, sampling: Any, parts: Any) -> Any:
@@ -196,7 +200,7 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
 
 
 def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
-    """Evaluating more adds, and rows of an adapter before further training are kept but do not count."""
+    """Another evaluation adds rows. Rows of the adapter before further training are kept but do not count."""
     answers, colours = folder / "answers.jsonl", folder / "colours.jsonl"
     first = evaluated(run, eval_file=answers, languages="de")
     second = evaluated(run, eval_file=colours, limit=2)
@@ -215,8 +219,8 @@ def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 1, "de": 1}
 
 
-def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
-    """And where it was asked another number of questions, that is said."""
+def test_a_baseline_is_shown_beside_the_run(folder: Path, run: Path, capsys: Any):
+    """A baseline with other numbers of questions is pointed out."""
     base, file = train(configuration(folder, method="none"), run / "none"), folder / "colours.jsonl"
     with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
         evaluated(run, eval_file=file, limit=2, baseline=base)
@@ -230,13 +234,15 @@ def test_a_baseline_stands_beside(folder: Path, run: Path, capsys: Any):
     assert caution in (run / "report.md").read_text() and f"colours: {caution}" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
+def test_questions_that_do_not_fit_are_counted(folder: Path, run: Path, tmp_path: Path, capsys: Any):
     """A question that is too long for the run's length is reported and scores 0; none left is an error."""
     long = {"prompt": "long " * 200, "response": "red"}
     file = small.write_rows(tmp_path / "some.jsonl", [*small.rows(2), long])
     rows = evaluated(run, eval_file=file)
-    assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and rows[2]["parse_failure"]
+    assert rows[2]["scores"] == {"f1": 0.0, "em": 0.0} and not rows[2]["parse_failure"]
     assert [row["fit"] for row in rows] == ["whole", "whole", "none"]
+    unparsed = sum(not row["answer"] for row in rows[:2]) / 3
+    assert read_report(run)["tasks"]["some"]["languages"]["en"]["parse_failure_rate"] == pytest.approx(unparsed)
     assert "some: 0 contexts cut to fit; 1 questions exceed --max-length and score 0" in capsys.readouterr().out
     before = (run / "predictions.jsonl").read_bytes()
     file = small.write_rows(tmp_path / "none.jsonl", [long])
@@ -247,8 +253,8 @@ def test_what_does_not_fit_is_counted(folder: Path, run: Path, tmp_path: Path, c
     assert (run / "predictions.jsonl").read_bytes() == before
 
 
-def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path: Path):
-    """Its answers do not stand beside those of the usual split."""
+def test_split_selects_another_split_and_never_the_trained_one(folder: Path, tmp_path: Path):
+    """Its answers are not mixed with those of the usual split."""
     mirror = tmp_path / "mirror" / "cambridgeltl" / "xcopa" / "it"
     mirror.mkdir(parents=True)
     row = {"premise": "Piove.", "choice1": "Mi bagno.", "choice2": "Rido.", "question": "effect", "label": 0}
@@ -271,8 +277,8 @@ def test_another_split_is_asked_and_never_the_trained_one(folder: Path, tmp_path
         evaluated(base, task="xcopa", languages="it", limit=3)
 
 
-def test_a_question_that_a_file_asks_twice_counts_once(folder: Path, run: Path, tmp_path: Path):
-    """Drawn answers to it would differ, and which one counts would depend on interruptions."""
+def test_a_question_that_a_file_has_twice_counts_once(folder: Path, run: Path, tmp_path: Path):
+    """Sampled answers to the two would differ, and interruptions would decide which one counts."""
     twice = [row | {"id": "same"} for row in small.rows(1)] * 2
     evaluated(run, eval_file=small.write_rows(tmp_path / "twice.jsonl", [*twice, *small.rows(2)]), temperature=1.0)
     lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
@@ -281,7 +287,7 @@ def test_a_question_that_a_file_asks_twice_counts_once(folder: Path, run: Path, 
 
 
 def test_a_choice_without_a_token_is_refused():
-    """Whatever tokenizer makes nothing of a text: its likelihood would be that of nothing at all."""
+    """Some tokenizers encode a text as no tokens; its likelihood would be that of an empty text."""
 
     class Deaf:
         def response_ids(self, text: str) -> list[int]:
@@ -290,14 +296,15 @@ def test_a_choice_without_a_token_is_refused():
     tokenizer: Any = Deaf()
     example = Example("7", "de", "", "", "Was?\n", response="ja", choices=("ja", "jein"))
     assert questions.choice_ids(tokenizer, example) == ([106, 97], [106, 101, 105, 110])
-    begins = replace(example, choices=("ja", "jawohl"))  # the end of "ja" tells it from the other's beginning
+    # The end token distinguishes "ja" from the beginning of the other choice.
+    begins = replace(example, choices=("ja", "jawohl"))
     assert [ids[-1] for ids in questions.choice_ids(tokenizer, begins)] == [0, 0]
     with pytest.raises(InputError, match=r"question '7' \(de\): choice 'ß' has no token in the model's tokenizer"):
         questions.choice_ids(tokenizer, replace(example, choices=("ja", "ß")))
 
 
 def test_another_base_is_refused(folder: Path, run: Path):
-    """The weights that the run names have changed on disk since."""
+    """The weights that the run was trained on have changed on disk since."""
     model = shutil.copytree(folder / "model", run / "model")
     described = read_run(run)
     described["config"]["model"] = str(model)
@@ -317,7 +324,7 @@ def test_a_run_without_a_checkpoint_is_refused(folder: Path, run: Path):
 @pytest.mark.slow
 @small.needs_rows
 def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
-    """XQuAD is generated, XNLI chosen; both in one report, beside the languages' own text."""
+    """XQuAD is generated and XNLI is chosen; both are in one report, with the text of each language."""
     run = train(configuration(folder, method="none", max_length=768), tmp_path / "run", quiet=True)
     rows = evaluated(run, task="xquad, xnli,", languages="de, zh", data=small.MIRROR, limit=2)
     assert sorted((row["task"], row["language"]) for row in rows) == [
@@ -330,8 +337,8 @@ def test_real_rows_of_two_tasks_at_once(folder: Path, tmp_path: Path):
     assert "92% in zh" in (run / "report.md").read_text()
 
 
-def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
-    """Without --task: what the trained task names; of own rows nothing is known."""
+def test_the_default_benchmark_is_that_of_the_trained_task(folder: Path, tmp_path: Path):
+    """Without --task the benchmark is that of the trained task; the user's own rows have none."""
     run = train(configuration(folder, method="none"), tmp_path / "own", quiet=True)
     with pytest.raises(InputError, match="choose the benchmark: --eval-file FILE or --task xquad"):
         evaluated(run)
@@ -341,7 +348,7 @@ def test_a_run_knows_what_measures_it(folder: Path, tmp_path: Path):
 
 
 def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
-    """What was answered before is in the report as well; languages of other numbers of rows are pointed out."""
+    """Earlier answers stay in the report, and languages with other numbers of rows are pointed out."""
     evaluated(run, eval_file=folder / "answers.jsonl", limit=2)
     caution = "answers: Languages have 2 (en) to 4 (de) rows: their scores are not of the same questions."
     assert caution not in capsys.readouterr().out
@@ -353,9 +360,11 @@ def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 2, "de": 4}
 
 
-def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Another file of that name, other questions: the report is of these, and the earlier answers are still there when
-    they are asked again. The name of a benchmark is refused.
+def test_files_with_the_same_name_are_kept_apart(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another file with the same name and other questions: the report is about these, and the earlier answers are found
+    again with the first file. The name of a benchmark is refused.
     """
     first = evaluated(run, eval_file=folder / "answers.jsonl")
     other = small.write_rows(tmp_path / "answers.jsonl", [small.rows(1)[0] | {"language": "fr"}])
@@ -364,7 +373,7 @@ def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, m
     evaluated(run, eval_file=folder / "colours.jsonl", limit=1)
     tasks = json.loads((run / "report.json").read_text())["tasks"]
     assert set(tasks["answers"]["languages"]) == {"fr"} and set(tasks) == {"answers", "colours"}
-    monkeypatch.setattr(answering, "predict", None)  # nothing is asked
+    monkeypatch.setattr(answering, "predict", None)  # nothing is computed
     again = evaluated(run, eval_file=folder / "answers.jsonl")
     assert [row for row in again if row["task"] == "answers" and not row.get("superseded")] == first
     with pytest.raises(InputError, match="has the name of the task xquad; rename the file"):
@@ -372,7 +381,7 @@ def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, m
 
 
 def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_path: Path):
-    """The second would write over what the first has answered."""
+    """The second one would overwrite the answers of the first."""
     file = folder / "answers.jsonl"
     for place in ({}, {"output": tmp_path / "new"}):
         with (
@@ -383,15 +392,15 @@ def test_one_evaluation_at_a_time_in_a_directory(folder: Path, run: Path, tmp_pa
     evaluate(run, Evaluation(eval_file=file, limit=1, batch=4, mesh="1x1", output=tmp_path / "new"), quiet=True)
 
 
-def test_a_place_that_cannot_be_written_to_is_refused(folder: Path, run: Path, tmp_path: Path):
-    """Before the model is loaded."""
+def test_a_directory_without_write_permission_is_refused(folder: Path, run: Path, tmp_path: Path):
+    """The error comes before the model is loaded."""
     for place in (file := folder / "answers.jsonl", file / "new"):
         with pytest.raises(InputError, match=r"answers.jsonl is a file; give a new directory"):
             evaluated(run, eval_file=file, output=place)
 
 
 def test_settings_of_a_notebook(folder: Path, run: Path):
-    """Places as texts; what is of another kind is refused in a line."""
+    """Paths may be strings; a wrong type is refused in one line."""
     settings = Evaluation(eval_file=str(folder / "colours.jsonl"), batch=4, mesh="1x1", limit=1)  # type: ignore[arg-type]
     assert set(evaluate(str(run), settings, quiet=True)["tasks"]) == {"colours"}
     for wrong in ({"languages": ["de"]}, {"task": 3}, {"limit": "10"}, {"batch": 2.5}):

@@ -1,4 +1,6 @@
-"""An interrupted evaluation goes on and ends as an uninterrupted one, and answers of something else are never mixed."""
+"""An interrupted evaluation resumes and ends as an uninterrupted one. Answers of other runs or settings are never mixed
+in.
+"""
 
 import json
 import os
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 class Killed(BaseException):
-    """What no one catches."""
+    """An exception that no code catches."""
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +53,14 @@ def run(folder: Path, tmp_path: Path) -> Path:
 
 
 def evaluated(run: Path, **settings: Any) -> dict[str, bytes]:
-    """What stands in the run's directory afterwards."""
+    """The files in the run's directory afterwards."""
     evaluate(run, Evaluation(**({"batch": 2, "mesh": "1x1"} | settings)), quiet=True)
     place = settings.get("output", run)
     return {name: (place / name).read_bytes() for name in ("predictions.jsonl", "report.json")}
 
 
 def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
-    """Stops when `after` times answers were written; the last time only half of a line."""
+    """Stops after answers were written `after` times; the last line is written only in part."""
     with monkeypatch.context() as patch:
         done, whole = 0, Predictions.append
 
@@ -77,7 +79,7 @@ def interrupted(run: Path, after: int, monkeypatch: pytest.MonkeyPatch, **settin
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
-    """The batches of each evaluation from now on: which keys are asked together, and the shape they are padded to."""
+    """Records the batches of each later evaluation: the keys in each batch, and its padded shape."""
     found = []
 
     def predict(model: Any, task: Any, rows: Any, size: int, sampling: Any, parts: Any) -> Any:
@@ -100,9 +102,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
 def test_the_end_is_that_of_an_uninterrupted_evaluation(
     folder: Path, run: Path, tmp_path: Path, file: str, sampling: dict, asked: list, monkeypatch: pytest.MonkeyPatch
 ):
-    """After a smaller evaluation, and stopped three times on its way: the file is the same, byte by byte.
-
-    What is asked again has the batches that it had; what was answered whole before is not asked.
+    """After a smaller evaluation and three interruptions, the file is the same, byte by byte. Questions that are
+    answered again have the same batches, and a batch with all its answers is not computed again.
     """
     monkeypatch.setattr(batching, "BATCHES_PER_BUCKET", 2)
     settings = {"eval_file": folder / file} | sampling
@@ -121,10 +122,10 @@ def test_the_end_is_that_of_an_uninterrupted_evaluation(
 
 
 def test_an_answer_is_never_replaced(folder: Path, run: Path, asked: list, monkeypatch: pytest.MonkeyPatch):
-    """Neither where its batch is asked again, nor by an evaluation that has other batches."""
+    """Neither when its batch is computed again, nor by an evaluation with other batches."""
     file = folder / "colours.jsonl"
     interrupted(run, 1, monkeypatch, eval_file=file)
-    first, _ = (run / "predictions.jsonl").read_text().splitlines()  # half of the other one's line
+    first, _ = (run / "predictions.jsonl").read_text().splitlines()  # half a line of the other evaluation
     mine = json.loads(first) | {"prediction": "mine"}
     (run / "predictions.jsonl").write_text(json.dumps(mine) + "\n")
     evaluated(run, eval_file=file)
@@ -137,7 +138,9 @@ def test_an_answer_is_never_replaced(folder: Path, run: Path, asked: list, monke
 def test_another_evaluation_keeps_what_an_interrupted_one_answered(
     folder: Path, run: Path, asked: list, monkeypatch: pytest.MonkeyPatch
 ):
-    """German alone, after all languages were interrupted: only what is missing is asked, and then the English rest."""
+    """German alone, after all languages were interrupted: only the missing answers are computed, and then the rest of
+    English.
+    """
     file = folder / "colours.jsonl"
     interrupted(run, 4, monkeypatch, eval_file=file)
     *kept, _ = (run / "predictions.jsonl").read_text().splitlines()
@@ -152,7 +155,7 @@ def test_another_evaluation_keeps_what_an_interrupted_one_answered(
 
 
 def test_answers_of_another_run_are_refused(folder: Path, run: Path, tmp_path: Path):
-    """They are neither mixed with this run's nor lost."""
+    """They are neither mixed with those of this run nor lost."""
     file = folder / "colours.jsonl"
     evaluated(run, eval_file=file)
     other = shutil.copytree(folder / "trained", tmp_path / "other")
@@ -167,7 +170,7 @@ def test_answers_of_another_run_are_refused(folder: Path, run: Path, tmp_path: P
 
 
 def test_answers_of_another_kind_are_refused(folder: Path, run: Path, tmp_path: Path):
-    """Drawn answers do not replace greedy ones: they go to a directory of their own."""
+    """Sampled answers do not replace greedy ones; they need another directory."""
     file = folder / "answers.jsonl"
     greedy = evaluated(run, eval_file=file)
     with pytest.raises(InputError, match=r"at most 96 tokens, greedy, now .*temperature 1, .*give a new --output"):
@@ -202,7 +205,7 @@ def test_ten_kills_change_nothing(tmp_path: Path):
         return command("jaxprefix.evaluation", run, "--batch", "4", "--limit", "60", "--quiet")
 
     assert command("jaxprefix.train", "--steps", "3", "--output", "whole", "--quiet").wait() == 0
-    (tmp_path / "whole" / "predictions.jsonl").unlink()  # training on the embedded default has asked some already
+    (tmp_path / "whole" / "predictions.jsonl").unlink()  # training on the embedded default has answered some already
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
     assert evaluation("whole").wait() == 0
     file, answered, draw = tmp_path / "killed" / "predictions.jsonl", [], random.Random(0)
@@ -212,7 +215,7 @@ def test_ten_kills_change_nothing(tmp_path: Path):
 
     for kill in range(10):
         process, start = evaluation("killed"), time.monotonic()
-        if kill % 5:  # when so many answers are there
+        if kill % 5:  # when this many answers are written
             aim = 1 + draw.randrange(40 * kill)
             while lines() < aim and process.poll() is None:
                 time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Pictures: bars are measured in the PNG's own pixels against the report's numbers, and no texts overlap."""
+"""Plots: bars are measured in the pixels of the PNG and compared with the report, and no texts overlap."""
 
 import itertools
 from xml.etree import ElementTree
@@ -51,7 +51,7 @@ def runs(line):
 FIVE = {"de": 0.4, "en": 0.8, "es": 0.6, "ru": 0.2, "zh": 0.1}
 
 
-def test_standing_bars_are_as_high_as_their_scores_with_the_source_first(tmp_path):
+def test_vertical_bars_are_as_high_as_their_scores_with_the_source_first(tmp_path):
     pixels = drawn(tmp_path / "picture.png", report(xquad=FIVE))
     assert 400 < pixels.shape[0] < 800 and pixels.shape[1] == canvas.WIDTH * canvas.DOTS
     source, others = where(pixels, canvas.SOURCE_COLOUR), where(pixels, canvas.OTHER_COLOUR)
@@ -68,7 +68,7 @@ def test_standing_bars_are_as_high_as_their_scores_with_the_source_first(tmp_pat
     assert floor - line == pytest.approx(source_height * 0.325 / 0.8, abs=2)
 
 
-def test_122_languages_lie_and_each_has_its_bar_and_its_baseline(tmp_path):
+def test_bars_of_122_languages_are_horizontal_and_each_has_its_baseline(tmp_path):
     values = {f"l{place:02d}_Latn": 0.9 - 0.005 * place for place in range(121)} | {"en": 0.45}
     halves = {code: value / 2 for code, value in values.items()}
     pixels = drawn(tmp_path / "picture.png", report(belebele=values), report("none", belebele=halves))
@@ -79,7 +79,7 @@ def test_122_languages_lie_and_each_has_its_bar_and_its_baseline(tmp_path):
     assert len(runs(others[:, left])) == 121
     assert len(runs(baseline[:, left])) == 122
     assert source.any(axis=1).argmax() < others.any(axis=1).argmax()
-    # Thick enough to be seen, and never on each other.
+    # Thick enough to be visible, and without overlap.
     assert min(runs(others[:, left])) >= 10 and min(runs(baseline[:, left])) >= 5
     end = [np.flatnonzero(found.any(axis=0))[-1] - left + 5 for found in (source, others, baseline)]
     assert end == pytest.approx([end[0], 2 * end[0], end[0]], abs=4)
@@ -103,7 +103,7 @@ def test_one_language_and_the_ends_of_the_scale(tmp_path, values):
     pixels = drawn(tmp_path / "picture.png", report(xquad=values))
     coloured = where(pixels, canvas.SOURCE_COLOUR) | where(pixels, canvas.OTHER_COLOUR)
     assert coloured.any() == any(values.values())
-    # A lone bar is no wall of colour.
+    # A single bar does not fill the panel.
     assert max(runs(coloured.any(axis=0)), default=0) < pixels.shape[1] / 4
     assert pixels[..., :3].min() < 0.2
 
@@ -118,7 +118,7 @@ def test_each_task_has_a_panel_and_an_older_picture_is_replaced(tmp_path):
     assert len([length for length in runs(rows) if length > 100]) >= 2
 
 
-def test_names_are_no_mathematics(tmp_path):
+def test_names_are_not_read_as_mathematics(tmp_path):
     pixels = drawn(
         tmp_path / "picture.png", report("m$_{$", "a$\\broken{$/" + "long/" * 60, **{"x$^$": {"e$^$n": 0.5}})
     )
@@ -144,7 +144,7 @@ def evaluated(count=20, method="prefix", **tasks):
 
 
 def texts(figure):
-    """The figure as it is drawn, and every visible text with its box in pixels."""
+    """The drawn figure's visible texts, each with its box in pixels."""
     FigureCanvasAgg(figure).draw()
     found = []
     for axes in figure.axes:
@@ -163,7 +163,7 @@ def texts(figure):
 
 
 def overlaps(found):
-    """Pairs of texts that share more than a pixel's edge; the same tick's two labels of one place are one text."""
+    """Pairs of texts that overlap by more than a pixel. The two labels of one tick count as one text."""
     pairs = itertools.combinations(found, 2)
     return [
         (one, other)
@@ -176,7 +176,7 @@ def overlaps(found):
 @pytest.mark.parametrize(
     "tasks", [{"belebele": BELEBELE}, {"xquad": XQUAD, "belebele": [*BELEBELE[:24], "eng_Latn"]}], ids=["122", "few"]
 )
-def test_no_texts_overlap_and_all_lie_within_the_picture(tasks):
+def test_no_texts_overlap_and_all_are_within_the_picture(tasks):
     report, statistics = evaluated(**tasks)
     assert not set(tasks) - set(report["tasks"]) and len(BELEBELE) == 122
     for figure in (
@@ -192,11 +192,11 @@ def test_no_texts_overlap_and_all_lie_within_the_picture(tasks):
 
 
 def segments(axes):
-    """The ends of the whiskers of a panel, in its own scale, in the order in which they were drawn."""
+    """The ends of the whiskers in a panel, in its own scale, in drawing order."""
     return np.array([segment for lines in axes.collections for segment in lines.get_segments()])
 
 
-def test_whiskers_end_where_the_intervals_do_and_values_stand_behind_them():
+def test_whiskers_end_where_the_intervals_do_and_values_follow_them():
     report, statistics = evaluated(xquad=XQUAD)
     figure = by_language(report, None, statistics)
     scores, about = report["tasks"]["xquad"]["languages"], statistics["tasks"]["xquad"]["languages"]
@@ -275,7 +275,7 @@ def test_equal_figures_make_equal_files_and_an_svg_is_whole(tmp_path):
             assert b"<dc:date>" not in content
 
 
-def test_without_known_languages_there_are_bars_alone_and_older_pictures_go(tmp_path):
+def test_without_known_languages_only_bars_are_drawn_and_older_pictures_are_removed(tmp_path):
     for name in ("resource.png", "resource.svg", "groups.png", "groups.svg"):
         (tmp_path / name).write_bytes(b"of an earlier evaluation")
     found = draw(*evaluated(mine=["en", "x1", "x2"]), tmp_path)

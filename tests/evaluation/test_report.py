@@ -1,4 +1,6 @@
-"""Reports: the numbers against exact fractions, report.json against a literal, the tables read back by others."""
+"""Reports: the figures against exact fractions, report.json against a literal, and the tables as other programs read
+them.
+"""
 
 import io
 import itertools
@@ -101,7 +103,7 @@ def test_without_the_source_language_there_is_no_gap_and_the_mean_is_over_all():
     assert summary["mean_others"] == {"f1": 0.34375}
 
 
-def test_of_the_source_language_alone_there_is_no_mean_of_others():
+def test_with_the_source_language_alone_there_is_no_mean_of_others():
     summary = summarise([row for row in ROWS if row["language"] == "en"], ("f1",), "en")
     assert (summary["mean_others"], summary["gap"], source_language(summary)) == (None, None, "en")
     line = [text.split() for text in shown(build("m", "none", "en", {"xquad": summary})).splitlines()]
@@ -144,7 +146,7 @@ def test_writing_replaces_whole_files_and_a_refused_report_leaves_the_old_one(tm
 
 
 def rendered(text):
-    """A GitHub-like parser's reading: the texts of headings and paragraphs, and a list of rows of cells."""
+    """The text as a GitHub-like parser reads it: headings and paragraphs, and a list of rows of cells."""
     texts, rows = [], []
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
     for before, token in itertools.pairwise(tokens):
@@ -196,7 +198,7 @@ def test_the_terminal_shows_the_same_table_and_brackets_in_names():
     assert "[red]de" in shown(build("m", "none", "en", bracketed))
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     assert lines[1:] == [
-        "baseline unparsed",  # the header's words stand below each other
+        "baseline unparsed",  # the words of the header are below each other
         "language f1 % em % f1 % rows %",
         "en (source) 75.0 50.0 25.0 2 50.0",
         "de 50.0 0.0 12.5 1 0.0",
@@ -249,14 +251,14 @@ def test_the_source_is_found_by_any_code_of_it():
 
 
 def test_statistics_have_the_figures_of_the_report_and_intervals_of_one_draw():
-    """Of two questions there are three equally likely pairs but for order: every interval is known."""
+    """Two questions have three equally likely resamples, apart from their order: every interval is known."""
     scores = {"en": (1.0, 1.0), "de": (0.0, 1.0), "hi": (1.0, 0.0), "zz": (0.0, 0.5)}
     rows = [prediction(code, value, 0.0, id=str(n)) for code, own in scores.items() for n, value in enumerate(own)]
     summary = summarise(rows, ("f1", "em"), "en")
     about = measure(rows, summary)
     assert about["languages"]["de"]["f1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
     assert about["languages"]["en"]["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    # de and hi are never right together: their mean is certain, which draws apart would not know.
+    # de and hi are never right together. Their mean is certain, which independent resamples would not show.
     assert about["families"] == {
         "Indo-European": {
             "languages": ["de", "hi"],
@@ -303,7 +305,7 @@ def test_metrics_of_a_whole_language_take_the_place_of_the_means_and_have_no_int
     rows = [
         prediction(code, 0.5, 0.0, id=str(n)) | {"answer": f"{code} {n}"} for code in ("en", "de") for n in range(3)
     ]
-    rows[0].pop("answer")  # did not fit, and was not asked
+    rows[0].pop("answer")  # did not fit, and was not answered
     seen = []
 
     def corpus(answers, references):
@@ -371,10 +373,10 @@ def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
         assert f"{low:.1f}..{high:.1f} │" in line
         assert (f"│ {find_language(code).name} " in line) == (width == 160)
     assert "…" not in console.file.getvalue()
-    assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line a language, and the groups
+    assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line per language, and the groups
 
 
-def test_a_report_that_is_none_is_refused_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_report_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"has no readable report.json; evaluate that run first"):
         read_report(tmp_path)
     for text in ("{", "[]", '{"model": 1}', '{"model": "", "method": "", "source": "", "tasks": {"t": {}}}'):

@@ -1,4 +1,4 @@
-"""Runs of several seeds: their spread against NumPy's, and runs that differ in more are refused by name."""
+"""Runs with several seeds: their spread against NumPy, and runs with other differences are refused by name."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ CODES = ("de", "en", "zh")
 
 
 def run(place, seed, count=20, codes=CODES, task="mine", source="en", base="abc", finished=True, **settings):
-    """A directory as training and evaluation leave it."""
+    """A directory as training and evaluation write it."""
     chance = np.random.default_rng(seed)
     rows = [
         {"language": code, "id": str(number), "scores": dict(zip(("f1", "em"), chance.random(2), strict=True))}
@@ -66,7 +66,7 @@ def test_without_the_source_there_is_no_gap(reports):
     assert found["gap"] is None and found["mean_others"] is not None
 
 
-def test_what_changes_no_figure_may_differ(reports):
+def test_settings_that_change_no_figure_may_differ(reports):
     run(Path("b"), 7, mesh="2x1", platform="cpu", data=Path("elsewhere"), log_every=3, model="/copy/of/m")
     assert seeds(Seeds("a0,b"))["seeds"] == [0, 7]
 

@@ -1,4 +1,4 @@
-"""Runs beside each other: the means by hand, the gap, and runs that were not asked alike are refused by name."""
+"""Runs side by side: means computed by hand, the gap, and runs with different questions are refused by name."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxprefix.evaluation.report import build, summarise, write
 from jaxprefix.evaluation.side_by_side import Beside, beside
 from jaxprefix.io import terminal
 
-# Percent, by method and language; de and fr share class 5, letters and family; sw is Atlantic-Congo and of class 2.
+# Percent, by method and language. de and fr share class, script and family; sw is Atlantic-Congo and of class 2.
 SCORES = {
     "none": {"en": 40, "de": 20, "fr": 30, "ru": 10, "sw": 0},
     "lora": {"en": 100, "de": 80, "fr": 90, "ru": 60, "sw": 50},
@@ -83,14 +83,14 @@ def test_the_command_prints_it(monkeypatch, capsys):
         ("none,other", "none,other have no task in common; evaluate them on the same tasks"),
     ],
 )
-def test_what_does_not_stand_beside_each_other_is_refused(runs: str, message: str):
+def test_reports_that_cannot_be_compared_are_refused(runs: str, message: str):
     run(Path("fewer"), "lora", SCORES["lora"], count=5)
     run(Path("other"), "lora", SCORES["lora"], task="theirs")
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         beside(Beside(runs))
 
 
-def test_nothing_is_written_over():
+def test_existing_files_are_not_overwritten():
     Path("table.md").write_text("mine")
     with pytest.raises(InputError, match="already exists"):
         beside(Beside("none,lora", output=Path("table.md")))

@@ -1,4 +1,4 @@
-"""Intervals and p values: against SciPy's, exact enumeration and McNemar's test; whole by simulation."""
+"""Intervals and p values: against SciPy, exact enumeration and McNemar's test; together by simulation."""
 
 import itertools
 import random
@@ -12,7 +12,7 @@ from jaxprefix.evaluation.statistics import holm, interval, resampled_means, sam
 
 
 def parallel(values, languages=None):
-    """A Sample of [questions, languages] scores, where every question is asked in every language."""
+    """A Sample of [questions, languages] scores, where all languages have all questions."""
     values = np.asarray(values, float)
     codes = languages or [f"l{place}" for place in range(values.shape[1])]
     rows = [(code, f"q{q}", [values[q, place]]) for place, code in enumerate(codes) for q in range(len(values))]
@@ -25,12 +25,12 @@ def test_the_interval_of_one_language_is_scipys():
     theirs = stats.bootstrap((scores,), np.mean, n_resamples=20_000, method="percentile", rng=2).confidence_interval
     width = theirs.high - theirs.low
     assert ours == pytest.approx(tuple(theirs), abs=0.03 * width)
-    # And the normal approximation's, which is good for 300 rows.
+    # And of the normal approximation, which is accurate for 300 rows.
     assert width == pytest.approx(2 * 1.96 * scores.std() / np.sqrt(300), rel=0.05)
 
 
 def test_draws_have_the_distribution_of_all_resamples():
-    """Of three questions there are 27 resamples; two languages see the same ones."""
+    """Three questions have 27 resamples; two languages share them."""
     scores = np.array([[0.0, 0.5], [0.2, 0.9], [1.0, 0.1]])
     draws = resampled_means(parallel(scores), resamples=30_000)[..., 0]
     exact = np.array([scores[list(picked)].mean(axis=0) for picked in itertools.product(range(3), repeat=3)])
@@ -39,7 +39,7 @@ def test_draws_have_the_distribution_of_all_resamples():
         assert share == pytest.approx(np.mean(np.abs(exact - pair).max(axis=1) < 1e-9), abs=0.01)
 
 
-def test_shared_questions_are_drawn_together_and_others_apart():
+def test_shared_questions_are_resampled_together_and_others_apart():
     scores = np.random.default_rng(3).random((50, 1))
     together = resampled_means(parallel(np.hstack([scores, 1 - scores])))[..., 0]
     assert together.sum(axis=1) == pytest.approx(np.ones(len(together)), abs=1e-12)
@@ -49,8 +49,10 @@ def test_shared_questions_are_drawn_together_and_others_apart():
     assert draws.std(axis=0) == pytest.approx(together.std(axis=0), rel=0.1)
 
 
-def test_languages_that_share_some_questions_are_drawn_with_them():
-    """de and en share questions, en and fr others: one draw for all, as a plain loop makes it; sw shares none."""
+def test_languages_that_share_some_questions_are_resampled_with_them():
+    """de and en share questions, and so do en and fr: they are resampled together, here by a plain loop; sw shares
+    none.
+    """
     ids = {"de": range(60), "en": range(30, 90), "fr": range(80, 120), "sw": range(500, 540)}
     chance = np.random.default_rng(4)
     hard = chance.random(600)
@@ -94,8 +96,8 @@ def test_signs_are_enumerated_as_scipy_does(count):
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (1, 0), (3, 3), (9, 2), (1, 15), (16, 0)])
-def test_few_discordant_answers_are_mcnemars_exact_test(better, worse):
-    parts = np.repeat([1.0, -1.0, 0.0], [better, worse, 500]) / 900  # divided by the rows, thus rounded
+def test_few_discordant_answers_equal_mcnemars_exact_test(better, worse):
+    parts = np.repeat([1.0, -1.0, 0.0], [better, worse, 500]) / 900  # divided by the number of rows, so rounded
     exact = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
     assert sign_flip(parts[:, None])[0] == pytest.approx(exact, abs=1e-12)
 
@@ -113,7 +115,7 @@ def test_many_discordant_answers_come_near_it():
 
 
 def test_statistics_of_one_call_are_those_of_many():
-    """Exact and random ones side by side, in blocks."""
+    """Exact and random tests side by side, in blocks."""
     chance = np.random.default_rng(8)
     parts = chance.normal(0.1, 1.0, (400, 4)) * (np.arange(400)[:, None] < [10, 400, 14, 400])
     found = sign_flip(parts)
@@ -124,7 +126,7 @@ def test_statistics_of_one_call_are_those_of_many():
 
 
 def test_holm_is_bonferroni_over_every_set_of_hypotheses():
-    """The closed test: a hypothesis falls where Bonferroni refuses every set that holds it."""
+    """The closed test: a hypothesis is rejected if Bonferroni rejects every set that contains it."""
     for number in range(20):
         values = np.random.default_rng(number).random(6) ** 3
         closed = [
@@ -141,14 +143,14 @@ def test_holm_is_bonferroni_over_every_set_of_hypotheses():
 
 
 def asked(chance, questions, levels):
-    """[questions, languages] of 0 and 1: a question that is hard is so in every language."""
+    """[questions, languages] of 0 and 1; a hard question is hard in every language."""
     hard = chance.normal(0.0, 1.5, (questions, 1))
     return (chance.random((questions, len(levels))) < 1 / (1 + np.exp(hard - levels))).astype(float)
 
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """600 simulated evaluations of 200 questions in 8 languages; drawing each language by itself would not do."""
+    """600 simulated evaluations of 200 questions in 8 languages. Resampling each language by itself would fail."""
     chance, levels = np.random.default_rng(10), np.array([1.5, 1.0, 0.5, 0.2, 0.0, -0.3, -0.8, -1.5])
     truth = asked(chance, 400_000, levels).mean(axis=0)
     figures = np.array([*np.eye(8), [0, *[1 / 7] * 7], [1, *[-1 / 7] * 7]])  # languages, mean of others, gap
@@ -168,7 +170,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 @pytest.mark.slow
 def test_p_values_of_equal_runs_are_uniform():
-    """Of the mean over languages whose questions are correlated, with scores that rarely tie."""
+    """The p values of the mean over languages with correlated questions and few ties."""
     chance, found = np.random.default_rng(11), []
     for number in range(1000):
         shared = chance.normal(0.0, 1.5, (100, 1)) - np.array([1.0, 0.0, -1.0])

@@ -1,4 +1,4 @@
-"""The fixtures of strict.py, for every file here."""
+"""The fixtures of strict.py, for every file of this folder."""
 
 from strict import little_memory, place
 

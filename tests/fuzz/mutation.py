@@ -16,7 +16,7 @@ Change = tuple[int, int, int]  # what is done, where, and with what
 SHORTEST, LONGEST = 6, 24  # bytes of a recipe
 Maker = Callable[[bytes], bytes]  # from a recipe to the content of a file
 
-# What json.dumps cannot write stands for itself in quotes, and is put in afterwards.
+# A quoted placeholder stands for what json.dumps cannot write, and is replaced afterwards.
 WRITTEN = {
     '"@deep@"': "[" * 3000 + "]" * 3000,
     '"@objects@"': '{"a":' * 1500 + "1" + "}" * 1500,
@@ -100,7 +100,7 @@ def changes(recipe: bytes) -> list[Change]:
 
 
 def document(valid: Any, changes: Sequence[Change]) -> Any:
-    """A copy of a JSON value with changes at any depth."""
+    """A copy of a JSON value, changed at any depth."""
     found = [_copy(valid)]
     for what, where, which in changes:
         places = _places(found)
@@ -110,7 +110,7 @@ def document(valid: Any, changes: Sequence[Change]) -> Any:
 
 
 def text(value: Any) -> bytes:
-    """A changed document as it stands in a file."""
+    """The text of a changed document."""
     written = json.dumps(value)
     for name, instead in WRITTEN.items():
         if name in written:
@@ -150,7 +150,7 @@ Place = tuple[Any, Any]  # a list or an object, and an index or a key of it
 
 
 def _copy(value: Any) -> Any:
-    return marshal.loads(marshal.dumps(value))  # of plain values, many times as fast as copy.deepcopy
+    return marshal.loads(marshal.dumps(value))  # for plain values; many times faster than copy.deepcopy
 
 
 def _places(root: list[Any]) -> list[Place]:
@@ -184,7 +184,7 @@ def _add(holder: Any, key: Any, which: int, places: list[Place]) -> None:
 
 
 def _move(holder: Any, key: Any, which: int, places: list[Place]) -> None:
-    """Puts here what stands elsewhere."""
+    """Copies a value from elsewhere to here."""
     there, name = places[which % len(places)]
     if name in there if isinstance(there, dict) else name < len(there):
         holder[key] = _copy(there[name])

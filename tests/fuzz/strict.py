@@ -1,6 +1,6 @@
-"""The law that every reader keeps: whatever a file holds, it returns, or it says in one line what is wrong, and ends.
+"""The law of every reader: for any content of a file, it returns, or one line says what is wrong, and it ends.
 
-FUZZ_EXAMPLES=100000 asks for so many cases of each kind; left out, it is the few hundred of the ordinary suite.
+FUZZ_EXAMPLES=100000 runs that many cases of each kind. The default is the few hundred of the ordinary suite.
 """
 
 import os
@@ -26,8 +26,8 @@ from jaxprefix.errors import InputError
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LONGEST_MESSAGE = 1000
-SECONDS = 10  # of one case; nearly all take a thousandth of one
-ROOM = 3 * 2**30  # bytes that a case may ask for beyond what the process has
+SECONDS = 10  # per case; nearly all take a thousandth of it
+ROOM = 3 * 2**30  # bytes that a case may allocate beyond those of the process
 
 
 def fuzz(make: Maker, holds: Callable[[bytes], Any], few: int = 300) -> None:
@@ -81,7 +81,7 @@ def _many(make: Maker, holds: Callable[[bytes], Any]) -> None:
 
 
 def returns_or_says_why(read: Callable[[], Any], place: Path) -> bool:
-    """Whether it returned. AssertionError where it raised anything but one short line that names the place."""
+    """Whether it returned. AssertionError if it raised anything but one short line that names the location."""
     try:
         with ends():
             read()
@@ -101,7 +101,7 @@ def _wide(message: str) -> bool:
 
 @contextmanager
 def ends() -> Iterator[None]:
-    """AssertionError for Python that does not come to an end."""
+    """AssertionError for Python code that does not end."""
 
     def late(*_: Any) -> None:
         raise AssertionError(f"no end within {SECONDS} seconds")
@@ -117,7 +117,7 @@ def ends() -> Iterator[None]:
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """A claim of 2^60 bytes fails at once, as it would not on every machine."""
+    """A request for 2^60 bytes fails at once, which it would not on every machine."""
     if not sys.platform.startswith("linux"):
         yield
         return

@@ -1,4 +1,4 @@
-"""What fuzzing found in the readers of config.json, run.json, indexes and rows, each by its name."""
+"""Faults that fuzzing found in the readers of config.json, run.json, indexes and rows, each by its name."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("little_memory")
 
 
 def refused(read: Callable[[], Any], place: Path, expected: str) -> None:
-    """One short line that names the place and says what is expected, at once."""
+    """One short line that names the location and the expected value, without delay."""
     with ends(), pytest.raises(InputError) as raised:
         read()
     assert not returns_or_says_why(read, place)
@@ -130,7 +130,7 @@ def test_sizes_of_methods_are_bounded_from_the_command_line_too():
         PrefixTuning(mlp=2_000_000)
 
 
-def test_a_home_of_nobody():
+def test_a_home_directory_of_an_unknown_user():
     with pytest.raises(InputError, match="no such model directory: ~nobody-of-that-name/model"):
         model_directory("~nobody-of-that-name/model")
 
@@ -177,7 +177,7 @@ def test_rows(name: str, place: Path):
     refused(lambda: own_rows_task(place / file), place / file, expected)
 
 
-def test_a_parquet_file_of_bytes_that_are_no_text(place: Path):
+def test_a_parquet_file_of_bytes_that_are_not_text(place: Path):
     text = pyarrow.StringArray.from_buffers(1, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0"), pyarrow.py_buffer(b"\xff"))
     pyarrow.parquet.write_table(pyarrow.table({"prompt": text, "response": ["a"]}), place / "a.parquet")
     refused(lambda: own_rows_task(place / "a.parquet"), place / "a.parquet", "not a Parquet file: 'utf-8' codec")

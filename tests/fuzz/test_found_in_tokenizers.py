@@ -1,4 +1,4 @@
-"""What fuzzing found in the readers of tokenizers, chat templates and PEFT's adapters, each by its name."""
+"""Faults that fuzzing found in the readers of tokenizers, chat templates and PEFT's adapters, each by its name."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def change(model: Path, **parts: Any) -> None:
 
 
 def test_a_tokenizer_that_panics(model: Path):
-    """The library's own arithmetic overflows: no Exception, so nothing that expects one would say it in a line."""
+    """The library's arithmetic overflows. It raises no Exception, so that no handler would turn it into a line."""
     change(model, continuing_subword_prefix="x" * 9)
     refused(lambda: load_tokenizer(model), model / "tokenizer.json", "cannot be read: ")
 
@@ -95,7 +95,9 @@ def test_a_tokenizer_that_fails_on_a_text(model: Path):
 
 @pytest.mark.parametrize("token", ["a" * 200_000, '"' * 200_000, "\\" * 200_000, "é" * 200_000])
 def test_a_token_that_ends_the_process(token: str, model: Path):
-    """The library drops a unigram's trie by recursion, as deep as a token is long: not even a panic, a crash."""
+    """The library frees the trie of a unigram model by recursion, as deep as a token is long: a crash, not even a
+    panic.
+    """
     vocabulary = [["<s>", 0.0], ["</s>", -1.0], [token, -2.0]]
     values = {"version": "1.0", "added_tokens": [], "model": {"unk_id": 0, "vocab": vocabulary}}
     (model / "tokenizer.json").write_text(json.dumps(values))
@@ -103,7 +105,7 @@ def test_a_token_that_ends_the_process(token: str, model: Path):
     refused(lambda: load_tokenizer(model), model / "tokenizer.json", expected)
 
 
-def test_a_long_text_that_is_no_token_does_no_harm(model: Path):
+def test_a_long_text_that_is_not_a_token_does_no_harm(model: Path):
     """Unigrams keep a table of their normaliser's in one long text."""
     path = model / "tokenizer.json"
     path.write_text(
@@ -119,7 +121,7 @@ def test_a_tokenizer_of_no_tokens(model: Path):
     refused(lambda: load_tokenizer(model), model, "eos_token_id 0 is not an id of the tokenizer (0..-1)")
 
 
-def test_a_piece_that_is_no_text(place: Path):
+def test_a_piece_that_is_not_text(place: Path):
     path = place / "tokenizer.model"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(row["prompt"] for row in small.rows(99)),
@@ -131,7 +133,7 @@ def test_a_piece_that_is_no_text(place: Path):
     refused(lambda: load_tokenizer(place), path, "is not a sentencepiece model; give the model's tokenizer.json")
 
 
-def test_a_template_that_is_no_text(model: Path):
+def test_a_template_that_is_not_text(model: Path):
     (model / "chat_template.jinja").write_bytes(b"\xff")
     refused(lambda: load_tokenizer(model), model / "chat_template.jinja", "is not a text in UTF-8")
 
@@ -218,8 +220,8 @@ def test_a_tensor_name_of_lines(place: Path):
     refused(lambda: read_adapter(place), place / WEIGHTS, r"tensor a\n\x1b[2J is I32; expected one of F32")
 
 
-def test_the_name_of_a_base_of_nobody(place: Path, capsys: pytest.CaptureFixture[str]):
-    """It is only shown: no file of that name is looked for."""
+def test_the_base_is_a_home_directory_of_an_unknown_user(place: Path, capsys: pytest.CaptureFixture[str]):
+    """The name is only printed: no file of that name is looked for."""
     base = exchange.open_base(None)
     exchange.note_other_base({"base_model_name_or_path": "~nobody-of-that-name\n\x1b[2J" + "x" * 999}, None, base)
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""An adapter in PEFT's form, whatever is in it: the whole import but for the writing of the run."""
+"""An adapter in PEFT's format with any content: the whole import except for writing the run."""
 
 import functools
 import io
@@ -37,7 +37,7 @@ OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weight
 
 @pytest.fixture
 def tiny(place: Path, monkeypatch: pytest.MonkeyPatch) -> base_model.BaseModel:
-    """The base of every import, opened and its shapes worked out once; nothing is written."""
+    """The base of every import, with its shapes; nothing is written."""
     monkeypatch.setattr(decoder, "shapes", functools.cache(decoder.shapes))
     opened = base_model.open_base(str(small.write_model(place / "base", **SIZES)))
     monkeypatch.setattr(exchange, "open_base", lambda model: opened)

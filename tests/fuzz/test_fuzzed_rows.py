@@ -1,4 +1,4 @@
-"""Files of rows, whatever is in them, up to the task that is made of them."""
+"""Files of rows with any content, up to the task that is made of them."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def parquet(compression: str) -> bytes:
 
 
 def lines(rows: list[dict]) -> bytes:
-    """The rows one a line; a document that is no list any more is the one line."""
+    """The rows, one per line; a document that is no longer a list is a single line."""
     return b"\n".join(text(row) for row in rows) if isinstance(rows, list) else text(rows)
 
 

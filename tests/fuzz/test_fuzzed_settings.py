@@ -1,4 +1,4 @@
-"""config.json and run.json, whatever is in them."""
+"""config.json and run.json with any content."""
 
 import dataclasses
 from pathlib import Path
@@ -41,7 +41,7 @@ RUN = {
 
 
 def test_the_valid_ones_are_read(place: Path):
-    """So that it is the changes that are refused."""
+    """The unchanged files are accepted, so that the changes are what is refused."""
     assert DecoderConfig.parse(LLAMA).rope.kind == "llama3" and DecoderConfig.parse(MISTRAL).window == 64
     assert RunConfig.from_json(RUN["config"]).method == "prefix+lora"  # type: ignore[arg-type]
 

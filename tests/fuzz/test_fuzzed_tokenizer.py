@@ -1,4 +1,4 @@
-"""A tokenizer's files, whatever is in them, up to the encoding of a prompt; and chat templates, which are programs."""
+"""The files of a tokenizer with any content, up to the encoding of a prompt; and chat templates, which are programs."""
 
 import base64
 import json
@@ -147,7 +147,9 @@ def test_a_tiktoken_file(place: Path):
 
 
 def test_chat_template_jinja(model: Path):
-    """A harmed template may say anything, but in a line: it names no file, because it fails long after it is read."""
+    """A damaged template may raise anything, but in one line. It names no file, because it fails long after it was
+    read.
+    """
     path = model / "chat_template.jinja"
 
     def holds(found: bytes) -> bool:

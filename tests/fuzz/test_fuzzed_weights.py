@@ -1,4 +1,4 @@
-"""A model's safetensors file and the index of its shards, whatever is in them; no file beside the directory is read."""
+"""A safetensors file and the index of shards with any content; no file outside the directory is read."""
 
 import json
 import struct
@@ -24,7 +24,7 @@ TENSORS = {name: np.ones(shape, np.float32) for name, shape in SHAPES.items()}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch):
-    """What a configuration asks for is worked out once, not for every case."""
+    """The shapes of the configuration, computed once and not for every case."""
     monkeypatch.setattr(weights, "disk_shapes", lambda config: SHAPES)
 
 
@@ -57,7 +57,7 @@ def test_the_header_of_safetensors(place: Path):
 
 
 def test_the_index_of_shards(place: Path):
-    """A whole model lies outside: a path that led there would be read and give no error."""
+    """A whole model is outside the directory: an index that led there would be read without an error."""
     (model := place / "model").mkdir()
     save_file(TENSORS, place / "outside.safetensors")
     names = sorted(TENSORS)

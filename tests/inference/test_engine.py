@@ -83,7 +83,7 @@ def test_a_full_batch_answers_as_each_row_alone(model: Model, sampling: Sampling
         assert twice[:2] == together[:2] and twice[2] != twice[0]  # the same prompt again is another draw
 
 
-def test_rows_are_refilled_while_others_go_on(model: Model, monkeypatch: pytest.MonkeyPatch):
+def test_rows_are_refilled_while_others_continue(model: Model, monkeypatch: pytest.MonkeyPatch):
     """Fewer steps are computed than if every batch waited for its longest answer."""
     asked = sorted(prompts(), key=lambda request: len(request.prompt))
     monkeypatch.setattr(batching, "QUANTILES", (1.0,))
@@ -134,7 +134,7 @@ def test_a_stream_is_the_answer_in_pieces(model: Model):
         assert stop or len(pieces) > 3
 
 
-def test_one_compilation_a_shape(model: Model):
+def test_one_compilation_per_shape(model: Model):
     """Answers: one a bucket of prompt lengths. Choices: one a bucket of prompt and choice lengths."""
     fresh = replace(model)
     answers(fresh, prompts(), SIZE, Sampling())
@@ -150,7 +150,7 @@ def test_one_compilation_a_shape(model: Model):
     assert fresh.score_choices._cache_size() == len(shapes) <= 9
 
 
-def test_a_mesh_says_the_same_and_compiles_as_often(model: Model, folder: Path):
+def test_a_mesh_gives_the_same_answers_and_compiles_as_often(model: Model, folder: Path):
     sharded = open_(folder, "2x2")
     sharded = replace(sharded, base=model.base)
     asked = prompts(12)
@@ -158,7 +158,7 @@ def test_a_mesh_says_the_same_and_compiles_as_often(model: Model, folder: Path):
     assert sharded.step._cache_size() == len({part.prompt_len for part in plan_buckets(asked, SIZE)})
 
 
-def test_the_tokens_that_may_be_drawn_are_those_of_transformers():
+def test_the_tokens_that_can_be_sampled_are_those_of_transformers():
     logits = np.random.default_rng(0).normal(size=(64, 50)).astype(np.float32) * 3
     for temperature, top_k, top_p in ((0.7, 0, 1.0), (1.3, 5, 1.0), (0.1, 0, 0.75), (1.0, 0, 0.9), (2.0, 10, 0.5)):
         scores = TemperatureLogitsWarper(temperature)(None, torch.tensor(logits))
@@ -169,7 +169,7 @@ def test_the_tokens_that_may_be_drawn_are_those_of_transformers():
         np.testing.assert_allclose(found, scores.numpy(), rtol=1e-6)
 
 
-def test_draws_follow_the_probabilities():
+def test_samples_follow_the_probabilities():
     """40,000 seeds: each token as often as softmax says, within five standard errors."""
     logits, count = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0]), 40_000
     rows = jnp.broadcast_to(logits, (count, 5))
@@ -188,6 +188,6 @@ def test_draws_follow_the_probabilities():
         ({"top_p": 0.5}, "top-p 0.5 at temperature 0"),
     ],
 )
-def test_draws_that_cannot_be(settings: dict[str, Any], line: str):
+def test_invalid_sampling_settings(settings: dict[str, Any], line: str):
     with pytest.raises(InputError, match=line):
         Sampling(**settings)

@@ -1,4 +1,4 @@
-"""Models and rows: what is found is read whole, what is not is one line that says where it was looked for."""
+"""Models and rows: they are loaded completely, or one line says where they were looked for."""
 
 import csv
 import gzip
@@ -46,7 +46,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Sets what the hub says to the first question: None, or an exception."""
+    """Sets the hub's answer to the first request: None, or an exception."""
 
     def set_answer(error: Exception | None) -> None:
         def repo_info(self, repo_id, *, repo_type, revision, timeout):
@@ -67,7 +67,7 @@ def test_a_directory_is_returned_as_it_is(tmp_path, monkeypatch):
     assert "has no config.json" in refusal(lambda: hub.model_directory(str(tmp_path / "org/name")))
     (tmp_path / "org" / "name" / "config.json").write_text("{}")
     assert hub.model_directory(str(tmp_path / "org/name")) == tmp_path / "org/name"
-    monkeypatch.chdir(tmp_path)  # a directory goes before a hub id of the same name
+    monkeypatch.chdir(tmp_path)  # a directory precedes a hub id with the same name
     assert hub.model_directory("org/name") == Path("org/name")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert hub.model_directory("~/org/name") == tmp_path / "org/name"
@@ -75,7 +75,7 @@ def test_a_directory_is_returned_as_it_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./m", "/no/m", "~/m", "a/b/c", "model", "or g/m", "org/-m", "", "../m", "org/m/"])
-def test_what_can_only_be_a_path_is_not_asked_of_the_hub(name, answers):
+def test_a_name_that_can_only_be_a_path_is_not_requested_from_the_hub(name, answers):
     answers(AssertionError("asked"))
     expected = f"no such model directory: {name}; give a directory in Hugging Face layout or a Hub id such as"
     assert refusal(lambda: hub.model_directory(name)).startswith(expected)
@@ -117,7 +117,7 @@ def test_a_hub_model_is_fetched_without_pickles_and_copies(name, revision, answe
         (OfflineModeIsEnabled("offline\nmode"), "the Hub cannot be reached"),
     ],
 )
-def test_a_hub_model_that_cannot_be_had(error, advice, answers, monkeypatch):
+def test_a_hub_model_that_cannot_be_loaded(error, advice, answers, monkeypatch):
     def nothing_cached(*_, local_files_only, **__):
         assert local_files_only  # the network is not tried again
         raise LocalEntryNotFoundError("not\ncached")
@@ -148,8 +148,8 @@ def test_a_cached_model_serves_without_the_hub(answers, monkeypatch, tmp_path):
     assert hub.model_directory("org/m") == tmp_path
 
 
-def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
-    """The real clients, against a socket that accepts and stays silent, in a process of their own."""
+def test_a_server_that_never_answers_times_out(tmp_path):
+    """The real clients with a socket that accepts and never answers, in a new process."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
     silent.listen(8)
@@ -168,7 +168,7 @@ def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     silent.setblocking(False)
     with suppress(BlockingIOError):
-        for _ in range(4):  # three were seen: a client that tries again and again would hold the user for minutes
+        for _ in range(4):  # three were observed; a client with many retries would block the user for minutes
             silent.accept()[0].close()
         pytest.fail("more tries than three")
     silent.close()
@@ -182,7 +182,7 @@ def test_a_server_that_never_answers_holds_nobody_long(tmp_path):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """Stands in for datasets.load_dataset: rows, or an exception; records what it was asked."""
+    """Replaces datasets.load_dataset: returns rows or raises, and records its arguments."""
     import datasets.config
 
     asked: list[tuple] = []
@@ -207,7 +207,7 @@ def test_rows_come_from_the_hub_by_revision(answers, loads):
     assert asked == [("org/d", "de", {"split": "test", "revision": "abc"}, False)]
 
 
-def test_without_the_hub_only_the_cache_is_asked(answers, loads):
+def test_without_the_hub_only_the_cache_is_read(answers, loads):
     import datasets.config
 
     asked = loads(ROWS)
@@ -235,7 +235,7 @@ def dataset_errors() -> list[tuple[Exception | None, Exception, str]]:
 
 
 @pytest.mark.parametrize("first, then, advice", dataset_errors())
-def test_a_data_set_that_cannot_be_had(first, then, advice, answers, loads):
+def test_a_data_set_that_cannot_be_loaded(first, then, advice, answers, loads):
     loads(then)
     answers(first)
     line = refusal(lambda: hub.dataset_rows("org/d", "de", "test", None, None))
@@ -252,7 +252,7 @@ def test_a_mirror_is_read_in_every_format(ending, tmp_path, answers):
     assert hub.dataset_rows("org/d", "de", "test", "abc", tmp_path) == ROWS
 
 
-def test_what_a_mirror_lacks_is_told_with_what_it_has(tmp_path):
+def test_an_error_about_a_mirror_names_what_it_has(tmp_path):
     (tmp_path / "org" / "d" / "de").mkdir(parents=True)
     write(tmp_path / "org" / "d" / "de" / "test.jsonl", ROWS)
 
@@ -301,7 +301,7 @@ def write(path: Path, rows: list[dict], start: str = "") -> None:
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "CSV", "tsv"])
-def test_a_byte_order_mark_is_no_part_of_the_rows(ending, tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_rows(ending, tmp_path):
     write(path := tmp_path / f"rows.{ending}", ROWS, start="\ufeff")
     assert hub.read_rows(path) == ROWS
 
@@ -360,7 +360,7 @@ def test_a_json_file_of_lines(tmp_path):
     assert hub.read_rows(tmp_path / "a.json") == ROWS
 
 
-def test_no_such_file(tmp_path):
+def test_a_missing_file_of_rows(tmp_path):
     assert refusal(lambda: hub.read_rows(tmp_path / "a.jsonl")) == f"no such file: {tmp_path / 'a.jsonl'}"
     (tmp_path / "d.jsonl").mkdir()
     assert "no such file" in refusal(lambda: hub.read_rows(tmp_path / "d.jsonl"))

@@ -1,5 +1,5 @@
-"""Progress where no terminal is there to draw on: a line each minute, also while the main thread is held; errors in a
-line; and what the process is like is the command's to say.
+"""Progress without a terminal: a line per minute, even if the main thread is blocked. Errors are one line, and only
+commands change the process.
 """
 
 import ast
@@ -15,13 +15,13 @@ from jaxprefix.io import terminal
 
 
 def wait_for_line(capsys: Any) -> str:
-    """The first line on stderr; a minute is made short, and nothing bounds how long a busy machine takes for it."""
+    """The first line on stderr. A minute is shortened, and the wait has no limit: the machine may be busy."""
     while not (printed := capsys.readouterr().err):
         time.sleep(0.01)
     return printed.splitlines()[0]
 
 
-def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_a_line_shows_the_progress_of_a_task(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(terminal, "MINUTE", 0.05)
     with terminal.progress(quiet=False) as bar:
         task = bar.add_task("training", total=200, rate="loss 0.5")
@@ -29,7 +29,7 @@ def test_a_line_says_how_far_a_task_is(monkeypatch: pytest.MonkeyPatch, capsys: 
         assert wait_for_line(capsys).startswith("training 50 of 200, loss 0.5, 0:00:0")
 
 
-def test_a_task_without_an_end_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_a_task_of_unknown_length_shows_its_time(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(terminal, "MINUTE", 0.05)
     with terminal.progress(quiet=False) as bar:
         bar.add_task("compiling", total=None, rate="")
@@ -63,7 +63,7 @@ LOGGING = {"absl_set_min_log_level", "addFilter", "addHandler", "setLevel", "bas
 
 
 def changes(path: Path) -> list[str]:
-    """What a file assigns in `sys`, and its calls that change loggers."""
+    """The attributes of `sys` that a file assigns, and its calls that change loggers."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
     calls = [node.func.attr for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
@@ -71,7 +71,7 @@ def changes(path: Path) -> list[str]:
 
 
 def test_only_commands_change_the_process():
-    """Streams, hooks and loggers are the program's that calls the library."""
+    """Streams, hooks and loggers belong to the program that calls the library."""
     root = Path(jaxprefix.__file__).parent
     found = {path.relative_to(root).as_posix(): changes(path) for path in root.rglob("*.py")}
     assert found.pop("io/terminal.py") == ["sys.excepthook", "absl_set_min_log_level", "addFilter"]

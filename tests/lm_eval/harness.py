@@ -1,4 +1,4 @@
-"""What tests of the harness share: one tiny model in Hugging Face layout, stock tasks on local rows, both backends."""
+"""Shared by tests of the harness: one tiny model in Hugging Face layout, stock tasks on local rows, both backends."""
 
 import json
 from dataclasses import dataclass

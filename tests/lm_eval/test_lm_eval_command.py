@@ -1,4 +1,4 @@
-"""python -m jaxprefix.lm_eval: the harness's command with our models, without torch, and what users get wrong."""
+"""python -m jaxprefix.lm_eval: the harness's command with our models, without torch, and the mistakes of users."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What stands between the harness and the engine: tokens, chats, settings, what is shared, what is cached."""
+"""Between the harness and the engine: tokens, chats, settings, shared prompts and the cache."""
 
 import json
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_chats_are_those_of_the_hf_backend(folder: Path, tmp_path: Path, templat
         assert one.tok_encode(text) == other.tok_encode(text)
 
 
-def test_a_template_that_refuses_every_talk(folder: Path):
+def test_a_template_that_refuses_every_chat(folder: Path):
     model = ours(folder)
     model._tokenizer = replace(model._tokenizer, chat_template="{{ raise_exception('roles must\nalternate') }}")
     with pytest.raises(InputError, match="chat template fails: roles must alternate"):
@@ -153,7 +153,7 @@ def test_choices_share_a_prompt_that_is_longer_than_they_are():
 
 
 @given(some.integers(1, 9), some.integers(1, 9), some.integers(1, 9))
-def test_the_end_of_what_the_hf_backend_reads(before: int, after: int, longest: int):
+def test_long_prompts_keep_the_end_as_in_the_hf_backend(before: int, after: int, longest: int):
     """It gives the model the last `longest` + 1 ids, without the last one."""
     context, continuation = list(range(before)), list(range(50, 50 + after))
     if after > longest:
@@ -164,7 +164,7 @@ def test_the_end_of_what_the_hf_backend_reads(before: int, after: int, longest: 
     assert found[1] == continuation and [*found[0], *found[1]][:-1] == (context + continuation)[-(longest + 1) :][:-1]
 
 
-def test_answers_are_cached_as_they_come(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_answers_are_cached_as_they_arrive(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pairs = [("The boat is", " red"), ("", "The lamp"), ("The boat is", " green"), ("The lamp is", " x")]
     texts = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in ("The bird " * 90, "")]
     asked = [Instance("generate_until", {}, (text, {"until": ["\n"], "max_gen_toks": 4}), 0) for text in ("a", "b")]
@@ -177,7 +177,7 @@ def test_answers_are_cached_as_they_come(folder: Path, tmp_path: Path, monkeypat
     assert (model.loglikelihood_rolling(texts), model.generate_until(asked)) == found[1:]
 
 
-def test_what_stops_half_way_is_cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_answers_before_an_interruption_are_cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     score_all = engine.score
 
     def few(*arguments: object):
@@ -218,12 +218,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_settings_that_cannot_be(message: str):
+def test_invalid_settings(message: str):
     with pytest.raises(InputError, match=message):
         read_settings(REFUSED[message], None)
 
 
-def test_no_room_for_a_prompt(folder: Path):
+def test_an_answer_length_that_leaves_no_room_for_a_prompt(folder: Path):
     asked = [Instance("generate_until", {}, ("a", {"until": []}), 0)]
     with pytest.raises(InputError, match="answers of 256 tokens leave no room for a prompt in 128"):
         ours(folder).generate_until(asked)
@@ -235,7 +235,7 @@ def test_a_mesh_that_does_not_divide_the_batch(folder: Path):
 
 
 @pytest.mark.slow
-def test_meshes_say_the_same(folder: Path):
+def test_meshes_give_the_same_answers(folder: Path):
     pairs = [("The boat is", " red"), ("The boat is", " green"), ("", "The lamp is"), ("A stone", " is white")]
     one = score(ours(folder), pairs)
     other = score(JaxPrefixLM(open_frozen(str(folder), "2x2", 4, NO_LIMIT), 4), pairs)

@@ -1,4 +1,4 @@
-"""The harness's own `hf` backend (torch, PEFT) and ours say the same, row by row and in the metrics."""
+"""The harness's own `hf` backend (torch, PEFT) and ours agree, row by row and in the metrics."""
 
 import sys
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def compare(
 
 @pytest.fixture(scope="module")
 def plain(place: Path, manager: TaskManager) -> np.ndarray:
-    """What the base alone says of two rows of XCOPA: an adapter that changed nothing would hide every error in it."""
+    """The responses of the base alone to two rows of XCOPA: an adapter without effect would hide every error in it."""
     model = JaxPrefixLM(open_frozen(str(place / "model"), "1x1", 8, NO_LIMIT), 8)
     return harness.likelihoods(harness.evaluate(model, manager, ["xcopa_zh"], 2).responses["xcopa_zh"])
 

@@ -1,4 +1,4 @@
-"""Every method in its forms, and sums of them, small enough for any tiny decoder of three or more layers."""
+"""Every method in its forms, and sums of methods, small enough for any tiny decoder with three or more layers."""
 
 from jaxprefix.models.adapters import (
     Adapter,
@@ -42,5 +42,5 @@ ALL_AT_ONCE = Sum(
         ("bottleneck", BottleneckAdapter(3, "houlsby")),
     )
 )
-LEARN: dict[str, Adapter] = SINGLE | SUMS | {"full": FullFineTuning()}  # what has something to learn
+LEARN: dict[str, Adapter] = SINGLE | SUMS | {"full": FullFineTuning()}  # methods with parameters
 METHODS: dict[str, Adapter] = {"none": NoAdapter()} | LEARN

@@ -1,4 +1,4 @@
-"""What the tiny decoder must give with an adapter: the naive decoder's numbers, row by row."""
+"""The expected logits of the tiny decoder with an adapter: those of the naive decoder, row by row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def residual(down: Any, up: Any) -> Any:
 
 
 def assert_naive(found: np.ndarray, extras: Mapping[int, naive.Extras], atol: float = 2e-4) -> None:
-    """The logits of the tiny rows, of which the adapter changes each by far more than the tolerance."""
+    """The logits of the tiny rows. The adapter changes each of them by far more than the tolerance."""
     for row, length in enumerate(tiny.LENGTHS):
         expected = naive.logits(tiny.CONFIG, tiny.FROZEN, tiny.TOKENS[row, :length], extras)
         assert np.abs(expected - tiny.logits()[row, :length]).max() > 0.1

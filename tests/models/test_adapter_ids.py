@@ -1,4 +1,4 @@
-"""One batch, several adapters: with `rows` each row of the batch is what it is with its own adapter alone."""
+"""One batch with several adapters: with `adapter_ids`, each row has the output of its own adapter alone."""
 
 from typing import Any
 

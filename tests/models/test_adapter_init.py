@@ -1,4 +1,6 @@
-"""Slots may start from a text: a soft prompt and a kv prefix are then the base with that text in front (law 9)."""
+"""Virtual tokens may start from a text: a soft prompt and a kv prefix then equal the base with that text in front (law
+9).
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,7 +77,7 @@ def test_starting_from_a_text_is_the_base_with_that_text_in_front(adapter: Adapt
 
 
 def test_a_kv_prefix_under_a_window_is_the_text_seen_by_all():
-    """The text in front would be out of sight for most queries; its keys and values as a prefix never are."""
+    """The text in front would be outside the window of most queries; its keys and values as a prefix never are."""
     params = fresh(KV, MISTRAL)
     _, keys, values = recorded()
     extras = {layer: naive.Extras(prefix=(keys[layer], values[layer])) for layer in range(CONFIG.layers)}
@@ -86,7 +88,7 @@ def test_a_kv_prefix_under_a_window_is_the_text_seen_by_all():
 
 
 @pytest.mark.parametrize("layers", ["all", "1:3", "top:1"])
-def test_of_a_text_only_the_adapted_layers_are_taken(layers: str):
+def test_only_the_adapted_layers_start_from_a_text(layers: str):
     inputs, keys, values = recorded()
     part = {"all": slice(0, 4), "1:3": slice(1, 3), "top:1": slice(3, 4)}[layers]
     kv = fresh(replace(KV, layers=layers))
@@ -98,7 +100,7 @@ def test_of_a_text_only_the_adapted_layers_are_taken(layers: str):
     assert np.array_equal(gated["hidden"], hidden["hidden"]) and not gated["gate"].any()
 
 
-def test_members_of_a_sum_start_each_from_its_own_text():
+def test_each_member_of_a_sum_starts_from_its_own_text():
     drawn = LlamaAdapter(len(TEXT), "all", start="vocabulary")
     adapter = Sum((("prefix", KV), ("llama-adapter", drawn), ("lora", LoRA(2)), ("soft-prompt", SOFT)))
     params = fresh(adapter)
@@ -108,7 +110,7 @@ def test_members_of_a_sum_start_each_from_its_own_text():
     assert set(params["lora"]) == {"q_proj", "k_proj", "v_proj"}
 
 
-def test_a_random_start_asks_for_no_tokens():
+def test_a_random_start_needs_no_tokens():
     def never(_: str, __: int) -> Sequence[int]:
         raise AssertionError
 

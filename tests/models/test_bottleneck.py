@@ -1,4 +1,4 @@
-"""bottleneck equals x + up(silu(down(x))) on what each block gives, by its own parameters (law 9)."""
+"""bottleneck equals x + up(silu(down(x))) on the output of each block, with the parameters of that block (law 9)."""
 
 from typing import Any
 

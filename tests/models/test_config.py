@@ -72,7 +72,7 @@ def test_both_places_of_rope_may_agree():
     assert DecoderConfig.parse(changed(LLAMA_31_8B, rope_parameters=parameters)) == expected
 
 
-def test_both_names_of_the_kind_may_stand_together():
+def test_both_names_of_the_rope_type_may_occur_together():
     scaling = {"type": "linear", "rope_type": "linear", "factor": 4.0}
     assert DecoderConfig.parse(changed(LLAMA_31_8B, rope_scaling=scaling)).rope == Rope(500_000.0, "linear", 4.0)
 
@@ -175,7 +175,7 @@ def test_refused_files(tmp_path: Path, text: str, named: str):
     assert_one_line(lambda: DecoderConfig.read(tmp_path), str(tmp_path / "config.json"), named)
 
 
-def test_no_file(tmp_path: Path):
+def test_a_missing_file(tmp_path: Path):
     assert_one_line(lambda: DecoderConfig.read(tmp_path), f"no config.json in {tmp_path}")
 
 

@@ -1,4 +1,4 @@
-"""The published counts of parameters, from the published configurations alone: no weight is read or made."""
+"""The published numbers of parameters, from the published configurations alone; no weight is read or made."""
 
 import time
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_trainable(config: DecoderConfig, adapter: Adapter, trainable: int):
     assert parameter_counts(config, adapter)[0] == trainable
 
 
-def test_head_sizes_that_do_not_make_up_the_hidden_size():
+def test_head_sizes_that_differ_from_hidden_size_over_heads():
     """Mistral Small: D 5120, N·H 4096, K·H 1024, 40 layers."""
     assert parameter_counts(SMALL, LoRA(rank=4, targets="q"))[0] == 40 * 4 * (5120 + 4096)
     assert parameter_counts(SMALL, LoRA(rank=4, targets="o"))[0] == 40 * 4 * (4096 + 5120)

@@ -63,7 +63,7 @@ def test_the_naive_window_matters():
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("adapted", [(0, 1, 2, 3), (2, 3), (1, 2)])
 def test_prefix(adapted: tuple[int, ...], window: int | None):
-    """Joins the softmax of the layers that have one; every query sees it, whatever the window (law 4)."""
+    """A prefix joins the softmax of its layers; every query attends to it, whatever the window (law 4)."""
     config = replace(CONFIG, window=window)
     keys, values = slots(1)
     positions = np.array([[ALWAYS if layer in adapted else NEVER] * SLOTS for layer in range(LAYERS)])
@@ -73,7 +73,7 @@ def test_prefix(adapted: tuple[int, ...], window: int | None):
 
 
 def test_gated():
-    """A softmax of its own, times one gate a head, added to what the text gives."""
+    """A softmax of its own, multiplied by one gate per head and added to the output for the text."""
     keys, values = slots(3)
     gate = tiny.normal(5, LAYERS, CONFIG.heads)
     extras = {
@@ -143,7 +143,9 @@ EMPTY = {
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_an_empty_hook_is_the_base(name: str):
-    """Bit for bit, but for masked slots: they lengthen the softmax, whose sum may then be rounded in another order."""
+    """Bit for bit, except for masked virtual tokens: they lengthen the softmax, whose sum may be rounded in another
+    order.
+    """
     found, base = tiny.logits(EMPTY[name]), tiny.logits()
     if name == "no prefix in any layer":
         np.testing.assert_allclose(found[tiny.REAL], base[tiny.REAL], rtol=0, atol=2e-5)
@@ -152,7 +154,7 @@ def test_an_empty_hook_is_the_base(name: str):
 
 
 def test_visible():
-    """Causal by position, within the window, a prefix slot always, padding never."""
+    """Causal by position, within the window; virtual tokens always, padding never."""
     positions = jnp.array([[0, 1, 2, 3, NEVER]])
     keys = jnp.concatenate([jnp.full((1, 1), ALWAYS), positions], axis=1)
     expected = [
@@ -185,7 +187,7 @@ def test_merge_refuses_two_of_the_same_seam():
 
 
 def test_annotations_of_shapes_are_executed():
-    """As conftest.py asks: keys of another head size than the queries' do not get as far as the product."""
+    """As conftest.py sets it up: keys with another head size than the queries never reach the product."""
     query, keys, values = tiny.normal(1, 1, 2, 4, 6), tiny.normal(2, 1, 3, 2, 8), tiny.normal(3, 1, 3, 2, 6)
     with pytest.raises(TypeCheckError, match=r"Expected type: .*B S K H"):
         attention(query, keys, values)

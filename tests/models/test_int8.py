@@ -1,4 +1,4 @@
-"""A base in eight bits computes what its numbers times their scales compute; and those are near the base."""
+"""A base in eight bits computes with its integers times their scales, and is near the original."""
 
 import json
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_it_generates_what_its_numbers_mean(base: Any, frozen: Any):
 
 @pytest.mark.parametrize("mesh", ["4x2", "2x4", "8x1"])
 def test_a_mesh_loads_the_same_numbers(base: Any, frozen: Any, mesh: str):
-    """Also where the two key heads do not go round, and where a device has a part of the inputs alone."""
+    """Also if the two key heads do not divide, and if a device has only a part of the inputs."""
     sharded = load_weights(base, meshes.make_mesh(mesh), "int8")
     jax.tree.map(np.testing.assert_array_equal, sharded, frozen)
     parts = [shard.data.size for shard in sharded["layers"]["down_proj"].addressable_shards]

@@ -36,7 +36,7 @@ SIZE = 16
 
 @pytest.fixture
 def as_on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Splash is chosen, and interpreted; its blocks are small, so that there are several."""
+    """Selects splash, in interpreted mode, with small blocks, so that there are several."""
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
     monkeypatch.setattr(splash, "attend", partial(splash.attend, interpret=True))
     monkeypatch.setattr(splash, "LARGEST_BLOCK", 128)
@@ -44,7 +44,7 @@ def as_on_tpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """cuDNN is chosen, and its layout computed by XLA."""
+    """Selects cuDNN, whose layout XLA computes."""
     monkeypatch.setattr(attention, "platform", lambda: "gpu")
     monkeypatch.setattr(cudnn, "why_unsupported", lambda call: None)
     monkeypatch.setattr(cudnn, "attend", partial(cudnn.attend, implementation="xla"))
@@ -90,7 +90,7 @@ WINDOWS = {
 }
 
 QUICK = ("a prefix", "a prefix a row, one key head, a window of all", "a window, no prefix in this layer")
-NARROW = "a window of one, as many key heads"  # beside a prefix, which no window hides
+NARROW = "a window of one, as many key heads"  # with a prefix, which no window hides
 
 
 def few(*names: str) -> list[Any]:
@@ -122,7 +122,7 @@ def assert_equal_to_xla(case: Case, atol: float = 1e-5, relative: float = 0.0) -
 @pytest.mark.parametrize("most", [pytest.param(3, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("name", few(*QUICK, NARROW))
 def test_blocks(name: str, most: int, monkeypatch: pytest.MonkeyPatch):
-    """Of 50 and of 19 queries."""
+    """Rows with 50 and with 19 queries."""
     monkeypatch.setattr(blocks, "BLOCK", 16)
     monkeypatch.setattr(blocks, "BLOCKS", most)
     assert_equal_to_xla((COMMON | WINDOWS)[name])
@@ -224,7 +224,7 @@ def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] |
 
 
 def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.MonkeyPatch):
-    """Further tokens meet a cache, whose slots are at any positions."""
+    """New tokens attend to a cache, whose slots are at any positions."""
     asked = []
 
     def kernel(call: AttentionShape) -> tuple[str, str]:
@@ -288,7 +288,7 @@ def test_splash_is_compiled_for_a_tpu(remat: str, monkeypatch: pytest.MonkeyPatc
     """For four chips that are not here: two layers' worth of kernels, forward, again in the backward pass unless it is
     kept, and backward twice (for queries, for keys and values); the layer below the prefix has one.
     """
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # it would ask the cloud what machine this is
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # it would ask the cloud about this machine
     devices = topologies.get_topology_desc("v5e:2x2", "tpu").devices
     where = Mesh(np.array(devices).reshape(2, 2), calls.AXES, (AxisType.Auto,) * 2)
 

@@ -1,4 +1,4 @@
-"""The last layer at few places of each row: the same states and gradients as of all, with fewer products."""
+"""The last layer at selected positions of each row: the same states and gradients, with fewer products."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ QUICK = ("prefix, a window", "soft-prompt", "lora, any rows")
 def loss(
     config: DecoderConfig, adapter: Adapter, at: bool, right_padded: bool, params: Any, frozen: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """Of states that the decoder picks, or that are picked from all that it gives."""
+    """For states that the decoder selects, or that are selected from all of its states."""
     weights, hooks = adapter.bind(params, frozen)
     batch = tiny.batch().replace(is_right_padded=right_padded)
     states = decoder.hidden_states(config, weights, batch, hooks, token_indices=jnp.array(FEW) if at else None)
@@ -45,7 +45,7 @@ def loss(
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 )
-def test_few_places_have_the_states_and_gradients_of_all(name: str):
+def test_selected_positions_have_the_states_and_gradients_of_all(name: str):
     adapter, config, right_padded = CASES[name]
     frozen = tiny.FROZEN | {"layers": jax.tree.map(lambda leaf: leaf[: config.layers], tiny.FROZEN["layers"])}
     params = tiny.noisy(adapter, 0.3, config, frozen)
@@ -59,8 +59,8 @@ def test_few_places_have_the_states_and_gradients_of_all(name: str):
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, ROWS), (TIME // 2, ROWS * (TIME // 2)), (TIME // 2 + 1, None)])
-def test_the_last_feed_forward_has_the_rows_of_few_places(count: int, rows: int | None):
-    """Outside the loop over layers; where half of all places are read the loop runs over all layers."""
+def test_the_last_feed_forward_computes_selected_positions_only(count: int, rows: int | None):
+    """The last layer is outside the loop; if half of all positions are read, the loop has all layers."""
     at = jnp.zeros((ROWS, count), int)
     jaxpr = jax.make_jaxpr(lambda frozen: decoder.hidden_states(tiny.CONFIG, frozen, tiny.batch(), token_indices=at))(
         tiny.FROZEN

@@ -1,4 +1,4 @@
-"""llama-adapter equals its formula, and with an open gate the split prefix (law 9): a zero gate hides every error."""
+"""llama-adapter equals its formula, and with an open gate the split prefix (law 9); a closed gate hides errors."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_the_identity_of_a_tanh_is_the_tanh():
     assert np.abs(tiny.adapted(LlamaAdapter(3), closed) - found)[tiny.REAL].max() > 0.01
 
 
-def test_nothing_lies_outside_its_layers():
+def test_hooks_are_zero_outside_the_adapted_layers():
     _, hooks = LlamaAdapter(3, "1:3").bind(tiny.noisy(LlamaAdapter(3, "1:3")), FROZEN)
     assert hooks.first_adapted_layer == 1 and isinstance(hooks.gated, Gated)
     for leaf in (hooks.gated.keys, hooks.gated.values, hooks.gated.gate):

@@ -1,4 +1,4 @@
-"""What training asks of the decoder: no [B, T, V] array, remat that changes nothing, no gradient without a use."""
+"""The decoder in training: no [B, T, V] array, remat without effect on the values, no unused gradient."""
 
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ WEIGHTS = jnp.array(tiny.normal(9, *AT.shape))  # of each position in a loss
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """All equations of a program, those of its loops and checkpoints included."""
+    """All equations of a program, including those of its loops and checkpoints."""
     for equation in jaxpr.eqns:
         yield equation
         for value in equation.params.values():
@@ -42,12 +42,12 @@ def program(function: Any, *arguments: Any) -> Jaxpr:
 
 
 def chunked(states: jax.Array, frozen: Any) -> jax.Array:
-    """The loss by way of the states at the learnt positions."""
+    """The loss from the states at the learnt positions."""
     return jnp.sum(WEIGHTS * decoder.token_logprobs(frozen, states, jnp.array(TARGETS)))
 
 
 def whole(states: jax.Array, frozen: Any) -> jax.Array:
-    """The same by way of all the logits."""
+    """The same from all logits."""
     every = jax.nn.log_softmax(decoder.logits(frozen, states))
     chosen = jnp.take_along_axis(every, jnp.array(AT)[..., None], axis=1)
     return jnp.sum(WEIGHTS * jnp.take_along_axis(chosen, jnp.array(TARGETS)[..., None], axis=-1)[..., 0])
@@ -102,7 +102,7 @@ def test_no_array_of_batch_time_vocabulary_exists(monkeypatch: pytest.MonkeyPatc
     assert max(sizes) == ROWS * 2 * CONFIG.vocabulary_size  # one chunk: 2 positions of each row
     states = tiny.normal(1, ROWS, TIME, CONFIG.hidden_size)
     forbidden = vocabulary_sizes(program(jax.grad(lambda states: whole(states, FROZEN)), states))
-    assert max(forbidden) == ROWS * TIME * CONFIG.vocabulary_size  # such an array would have been found
+    assert max(forbidden) == ROWS * TIME * CONFIG.vocabulary_size  # such an array would be detected
 
 
 # Each seam's gradient at once, a loop that begins above the lowest layers, and the weights themselves.
@@ -165,11 +165,11 @@ MATRICES = set().union(*map(matrices, SHAPES))
 def test_loops_carry_no_stack_of_frozen_weights_out(name: str, remat: str):
     """Neither their gradients nor, as residuals of the backward pass, the weights that each layer picks (laws 1, 5)."""
     found = loops((every.SINGLE | every.SUMS)[name], remat)
-    made = {variable.aval.shape[1:] for equation in found for variable in equation.outvars}  # whatever the layers
+    made = {variable.aval.shape[1:] for equation in found for variable in equation.outvars}  # for any number of layers
     assert len(made) > 1 and not MATRICES & made
 
 
-def test_a_stack_that_is_carried_out_would_be_found(monkeypatch: pytest.MonkeyPatch):
+def test_a_stack_that_is_carried_out_is_detected(monkeypatch: pytest.MonkeyPatch):
     """The plain way to save everything keeps every layer's weights."""
     monkeypatch.setattr(scan, "checkpointed", lambda body, remat: body)
     made = {variable.aval.shape[1:] for equation in loops(LoRA()) for variable in equation.outvars}

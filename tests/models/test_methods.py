@@ -1,4 +1,6 @@
-"""Every method keeps the protocol; a fresh one that must change nothing is the base bit for bit; sums apply each."""
+"""Every method follows the protocol. A fresh one that should change nothing equals the base bit for bit, and sums apply
+each member.
+"""
 
 from typing import Any
 
@@ -116,7 +118,9 @@ def test_shapes_of_parameters():
 
 
 def test_random_starts():
-    """Slots normal with their std; what reads weights' inputs uniform within 1/√inputs (Kaiming, √5), the rest zero."""
+    """Virtual tokens are normal with their std; matrices that read weights' inputs are uniform within 1/√inputs
+    (Kaiming, √5); the rest is zero.
+    """
     vectors = tiny.fresh(PrefixTuning(length=50, layers="all", start="random", std=0.3))["hidden"]
     assert abs(float(vectors.std()) - 0.3) < 0.02 and abs(float(vectors.mean())) < 0.02
     keys, values = tiny.fresh(PrefixTuning(length=50, layers="all", source="kv", start="random", std=0.3)).values()
@@ -138,12 +142,12 @@ def test_random_starts():
 
 
 @pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
-def test_keeps_the_protocol(adapter: Adapter):
+def test_follows_the_protocol(adapter: Adapter):
     """A method is hashable, holds no arrays and prints as its own configuration (law 2)."""
     assert isinstance(adapter, Adapter) and hash(adapter) == hash(adapter)
     assert eval(repr(adapter), dict(vars(adapters))) == adapter
 
 
-def test_every_method_is_here():
-    """The list that the laws are held over leaves none out."""
+def test_every_method_is_tested():
+    """The list that the laws are tested on has every method."""
     assert {type(adapter) for adapter in every.METHODS.values()} == {*adapters.METHODS, Sum}

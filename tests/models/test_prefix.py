@@ -1,4 +1,4 @@
-"""A prefix equals its formula: of vectors and of keys, in one softmax or two, by itself or made by an MLP (law 9)."""
+"""A prefix equals its formula: of vectors or keys, with one softmax or two, with or without an MLP (law 9)."""
 
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ def test_kv_prefix_holding_a_text_is_the_base_with_that_text_in_front():
 
 
 def by_hand(adapter: PrefixTuning, params: Any) -> dict[str, np.ndarray]:
-    """The slots that the MLP makes, in float64, one at a time."""
+    """The virtual tokens that the MLP computes, in float64, one at a time."""
     wide = {name: naive.wide(leaf) for name, leaf in params.items()}
     names = ["hidden"] if adapter.source == "hidden" else ["keys", "values"]
     made = {}
@@ -74,7 +74,7 @@ def by_hand(adapter: PrefixTuning, params: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("source", ["hidden", "kv"])
 @pytest.mark.parametrize("softmax", ["joint", "split"])
-def test_an_mlp_is_folded_into_the_slots_that_it_makes(source: Any, softmax: Any):
+def test_an_mlp_is_folded_into_the_virtual_tokens_that_it_computes(source: Any, softmax: Any):
     adapter = PrefixTuning(3, "1:3", source, softmax, mlp=5)
     params = tiny.noisy(adapter)
     folded, slots = adapter.fold(params)
@@ -88,8 +88,8 @@ def test_an_mlp_is_folded_into_the_slots_that_it_makes(source: Any, softmax: Any
 
 
 @pytest.mark.parametrize("source", ["hidden", "kv"])
-def test_an_mlp_starts_as_wide_as_the_plain_slots(source: Any):
-    """Within 5%, of some 50,000 numbers; and no slot is another's copy."""
+def test_an_mlp_starts_with_the_std_of_a_plain_prefix(source: Any):
+    """Within 5%, for some 50,000 numbers; and no two virtual tokens are equal."""
     config = replace(CONFIG, hidden_size=256, kv_heads=4, head_size=32)
     adapter = PrefixTuning(50, "all", source, start="random", std=0.5, mlp=64)
     _, slots = adapter.fold(adapter.init(KEY, config, None))
@@ -103,7 +103,7 @@ def test_an_mlp_starts_as_wide_as_the_plain_slots(source: Any):
 
 
 @pytest.mark.parametrize("source", ["hidden", "kv"])
-def test_an_mlp_starts_at_the_slots_of_a_text(source: Any):
+def test_an_mlp_starts_at_the_virtual_tokens_of_a_text(source: Any):
     adapter = PrefixTuning(3, "1:3", source, mlp=5)
     expected = tiny.fresh(replace(adapter, mlp=0))
     _, slots = adapter.fold(tiny.fresh(adapter))

@@ -1,4 +1,4 @@
-"""What a method cannot be, it refuses in one line that names what was given and what was expected (law 8)."""
+"""A method refuses invalid settings in one line that names what was given and expected (law 8)."""
 
 from typing import Any
 
@@ -98,6 +98,6 @@ def test_refused(make: Any, message: str):
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_joint_prefix_goes_with_a_llama_adapter():
+def test_a_joint_prefix_can_be_added_to_a_llama_adapter():
     """They use two seams; what is refused above is one seam used twice."""
     assert set(together(LlamaAdapter(), PrefixTuning())) == {"llama-adapter", "prefix"}

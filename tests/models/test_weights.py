@@ -263,7 +263,7 @@ NO_INDEX = ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{
 
 
 @pytest.mark.parametrize("text", NO_INDEX)
-def test_an_index_that_is_none_is_refused(saved: Path, text: str):
+def test_a_malformed_index_is_refused(saved: Path, text: str):
     (saved / INDEX).write_text(text)
     assert_refused(saved, str(saved / INDEX))
 

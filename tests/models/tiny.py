@@ -1,4 +1,4 @@
-"""One tiny decoder, float32, with random weights that attend, and what tests ask of it."""
+"""One tiny decoder in float32 with random weights, and helpers for tests."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -37,7 +37,7 @@ def normal(seed: int, *shape: int, std: float = 1.0) -> jax.Array:
 
 
 def weights(config: DecoderConfig = CONFIG) -> Any:
-    """Random weights ten times larger than usual, so that attention attends; norms random too."""
+    """Random weights ten times larger than usual, so that attention is not uniform; norms are random too."""
     random = np.random.default_rng(1)
 
     def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
@@ -61,7 +61,7 @@ def fresh(adapter: Adapter, config: DecoderConfig = CONFIG, frozen: Any = FROZEN
 def noisy(
     adapter: Adapter, std: float = 0.5, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, seed: int = 20
 ) -> Any:
-    """Random values in every parameter: what starts at zero would hide errors."""
+    """Random values in every parameter: zeros at the start would hide errors."""
     shapes = adapter_init.abstract_params(adapter, config)
     leaves, tree = jax.tree.flatten(shapes)
     return jax.tree.unflatten(tree, [normal(seed, *leaf.shape, std=std) for seed, leaf in enumerate(leaves, seed)])

@@ -69,7 +69,7 @@ EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
 
 
 @pytest.mark.parametrize("message", EXPORTS)
-def test_what_no_type_holds(message: str):
+def test_settings_that_no_peft_type_has(message: str):
     adapter, config = EXPORTS[message]
     with pytest.raises(InputError) as raised:
         out(adapter, config)
@@ -142,7 +142,7 @@ SETTINGS: list[tuple[str, Settings, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "changes", "message"), SETTINGS)
-def test_settings_that_cannot_be_held(kind: str, changes: Settings, message: str):
+def test_settings_that_cannot_be_represented(kind: str, changes: Settings, message: str):
     settings, tensors = GOOD[kind]
     assert from_peft(settings, tensors, CONFIG)
     with pytest.raises(InputError) as raised:
@@ -331,7 +331,7 @@ def test_one_line_code_2_and_nothing_written(
 
 
 @pytest.mark.parametrize("message", HARM)
-def test_a_harmed_adapter(
+def test_a_damaged_adapter(
     message: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "good").mkdir()
@@ -343,14 +343,14 @@ def test_a_harmed_adapter(
     assert_refused(f"import good new --model {place / 'model'}", message, monkeypatch, capsys, tmp_path)
 
 
-def test_the_harmless_one_is_imported(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_undamaged_adapter_is_imported(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """So that it is the harm that is refused."""
     monkeypatch.setattr(sys, "argv", ["peft", "import", "good", str(tmp_path / "new"), "--model", "model"])
     command.main()
     assert (tmp_path / "new" / "run.json").is_file()
 
 
-def test_a_merge_that_the_type_cannot_hold(
+def test_a_merge_that_overflows_the_dtype(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """float16 ends at 65,504; nothing is left of what was begun."""

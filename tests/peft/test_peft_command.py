@@ -209,7 +209,7 @@ def test_a_hub_id_keeps_its_name_and_its_revision(base: BaseModel, tmp_path: Pat
     assert "base_model: org/tiny\n" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_adapters_from_elsewhere_are_told_by_their_shapes_and_noted(
+def test_adapters_from_elsewhere_are_recognised_by_their_shapes(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A file that PEFT wrote carries no hash; one that names another base is imported with one line of warning."""

@@ -137,7 +137,7 @@ def test_we_load_what_peft_writes_and_give_it_back(pairs: dict[str, hf.Pair], tm
     assert again["peft_type"] == settings["peft_type"]
 
 
-def test_a_rank_stabilised_alpha_is_held_exactly(pairs: dict[str, hf.Pair], tmp_path: Path):
+def test_a_rank_stabilised_alpha_is_kept_exactly(pairs: dict[str, hf.Pair], tmp_path: Path):
     """alpha/√r is (alpha·√r)/r; what goes back to PEFT is plain, with the same numbers."""
     pair = pairs["grouped heads"]
     model = theirs.save(pair, peft.LoraConfig(task_type="CAUSAL_LM", **LORA, use_rslora=True), tmp_path / "peft")

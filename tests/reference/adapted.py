@@ -27,7 +27,7 @@ from jaxprefix.models.adapters import (
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 
-# Of random parameters: at 1 these would drown the base, and rounding would grow through the layers.
+# The std of random parameters: at 1 they would dominate the base, and rounding errors would grow through the layers.
 SMALLER = {LoRA: 0.2, BottleneckAdapter: 0.2}
 FULL_STD = 0.05  # of changes to weights
 
@@ -55,7 +55,7 @@ def model_of(pair: hf.Pair, adapter: Adapter, params: Any, folder: Path) -> Any:
         return model
     if isinstance(adapter, BottleneckAdapter):
         return with_bottlenecks(model, params)
-    if isinstance(adapter, Sum):  # PEFT holds no two at once: the prefix joins a model that holds the LoRA
+    if isinstance(adapter, Sum):  # PEFT cannot combine the two: the prefix is added to a model with the LoRA
         members = dict(adapter.members)
         model = with_peft(pair, model, members["lora"], params["lora"], folder)
         return with_slots(pair, model, params["prefix"])

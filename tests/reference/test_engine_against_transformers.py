@@ -98,7 +98,7 @@ class Spelled(FastBackend):
 
 @dataclass
 class Seen:
-    """What was compared, which must be worth it."""
+    """What was compared; it must be enough."""
 
     answers: int = 0
     tokens: int = 0
@@ -192,7 +192,9 @@ def assert_engine(seen: Seen, model: Model, theirs: Sequence[Theirs], size: int,
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Tiny products: a second thread of torch waits longer than it works, and XLA optimises longer than it runs."""
+    """The products are tiny: a second thread of torch waits longer than it works, and XLA's optimisations take longer
+    than the run.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     jax.config.update("jax_disable_most_optimizations", True)

@@ -32,7 +32,7 @@ class Theirs:
 
     def __init__(self, model: Any, prompts: Sequence[real.Prompt]) -> None:
         self.model, self.prompts = model, prompts
-        self.ends: tuple[int, ...] = (real.VOCABULARY,)  # never met
+        self.ends: tuple[int, ...] = (real.VOCABULARY,)  # never reached
 
     def find_end(self) -> int:
         """A token that stands first in many different places of endless answers, and in at most three quarters."""

@@ -1,4 +1,4 @@
-"""A checkpoint that the disk damaged is noticed before it is read, and the last whole one takes its place."""
+"""A damaged checkpoint is noticed before it is read, and the last undamaged one is used."""
 
 import json
 import math
@@ -58,7 +58,7 @@ SOME = {"_CHECKPOINT_METADATA"}
 
 
 def parts(step: Path) -> list[Path]:
-    """Every file of a checkpoint that it is made of."""
+    """The files that make up a checkpoint."""
     return sorted(path for path in step.rglob("*") if path.is_file() and path.name not in {*NOTES, "hashes.json"})
 
 
@@ -68,7 +68,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_file_is_checked(whole: Path, tmp_path: Path, damage: str, capsys: Any):
-    """Reading goes back to the step before, says so in a line, and changes nothing."""
+    """Reading uses the step before, prints a line about it, and changes nothing."""
     change, why = DAMAGES[damage]
     expected = load_run(shutil.copytree(whole, tmp_path / "before"))
     shutil.rmtree(tmp_path / "before" / "checkpoints" / "6")
@@ -108,10 +108,10 @@ def test_what_is_not_checked_is_not_needed(whole: Path, tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("truncated", "deleted"))]
 )
-def test_training_goes_on_from_the_last_whole_one(
+def test_training_resumes_from_the_last_undamaged_checkpoint(
     config: RunConfig, whole: Path, tmp_path: Path, damage: str, capsys: Any
 ):
-    """It ends as the run that nothing damaged; what was damaged is set aside, also when that happens twice."""
+    """It ends as the undamaged run does. The damaged checkpoint is set aside, also if this happens twice."""
     run = shutil.copytree(whole, tmp_path / "run")
     for name in ("damaged-6", "damaged-6-2"):
         data = max(parts(run / "checkpoints" / "6"), key=lambda path: path.stat().st_size)
@@ -128,7 +128,7 @@ def test_training_goes_on_from_the_last_whole_one(
             np.testing.assert_array_equal(load_run(one).params["hidden"], load_run(other).params["hidden"])
 
 
-def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path, tmp_path: Path):
+def test_if_all_are_damaged_nothing_is_changed(config: RunConfig, whole: Path, tmp_path: Path):
     run = shutil.copytree(whole, tmp_path / "run")
     for step in ("4", "6"):
         flipped(parts(run / "checkpoints" / step)[-1])
@@ -139,7 +139,7 @@ def test_where_all_are_damaged_nothing_is_touched(config: RunConfig, whole: Path
         assert files(run) == before
 
 
-def test_a_checkpoint_without_hashes_is_read_and_that_is_said(whole: Path, tmp_path: Path, capsys: Any):
+def test_a_checkpoint_without_hashes_is_read_with_a_warning(whole: Path, tmp_path: Path, capsys: Any):
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "checkpoints" / "6" / "hashes.json").unlink()
     assert load_run(run).step == 6

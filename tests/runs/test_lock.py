@@ -1,4 +1,4 @@
-"""One training at a time in a directory, no directory for two, and none that a sudden end makes useless."""
+"""One training at a time in a directory, no directory for two runs, and none that a sudden end makes unusable."""
 
 import errno
 import fcntl
@@ -36,13 +36,13 @@ def run(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_second_is_refused_while_the_first_lives(config: RunConfig, run: Path):
-    """The lock is on open files, so that this process can hold it against itself."""
+    """The lock belongs to an open file, so this process can hold it against itself."""
     before = sorted(run.iterdir())
     base = read_run(run)["base"]
     with run_lock(run, config, "", base):
         with pytest.raises(InputError, match=r"another command trains in .*; wait until it ends, or choose"):
             train(config, run, quiet=True)
-        with exclusive(run):  # evaluation's
+        with exclusive(run):  # the lock of an evaluation
             assert load_run(run).step == 1
     train(config, run, quiet=True)
     assert sorted(run.iterdir()) == before
@@ -65,7 +65,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path):
             pass
         assert list(tmp_path.iterdir())
         process.kill()
-    assert list(tmp_path.iterdir()) and not entries(tmp_path)  # what was killed leaves its file
+    assert list(tmp_path.iterdir()) and not entries(tmp_path)  # a killed process leaves its file
     with exclusive(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
@@ -83,7 +83,7 @@ def test_a_file_system_without_locks(tmp_path: Path, number: int, monkeypatch: p
     assert capsys.readouterr().err == 2 * line and not list(tmp_path.iterdir())
 
 
-def test_what_is_refused_leaves_nothing(config: RunConfig, tmp_path: Path):
+def test_a_refused_command_leaves_no_files(config: RunConfig, tmp_path: Path):
     with pytest.raises(InputError, match="is beyond the model's 1024 positions"):
         train(replace(config, max_length=5000), tmp_path / "deep" / "run", quiet=True)
     assert list(tmp_path.iterdir()) == []
@@ -111,7 +111,7 @@ def test_many_at_once_get_a_directory_each(config: RunConfig, tmp_path: Path, mo
 
 
 def test_what_another_command_made_is_removed_too(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One that found the same number, made its folders and came second to the lock."""
+    """Another command took the same number, made its folders and was second to lock."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "rows-prefix-1" / "checkpoints").mkdir(parents=True)
     with run_lock(None, config, "rows-prefix", "base") as directory:
@@ -140,7 +140,7 @@ def test_a_number_in_use_is_passed_over(config: RunConfig, tmp_path: Path, monke
     ],
 )
 def test_a_directory_that_was_just_begun_can_be_used(config: RunConfig, tmp_path: Path, left: tuple[str, ...]):
-    """All that is there when a process ends before run.json is written."""
+    """All files that exist when a process ends before run.json is written."""
     for name in left:
         if name == "checkpoints":
             (tmp_path / "run" / name).mkdir(parents=True)

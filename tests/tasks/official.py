@@ -67,7 +67,7 @@ def mgsm_digests(data: Path, right: Callable[[str, int, str], bool]) -> Iterator
 
 
 def functions(path: Path, *names: str) -> dict[str, Any]:
-    """The functions and constants of those names in a script, without running the rest of it."""
+    """The functions and constants with these names in a script, without running the rest of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old scripts have escapes that Python now warns of
         tree = ast.parse(path.read_text(encoding="utf-8"))

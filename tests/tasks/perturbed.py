@@ -1,4 +1,4 @@
-"""Answers made wrong in known ways, the same ones always: what metrics and the official scripts are compared on."""
+"""Answers with known errors, always the same: metrics and official scripts are compared on them."""
 
 import unicodedata
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def with_articles(answer: str, language: str) -> str:
 
 
 def with_punctuation(answer: str, language: str) -> str:
-    """Signs of ASCII, of Unicode and of its symbols, around the words and within them."""
+    """Punctuation of ASCII, of Unicode, and symbols, around words and within them."""
     return "«" + answer.replace(" ", " — ").replace("e", "e'") + "。؟!” $5 + ^~|`।、"
 
 
@@ -47,7 +47,7 @@ def on_several_lines(answer: str, language: str) -> str:
 
 
 def with_more_words(answer: str, language: str) -> str:
-    """Words in front and behind, one of them the answer's own once more."""
+    """Words before and after, one of them a word of the answer again."""
     return f"I say: {answer} {answer.split()[0]} 我说 कहना"
 
 
@@ -57,7 +57,7 @@ def cut(answer: str, language: str) -> str:
 
 
 def turned_round(answer: str, language: str) -> str:
-    """The words in the other order; letters taken apart from their accents."""
+    """The words in reverse order; letters separated from their accents."""
     return unicodedata.normalize("NFD", " ".join(reversed(answer.split())))
 
 

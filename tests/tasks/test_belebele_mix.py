@@ -1,4 +1,4 @@
-"""Belebele's training set: the table as pandas writes it, and what is said where there is none."""
+"""Belebele's training set: the table as pandas writes it, and the message if it is missing."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_the_table_is_read(tmp_path: Path, ending: str):
     assert example is not None and (example.response, example.context) == ("B", "Water boils.")
 
 
-def test_without_the_table_the_way_to_it_is_told(tmp_path: Path):
+def test_without_the_table_the_error_says_how_to_get_it(tmp_path: Path):
     way = f"write DIR/{TABLE}.tsv with assemble_training_set.py of https://github.com/facebookresearch/belebele"
     for data, sought in (
         (None, "give --data DIR"),

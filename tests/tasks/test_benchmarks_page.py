@@ -1,4 +1,4 @@
-"""docs/benchmarks.md is run as it stands: its file becomes a task, its rows become the prompt that it shows."""
+"""Runs docs/benchmarks.md: its file becomes a task, and its rows become the prompt that it shows."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The table of languages: what Belebele's official table and Joshi et al. say, and what the tasks have."""
+"""The table of languages against the tables of Belebele and of Joshi et al., and against the tasks."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def test_every_language_of_a_task_is_in_the_table_and_named_there():
         languages = [find_language(code) for code in task.languages]
         assert None not in languages
         assert len(set(languages)) == len(task.languages)
-        if not task.eval_tasks or task.name in task.eval_tasks:  # those that measure
+        if not task.eval_tasks or task.name in task.eval_tasks:  # the tasks that evaluate
             assert set(languages) == set(languages_of(task.name)), task.name
     assert {name for language in LANGUAGES for name in language.benchmarks} <= {task.name for task in TASKS}
 

@@ -1,9 +1,11 @@
-"""What measures is never trained on: neither whole, nor in slices, nor in a sum with what may be trained."""
+"""The data of benchmarks is never trained on: neither whole, nor in slices, nor in a sum with training data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks import TASKS, find
@@ -49,10 +51,16 @@ def test_what_may_be_trained_on_is_accepted(task: str, split: str | None):
 @pytest.mark.parametrize(
     ("task", "trained"), [("mgsm", "gsm8k"), ("belebele", "belebele-mix"), ("xquad", "squad, tydiqa")]
 )
-def test_what_only_measures_is_refused_with_what_trains_it(task: str, trained: str):
+def test_a_benchmark_is_refused_with_the_tasks_that_train_for_it(task: str, trained: str):
     with pytest.raises(InputError) as error:
         training_task(RunConfig(model="m", task=task))
     assert str(error.value) == f"task {task} is only for evaluation; train on {trained}"
+
+
+def test_a_benchmark_without_training_data_is_refused_with_all_tasks_for_training(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tasks, "TASKS", (*TASKS, replace(find("xquad"), name="alone")))
+    with pytest.raises(InputError, match=r"^task alone is only for evaluation; train on squad, tydiqa, .*, flores$"):
+        training_task(RunConfig(model="m", task="alone"))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +78,7 @@ def test_what_only_measures_is_refused_with_what_trains_it(task: str, trained: s
         ("mnli", None, "train"),
     ],
 )
-def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
+def test_training_reads_the_training_split_in_any_language_of_the_task(
     task: str, language: str | None, split: str, monkeypatch: pytest.MonkeyPatch
 ):
     config = RunConfig(model="m", task=task, language=language, data=Path("mirror"))
@@ -88,7 +96,7 @@ def test_training_reads_the_tasks_training_split_in_any_language_of_its_own(
 
 
 @pytest.mark.parametrize(("task", "first"), [("xcopa", "et, ht"), ("flores", "acm_Arab, afr_Latn")])
-def test_a_task_without_english_asks_for_a_language(task: str, first: str):
+def test_a_task_without_english_needs_a_language(task: str, first: str):
     config = RunConfig(model="m", task=task)
     with pytest.raises(InputError, match=f"task {task} has no English; give --language: {first}"):
         languages(config, training_task(config))

@@ -1,4 +1,6 @@
-"""ROUGE, BLEU and chrF: the libraries' own figures where their words are ours, else counted by hand."""
+"""ROUGE, BLEU and chrF: the figures of the libraries where words are split in the same way, and otherwise counted by
+hand.
+"""
 
 import math
 
@@ -18,7 +20,7 @@ def example(*references: str, language: str = "en") -> Example:
     ("text", "expected"),
     [
         ("The mill's 2 wheels—gone!", ["the", "mill", "s", "2", "wheels", "gone"]),
-        ("किताब १२।", ["किताब", "१२"]),  # vowel signs are no letters, and stay in their word
+        ("किताब १२।", ["किताब", "१२"]),  # vowel signs are not letters, and stay in their word
         ("قَلَم، كتاب", ["قَلَم", "كتاب"]),
         ("磨坊建于1871年。", ["磨", "坊", "建", "于", "1871", "年"]),
         ("カメラ です", ["カ", "メ", "ラ", "で", "す"]),

@@ -57,11 +57,11 @@ def test_scores_as_the_script(
 @pytest.mark.parametrize(
     ("prediction", "normalised"),
     [
-        ("مجال", "مجال"),  # the letters of the article in the middle of a word stay
+        ("مجال", "مجال"),  # the letters of the article within a word are kept
         ("سؤاله", "سؤاله"),
-        ("المجال الكبير", "مجال كبير"),  # in front they go, once
-        ("بالعربية", "بالعربية"),  # a preposition before the article makes one word with it, in both variants apart
-        ("ال", "ال"),  # and alone they are no article
+        ("المجال الكبير", "مجال كبير"),  # at the front they are removed, once
+        ("بالعربية", "بالعربية"),  # both variants keep a preposition that is joined to the article
+        ("ال", "ال"),  # alone they are not an article
         ("كتاب، القلم؟", "كتاب قلم"),
     ],
 )

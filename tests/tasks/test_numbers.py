@@ -1,4 +1,4 @@
-"""The number that a text gives as its answer: as the scripts of GSM8K and MGSM find it, and beyond what they read."""
+"""The number in an answer: as the scripts of GSM8K and MGSM find it, and in further forms."""
 
 from fractions import Fraction
 
@@ -11,7 +11,7 @@ from jaxprefix.tasks.task import Example
 @pytest.mark.parametrize(
     ("text", "language", "value"),
     [
-        # What the scripts return as well: GSM8K's extract_answer for the marked, simple-evals' parse_answer for others.
+        # The scripts return the same: extract_answer of GSM8K with a mark, parse_answer of simple-evals otherwise.
         ("She has 5 + 7 = 12.\n#### 12", "en", 12),
         ("#### 1,080", "en", 1080),
         ("#### -5", "en", -5),
@@ -35,7 +35,7 @@ from jaxprefix.tasks.task import Example
         ("$ 2,000,000", "en", 2_000_000),
         ("It costs 18 dollars", "en", 18),
         ("the answer\nis 5", "en", 5),
-        # Marks that none of them knows.
+        # Marks that the scripts do not know.
         ("#### $18", "en", 18),
         ("The final answer is: $1,234.50 per year", "en", Fraction("1234.5")),
         ("Die Antwort lautet 18.", "de", 18),
@@ -85,7 +85,7 @@ from jaxprefix.tasks.task import Example
         ("2 1/2", "en", Fraction(5, 2)),
         ("2½ cups", "en", Fraction(5, 2)),
         ("⅔", "en", Fraction(2, 3)),
-        ("5/0", "en", 0),  # no fraction: two numbers
+        ("5/0", "en", 0),  # not a fraction: two numbers
     ],
 )
 def test_the_number_of_a_text(text: str, language: str, value: int | Fraction):

@@ -33,7 +33,7 @@ from jaxprefix.tasks.xquad import XQUAD
         ("पैंथर्स।", "पैंथर्स।"),
         ("黑豹。", "黑豹。"),
         ("x—the—y", "x— —y"),  # an article leaves a space
-        ("x\u200by", "x\u200by"),  # a zero-width space is no space
+        ("x\u200by", "x\u200by"),  # a zero-width space is not a space
         ("a\u0301", "\u0301"),  # a combining accent ends a word: the bare letter was an article
         ("İstanbul", "i\u0307stanbul"),
         ("", ""),
@@ -51,7 +51,7 @@ def test_normalises_as_the_script(text: str, normalised: str):
         ("Denver Broncos", "The Denver Broncos!", 1, 1),
         ("Broncos Denver", "Denver Broncos", 1, 0),
         ("in the 1920s", "1920s", 2 / 3, 0),
-        ("new new york", "new york", 0.8, 0),  # a word counts as often as it stands in both
+        ("new new york", "new york", 0.8, 0),  # a word counts as often as it occurs in both
         ("new york new york", "new york", 2 / 3, 0),
         ("1,000", "1000", 1, 1),
         ("1 000", "1000", 0, 0),

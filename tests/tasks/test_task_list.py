@@ -1,4 +1,4 @@
-"""What the benchmarks say of themselves: names, languages, what they train and measure, refuse, and their rows."""
+"""The benchmarks: names, languages, training and evaluation tasks, refusals, and rows."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def write_mirror(root: Path, place: str, rows: list[dict]) -> Path:
 
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Puts one task in the place of the embedded world, which other tests cover."""
+    """Replaces the embedded world, which other tests cover, by one task."""
     module = types.ModuleType("jaxprefix.tasks.babel")
     vars(module)["TASKS"] = (types.SimpleNamespace(name="babel", eval_tasks=("babel",)),)
     monkeypatch.setitem(sys.modules, "jaxprefix.tasks.babel", module)
@@ -50,7 +50,7 @@ def test_every_task_is_found_by_its_name(embedded: str):
     assert find(embedded).name == embedded
 
 
-def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
+def test_an_unknown_task_is_refused_with_the_known_ones(embedded: str):
     with pytest.raises(InputError) as error:
         find("xqad")
     assert str(error.value) == (
@@ -59,7 +59,7 @@ def test_an_unknown_task_is_answered_with_the_known_ones(embedded: str):
     )
 
 
-def test_what_is_trained_is_measured_by_a_task_of_the_same_metrics():
+def test_training_tasks_are_evaluated_by_tasks_with_the_same_metrics():
     for task in TASKS:
         for measured in map(find, task.eval_tasks):
             assert measured.metrics == task.metrics
@@ -90,7 +90,7 @@ def test_languages_are_those_of_the_published_sets():
     assert SQUAD.languages == MNLI.languages == GSM8K.languages == BELEBELE_MIX.languages == ("en",)
 
 
-def test_an_unknown_language_is_answered_with_the_tasks_own():
+def test_an_unknown_language_is_refused_with_those_of_the_task():
     check_languages(XQUAD, XQUAD.languages)
     with pytest.raises(InputError) as error:
         check_languages(XQUAD, ("de", "sw", "xx"))
@@ -202,7 +202,7 @@ def test_every_real_row_becomes_an_example(task, language: str, split: str, coun
         if task not in (GSM8K, MGSM):
             assert example.response in (example.choices or example.references)
         assert example.context in row.get("context", row.get("flores_passage", ""))
-        # A model that says what is learnt is right, by every metric.
+        # The training response is a correct answer by every metric.
         assert set(task.score(task.answer(example.response), example).values()) == {1.0}
     if task in (XQUAD, XNLI):
         assert len({example.id for example in examples}) == count

@@ -1,4 +1,4 @@
-"""Golden prompts: the literal text that each task puts to the model. Changing one changes what every score means."""
+"""Golden prompts: the literal prompt of each task. A change to one changes the meaning of every score."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_questions_about_a_passage(task: Task, language: str, passage: str, ques
     example = task.example(row, language)
     assert example is not None
     assert example.prompt == QUESTION_PROMPT.format(passage, question)
-    assert example.context == passage  # what may be cut is the passage, all of it and no more
+    assert example.context == passage  # the passage may be cut, and nothing else
     assert example.response == answers[0]
     assert example.references == tuple(answers)
     assert (example.id, example.language, example.choices) == ("r7", language, ())
@@ -87,7 +87,7 @@ def test_rows_without_an_answer_give_no_example():
 
 
 def test_options_of_a_passage():
-    """Belebele and its training set ask alike, each from its own columns."""
+    """Belebele and its training set have the same prompt, from their own columns."""
     passage, question, options = "Die Mühle wurde 1871 gebaut.", "Wann?", ["1817", "1871", "1781", "2x"]
     row = {"id": "4", "flores_passage": f"{passage} ", "question": f" {question}", "correct_answer_num": "2"}
     row |= {f"mc_answer{number}": f"{option} " for number, option in enumerate(options, start=1)}
@@ -131,8 +131,8 @@ def test_problems_of_arithmetic(task: Task, row: dict, language: str, response: 
     )
     assert example.context == ""  # nothing of a problem may be cut
     assert (example.response, example.references, example.choices) == (response, (number,), ())
-    assert task.answer(example.response) == number  # what is learnt is what is read
-    # A model that goes on with a problem of its own is stopped there.
+    assert task.answer(example.response) == number  # the training response is what the parser reads
+    # A model that continues with another problem is stopped there.
     assert example.after.startswith(task.stop[0].lstrip("\n"))
 
 

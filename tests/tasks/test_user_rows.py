@@ -1,4 +1,4 @@
-"""A user's own rows become a task, or one line says which row of which file is wrong and what it should be."""
+"""A user's own rows become a task, or one line says which row of which file is wrong, and what was expected."""
 
 import json
 from pathlib import Path
@@ -32,11 +32,11 @@ def test_rows_with_responses_are_generated(tmp_path: Path):
     assert [example.context for example in english] == ["", ""]  # a user's prompt is never cut
     assert (english[0].response, english[0].references, english[0].choices) == ("Lima", ("Lima",), ())
     assert task.score(task.answer("Lima\nand so on"), english[0]) == {"f1": 1.0, "em": 1.0}
-    assert task.train_split == task.split  # a file is read whole, by whoever reads it
+    assert task.train_split == task.split  # every reader reads the whole file
     assert task.note == ""
 
 
-def test_rows_with_choices_are_scored_by_the_likeliest(tmp_path: Path):
+def test_rows_with_choices_are_scored_by_the_most_likely_choice(tmp_path: Path):
     task = own_rows_task(write(tmp_path, {"prompt": "2+2?", "response": "4", "choices": ["3", "4"]}))
     assert (task.metrics, task.max_new_tokens) == (("accuracy",), 0)
     example = task.example(task.load("en", task.split, None)[0], "en")
@@ -51,7 +51,7 @@ def test_an_answer_may_be_as_long_as_the_longest_response(tmp_path: Path, length
     assert own_rows_task(write(tmp_path, *rows)).max_new_tokens == tokens
 
 
-def test_of_a_response_with_several_lines_the_first_is_compared_and_all_are_learnt(tmp_path: Path):
+def test_a_response_with_several_lines_is_learnt_whole_and_compared_by_its_first(tmp_path: Path):
     task = own_rows_task(write(tmp_path, {"prompt": "p", "response": "one\ntwo"}))
     example = task.example(task.load("en", task.split, None)[0], "en")
     assert (example.response, example.references) == ("one\ntwo", ("one",))
@@ -113,7 +113,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: dict, complaint: str):
     assert str(error.value) == f"{file}:2: {complaint}"
 
 
-def test_a_wrong_row_is_named_by_its_line_where_blank_lines_stand_before_it(tmp_path: Path):
+def test_a_wrong_row_is_named_by_its_line_after_blank_lines(tmp_path: Path):
     file = tmp_path / "mine.jsonl"
     file.write_text('\n{"prompt": "p", "response": "r"}\n\n\n{"prompt": "p"}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.jsonl:5: no"):
@@ -138,7 +138,7 @@ def test_a_file_has_no_splits_and_no_other_languages(tmp_path: Path):
         task.load("de", task.split, None)
 
 
-def test_files_that_hold_nothing_or_something_else_are_refused(tmp_path: Path):
+def test_empty_and_other_files_are_refused(tmp_path: Path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("", encoding="utf-8")
     broken = tmp_path / "broken.jsonl"

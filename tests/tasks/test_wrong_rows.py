@@ -1,4 +1,4 @@
-"""A row that is wrong is refused in one line: its file and line, or its data set and number, and the column."""
+"""A wrong row is refused in one line: its file and line, or its data set and number, and the column."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ OPTIONS = {f"mc_answer{number}": f"option {number}" for number in (1, 2, 3, 4)}
 ANSWERS = {f"answer{number}": f"option {number}" for number in (1, 2, 3, 4)}
 PASSAGE = {"id": "english-1", "context": "c", "question": "q", "answers": {"text": ["c"]}}
 PAIR = {"premise": "p", "hypothesis": "h", "label": 0}
-# A right row of each task, and where its file lies in a mirror.
+# A correct row of each task, and the path of its file in a mirror.
 RIGHT: dict[str, tuple[str, dict[str, Any]]] = {
     "squad": ("rajpurkar/squad/plain_text/train", PASSAGE),
     "tydiqa": ("google-research-datasets/tydiqa/secondary_task/validation", PASSAGE),
@@ -87,7 +87,7 @@ def write(root: Path, place: str, rows: list[dict]) -> Path:
 
 
 def changed(name: str, change: dict[str, Any]) -> dict[str, Any]:
-    """The task's right row with other columns, without those that become `...`."""
+    """The correct row of the task with other columns, without those that are `...`."""
     return {column: value for column, value in {**RIGHT[name][1], **change}.items() if value is not ...}
 
 
@@ -146,7 +146,7 @@ def test_a_wrong_row_of_another_file_is_named_by_its_number(ending: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_an_unknown_split_is_answered_with_those_that_there_are(name: str, tmp_path: Path):
+def test_an_unknown_split_is_refused_with_the_existing_ones(name: str, tmp_path: Path):
     write(tmp_path, RIGHT[name][0], [RIGHT[name][1]])
     with pytest.raises(InputError) as error:
         find(name).load(LANGUAGES.get(name, "en"), "tset", tmp_path)

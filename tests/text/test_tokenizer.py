@@ -168,7 +168,7 @@ def test_half_a_surrogate_pair_is_refused(fast, pieces):
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "fast"])
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_bos_stands_exactly_once(kind, times, pieces, fast):
+def test_bos_occurs_exactly_once(kind, times, pieces, fast):
     tokenizer = load_tokenizer({**pieces, "fast": fast}[kind])
     written = {"fast": "<|begin_of_text|>"}.get(kind, "<s>") * times
     ids = tokenizer.prompt_ids(written + SENTENCES[0])
@@ -301,7 +301,7 @@ def test_a_chat_starts_as_in_transformers(template, processor, fast):
     assert load_tokenizer(fast).chat("Wo?") == expected
 
 
-def test_where_the_template_may_stand(fast):
+def test_files_that_may_hold_the_template(fast):
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "listed"}]
     change(fast / "tokenizer_config.json", chat_template=named)
     assert load_tokenizer(fast).chat_template == "listed"
@@ -363,7 +363,7 @@ def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
     assert tokenizer.chat("Wo?") == [1, *tokenizer.encode("[INST] Wo? [/INST]"), 2, *tokenizer.encode("ja")]
 
 
-def test_a_chat_that_cannot_be(fast):
+def test_chats_that_are_refused(fast):
     with pytest.raises(InputError, match="the model has no chat template"):
         load_tokenizer(fast).chat("Wo?")
     (fast / "chat_template.jinja").write_text("{{ raise_exception('no\nturn') }}")

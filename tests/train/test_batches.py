@@ -1,4 +1,4 @@
-"""Rows to batches: every row once an epoch, an order that seed and position determine, three shapes, no lost token."""
+"""Batches: every row once per epoch, an order that depends on seed and step, three shapes, no lost token."""
 
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,7 @@ pairs = st.lists(st.tuples(st.integers(0, 70), st.integers(1, 40)).filter(lambda
 @settings(deadline=None)
 @given(lengths=pairs, size=st.integers(1, 9), seed=st.integers(0, 3), number=st.integers(0, 2))
 def test_every_row_once_an_epoch_and_every_token_learnt_once(lengths, size: int, seed: int, number: int):
-    """Whatever the lengths: at most three shapes, full steps but one, and each row's targets behind their inputs."""
+    """For any lengths: at most three shapes, all steps full but one, and the targets of each row follow its inputs."""
     rows = [row(*pair, first=100 * index) for index, pair in enumerate(lengths, 1)]
     shapes = buckets(rows)
     assert 1 <= len(shapes) <= 3
@@ -48,7 +48,7 @@ def test_every_row_once_an_epoch_and_every_token_learnt_once(lengths, size: int,
         )
         for place in range(size):
             learnt = batch.loss_mask[0, place] > 0
-            if place >= len(chosen):  # a missing row: padding alone
+            if place >= len(chosen):  # a missing row is padding
                 assert not learnt.any() and batch.lengths[0, place] == 0
                 continue
             own = rows[chosen[place]]
@@ -66,12 +66,12 @@ def test_the_order_is_the_seeds_and_the_epochs():
     assert one != epoch(ROWS, shapes, 4, seed=2, number=0)
     assert one != epoch(ROWS, shapes, 4, seed=1, number=1)
     times = [bucket.seq_len for bucket, _ in epoch(ROWS * 4, buckets(ROWS * 4), 4, seed=1, number=0)]
-    assert times != sorted(times)  # lengths are mixed: the run does not end on the longest
+    assert times != sorted(times)  # lengths are mixed, so that the run does not end with the longest
 
 
 @pytest.mark.parametrize("position", [0, 1, 8, 9, 10, 23])
-def test_a_position_is_enough_to_go_on(position: int):
-    """The tail of the same steps, also across epochs (9 steps each)."""
+def test_the_step_is_enough_to_resume(position: int):
+    """The remaining steps are the same, also across epochs (9 steps each)."""
     shapes = buckets(ROWS)
     assert len(epoch(ROWS, shapes, 4, 5, 0)) == 9
     whole = list(islice(steps_from(ROWS, shapes, 4, 5, 0), 40))
@@ -132,7 +132,7 @@ def test_only_the_context_is_cut(tokenizer: Tokenizer, room: int | None):
 
 
 def test_training_and_evaluation_see_the_same_ids(tokenizer: Tokenizer):
-    """The prompt does not depend on what room is kept, and the response's ids not on the prompt."""
+    """The prompt does not depend on the room for the answer, and the ids of the response not on the prompt."""
     learn, ask = encode(tokenizer, LONG, 999), encode(tokenizer, LONG, 999, room=40)
     assert learn is not None and learn == ask and not learn.cut
     assert learn.prompt[0] == tokenizer.bos and learn.prompt.count(tokenizer.bos or 0) == 1

@@ -1,4 +1,4 @@
-"""--dry-run: what it counts against what can be reckoned by hand, and against the arrays of a real run."""
+"""--dry-run: its figures against figures computed by hand, and against the arrays of a real run."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {"batch": 8, "max_length": 32, "dtype": "float32"}
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing but a config.json."""
+    """A model directory with only a config.json."""
     found = tmp_path_factory.mktemp("model")
     (found / "config.json").write_text(json.dumps(small.SIZES))
     return found
@@ -57,7 +57,7 @@ def test_products_are_counted_as_often_as_they_are_made():
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Path]:
-    """JAX keeps everything that it compiles here."""
+    """Makes JAX cache every program."""
     settings = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0.0}
     before = {name: getattr(jax.config, name) for name in settings}
     for found in (settings, before):
@@ -69,7 +69,7 @@ def cache(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_program_in_the_cache_is_partitioned_again(cache: Path):
-    """What a run has compiled a plan reads all the same; what is compiled afterwards is kept again."""
+    """A plan analyses a program that the cache has; later programs are cached again."""
     stream, weights = ((64, 32), P("data")), ((5, 32, 32), P())
     made, kept = meshes.make_mesh("4x1"), []
     for scale in (2.0, 3.0):
@@ -112,7 +112,7 @@ def test_bytes_that_a_device_takes_in(collective: Any, kind: str, moved: float):
 
 @pytest.mark.parametrize("mesh", [pytest.param("1x1", marks=pytest.mark.slow), "4x2"])
 def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.CaptureFixture[str]):
-    """Its bytes are those of a real run's arrays, its products those reckoned by hand."""
+    """Its bytes are those of the arrays of a real run, and its products those counted by hand."""
     output = tmp_path / "plan"
     needs = dry_run(RunConfig(model=str(directory), task="squad", mesh=mesh, **SETTINGS), None, output)
     found = json.loads((output / "plan.json").read_text())
@@ -131,8 +131,9 @@ def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.Captu
 
 
 def by_hand(sizes: DecoderConfig) -> float:
-    """Of one of 8 × 32 tokens: each weight forward and for the gradient of its input; scores and their mix forward,
-    the scores again, and two gradients each; the head a third time; and the projections of ten slots a layer."""
+    """A step of 8 × 32 tokens: each weight forward and for the gradient of its input; scores and their mix forward, the
+    scores again, and two gradients each; the head a third time; and the projections of ten virtual tokens per layer.
+    """
     width, keys, inner = sizes.hidden_size, sizes.kv_heads * sizes.head_size, sizes.heads * sizes.head_size
     layer = 2 * width * inner + 2 * width * keys + 3 * width * sizes.intermediate_size
     attention = (2 + 1 + 4) * inner * (32 + 10)
@@ -140,8 +141,8 @@ def by_hand(sizes: DecoderConfig) -> float:
     return 2 * (sizes.layers * (2 * layer + attention + slots) + 3 * width * sizes.vocabulary_size)
 
 
-def test_what_grows():
-    """Rows and lengths of which the bytes are known: 100 + 3 a token + 2 a token and length."""
+def test_the_parts_that_grow_with_rows_and_length():
+    """Rows and lengths with known bytes: 100 + 3 per token + 2 per token and length."""
 
     def needed(tokens: int, length: int) -> int:
         return 100 + 3 * tokens + 2 * tokens * length
@@ -153,7 +154,7 @@ def test_what_grows():
 
 
 def test_a_chip_that_is_too_small(tmp_path: Path):
-    """A model of 70 layers of 8B's width does not fit on one v5e, and two plans are never one file."""
+    """A model with 70 layers of the width of 8B does not fit on one v5e, and two plans never share a file."""
     sizes = small.SIZES | {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 70}
     (tmp_path / "config.json").write_text(json.dumps(sizes | {"num_attention_heads": 32, "num_key_value_heads": 8}))
     config = RunConfig(model=str(tmp_path), task="squad", method="soft-prompt", batch=2, max_length=32)

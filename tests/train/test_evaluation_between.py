@@ -1,4 +1,4 @@
-"""An evaluation between two steps changes nothing in the second: no method keeps a cache that training would read."""
+"""An evaluation between two steps does not change the second step: no method keeps a cache that training would read."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def batch(seed: int) -> TrainBatch:
     "name", ["prefix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama-adapter", "soft-prompt"))]
 )
 def test_an_evaluation_in_between_changes_no_step(name: str):
-    """Bit for bit, also of the gradients: they are the moments of an optimizer that only sums them."""
+    """Equal bit for bit, also the gradients: they are the moments of an optimizer that sums them."""
     adapter = METHODS[name]
     optimizer = optax.chain(optax.trace(decay=1.0), optax.scale(-0.1))
     step: Any = jax.jit(train_step(CONFIG, adapter, optimizer, "dots", jax.random.key(0)))

@@ -1,4 +1,4 @@
-"""What machines do to a run: killed at any moment, a disk without room. It ends as if nothing had happened."""
+"""Failures of machines: a run that is killed at any moment, a full disk. It ends as if nothing had happened."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def script(folder: Path, name: str, *arguments: object) -> str:
-    """What a script beside this file prints."""
+    """Runs a script of this folder and returns what it prints."""
     places = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)])
     environment = os.environ | {"PYTHONPATH": places}
     command = [sys.executable, "-W", "ignore", HERE / name, folder / "model", folder / "rows.jsonl", *arguments]
@@ -41,14 +41,16 @@ def script(folder: Path, name: str, *arguments: object) -> str:
 
 @pytest.mark.slow  # one kill of a process is in test_resume.py
 def test_kills_at_any_moment_change_nothing(folder: Path, tmp_path: Path):
-    """Each followed by the same run again: the adapter, the optimizer and the metrics of every step, bit for bit."""
+    """Each is followed by the same command: the adapter, the optimizer and the metrics of every step are equal, bit for
+    bit.
+    """
     found = json.loads(script(folder, "kills.py", tmp_path, 200, 0))
     assert found["kills"] == 200 and found["identical"] == found["runs"] > 0
     assert found["unreadable"] == found["failed"] == 0 and found["resumes"] > 0 and found["in_a_save"] > 0
 
 
 @pytest.mark.slow
-def test_a_long_run_stays_as_it_began(folder: Path, tmp_path: Path):
+def test_a_long_run_uses_no_more_resources_than_at_its_start(folder: Path, tmp_path: Path):
     """20,000 steps: neither memory nor the time of a step grows."""
     found = {
         row["step"]: row for row in map(json.loads, script(folder, "soak.py", tmp_path / "run", 20000).splitlines())
@@ -105,11 +107,10 @@ os.execv(sys.argv[2], sys.argv[2:])
     ],
 )
 def test_a_file_that_cannot_grow(config: RunConfig, whole: Path, tmp_path: Path, limit: int, said: str):
-    """The kernel refuses to write beyond a size: in a checkpoint, or earlier in run.json.
-
-    Threads of Orbax that write on when another has failed may print traces besides, past all of Python's hooks.
+    """The kernel refuses to write beyond a size, in a checkpoint or earlier in run.json. Threads of Orbax that are
+    still writing may print traces besides, outside Python's hooks.
     """
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # whose files could not grow either
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # its files could not grow either
     limited = [sys.executable, "-c", LIMITED, str(limit), *command(config, tmp_path / "run")]
     done = subprocess.run(limited, env=environment, capture_output=True, text=True)
     assert_one_line(done, f"{said} be written to")
@@ -141,7 +142,7 @@ def can_mount() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="no small disk can be had here: unshare and mount are refused")
 @pytest.mark.parametrize("size", [100, 450])
-def test_a_disk_that_fills_up(config: RunConfig, whole: Path, tmp_path: Path, size: int):
+def test_a_full_disk(config: RunConfig, whole: Path, tmp_path: Path, size: int):
     """Before and after the first checkpoint; a copy of the full disk has a whole checkpoint, and the run resumes."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -24,12 +24,12 @@ from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.loop import train
 from jaxprefix.train.programs import TrainPrograms
 
-POISON = "Ω"  # no other row has it, and the base's embedding of it is NaN
+POISON = "Ω"  # in no other row; its embedding in the base is NaN
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Twelve steps of four rows; two of the 48 rows hold the poison."""
+    """Twelve steps of four rows; two of the 48 rows contain the poison."""
     folder = tmp_path_factory.mktemp("data")
     model = small.write_model(folder / "model", scale=5)
     token = open_base(str(model)).tokenizer.encode(POISON)[-1]
@@ -57,7 +57,7 @@ def plan(config: RunConfig) -> Plan:
 
 
 def poisoned(config: RunConfig, batches: list[TrainBatch]) -> list[int]:
-    """The steps that meet the poison, by their tokens."""
+    """The steps with the poison, found by their tokens."""
     token = open_base(config.model).tokenizer.encode(POISON)[-1]
     found = [step for step, batch in enumerate(batches, start=1) if (np.asarray(batch.tokens) == token).any()]
     assert len(found) in (1, 2) and 1 < found[0] < 12
@@ -65,7 +65,7 @@ def poisoned(config: RunConfig, batches: list[TrainBatch]) -> list[int]:
 
 
 def without(config: RunConfig, batches: list[TrainBatch], left_out: list[int], last: int) -> Any:
-    """The adapter after the steps up to `last` but those: the run's own step, given the other batches only."""
+    """The adapter after the steps up to `last` except these: the run's own step with the other batches."""
     base, made = open_base(config.model), mesh.make_mesh("1x1")
     frozen, tokens = load_weights(base, made, "float32"), init_token_ids(base.tokenizer, config.seed)
     programs = TrainPrograms(config, base.config, made, frozen, tokens, 12)
@@ -84,7 +84,7 @@ def assert_equal(one: Any, other: Any) -> None:
 def test_it_stops_with_the_step_before(
     config: RunConfig, batches: list[TrainBatch], tmp_path: Path, log_every: int, capsys: Any
 ):
-    """However late the figures are read; the batch is in a file, and the same command meets it again."""
+    """However late the metrics are read. The batch is in a file, and the same command meets it again."""
     bad = poisoned(config, batches)[0]
     config, run = replace(config, log_every=log_every), tmp_path / "run"
     for _ in range(2):
@@ -106,8 +106,8 @@ def test_it_stops_with_the_step_before(
     assert_equal(load_run(run).params, without(config, batches, poisoned(config, batches), 12))
 
 
-def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch], tmp_path: Path, capsys: Any):
-    """Also after a stop behind it: the count is kept, and the learning rate is that of the steps that counted."""
+def test_skip_continues_without_the_step(config: RunConfig, batches: list[TrainBatch], tmp_path: Path, capsys: Any):
+    """Also after a stop that follows it: the count is kept, and the learning rate is that of the counted steps."""
     bad, config = poisoned(config, batches), replace(config, on_nan="skip")
     train(config, tmp_path / "whole", quiet=True)
     said = f"skipped {len(bad)} of 12 steps: their loss or gradient was not finite\n"
@@ -129,7 +129,7 @@ def test_it_goes_on_without_the_step(config: RunConfig, batches: list[TrainBatch
     assert counted == rates[: len(counted)]
 
 
-def test_a_notebook_keeps_what_was_learnt_before(config: RunConfig):
+def test_a_notebook_keeps_the_parameters_before_the_step(config: RunConfig):
     model = load_model(config.model or "", mesh="1x1")
     model.set_adapter(LoRA())
     model.train([("a", "b")] * 4, steps=2, batch=4)

@@ -28,7 +28,7 @@ def clipped_adamw() -> optax.GradientTransformation:
 
 
 def gradients(step: int) -> Any:
-    """Of a joint tree; those of frozen leaves are far larger, as they are where nobody stops them."""
+    """The gradients of a joint tree; those of frozen leaves are far larger."""
     own = jax.tree.map(lambda leaf: jnp.cos(leaf * (step + 1)), JOINT)
     return own | {"frozen": jax.tree.map(lambda leaf: 1000 * leaf, own["frozen"])}
 
@@ -45,13 +45,15 @@ def steps(
 
 
 def sgd() -> optax.GradientTransformation:
-    """Unlike Adam it feels how much a gradient was clipped."""
+    """SGD: unlike Adam it depends on how much a gradient was clipped."""
     return optax.chain(optax.clip_by_global_norm(CLIP), optax.sgd(1.0))
 
 
 @pytest.mark.parametrize("transformation", [clipped_adamw, sgd])
 def test_adapter_only_changes_the_adapter_as_if_it_were_alone(transformation: Callable[[], Any]):
-    """The same updates, so the clip norm saw the adapter's gradients only; the frozen leaves are kept bit for bit."""
+    """The updates are equal, so the clip norm covered only the adapter's gradients; the frozen leaves are unchanged,
+    bit for bit.
+    """
     joint, _ = steps(optimizer.adapter_only(transformation()), JOINT)
     alone, _ = steps(transformation(), ADAPTER, lambda gradient: gradient["adapter"])
     jax.tree.map(np.testing.assert_array_equal, joint["adapter"], alone)
@@ -74,7 +76,9 @@ def test_only_the_adapter_has_moments():
 
 
 def test_the_first_step_is_adamw_as_published():
-    """With decoupled decay (arXiv:1711.05101): -rate · (sign of the gradient + decay · weight), where decay acts."""
+    """With decoupled weight decay (arXiv:1711.05101): -rate · (sign of the gradient + decay · weight), for leaves with
+    decay.
+    """
     transformation = clipped_adamw()
     params = {"a": jnp.array([2.0, -3.0]), "hidden": jnp.array([2.0, -3.0])}
     gradient = jax.tree.map(lambda leaf: jnp.array([0.01, -0.02]), params)  # together below the clip norm
@@ -85,7 +89,7 @@ def test_the_first_step_is_adamw_as_published():
 
 
 def test_a_large_gradient_is_scaled_to_the_clip_norm():
-    """As a whole, over all leaves; the first moment after one step is a tenth of it."""
+    """The norm is over all leaves; the first moment after one step is a tenth of the gradient."""
     gradient = {"a": jnp.array([3.0, -4.0]), "hidden": jnp.array([12.0, 0.0])}  # of norm 13
     transformation = optimizer.adamw(lambda count: 1.0, weight_decay=0.1, clip=0.26)
     _, state = transformation.update(gradient, transformation.init(gradient), gradient)
@@ -94,8 +98,8 @@ def test_a_large_gradient_is_scaled_to_the_clip_norm():
         np.testing.assert_allclose(moments[name], 0.1 * 0.02 * leaf, rtol=1e-5)
 
 
-def test_members_of_a_sum_learn_at_rates_of_their_own():
-    """Each as if it were alone at its rate; what is clipped is their common gradient."""
+def test_members_of_a_sum_have_their_own_learning_rates():
+    """Each has its own learning rate, as if it were alone; their common gradient is clipped."""
     config = RunConfig(model="any", method="prefix+lora")
     assert config.learning_rates == {"prefix": 3e-3, "lora": 1e-3}
     assert replace(config, lr=0.1).learning_rates == {"prefix": 0.1, "lora": 0.1}
@@ -131,7 +135,7 @@ def test_clip_zero_turns_clipping_off():
     ],
 )
 def test_schedule(steps: int, warmup: float, expected: list[float]):
-    """Up to the peak, down again; every step of the run moves, and nothing after it."""
+    """Up to the peak and down again; every step of the run has an update, and later steps have none."""
     rate = optimizer.schedule(3e-3, steps, warmup)
     np.testing.assert_allclose([rate(count) for count in range(steps)], 3e-3 * np.array(expected), rtol=1e-6)
     assert steps == 4 or rate(steps) == 0
@@ -144,7 +148,7 @@ def test_schedule_of_a_long_run():
     np.testing.assert_allclose(rates[[0, 49, 50, -1]], [1 / 50, 1, 1, 1 / 950], rtol=1e-6)
 
 
-def test_decay_spares_slots_gates_and_norms():
+def test_prefixes_gates_and_norms_have_no_weight_decay():
     config = DecoderConfig(8, 4, 4, 2, 2, 1, 2, 1e-5, Rope(1e4), 8)
     methods = (
         PrefixTuning(source="kv", mlp=12),

@@ -1,4 +1,4 @@
-"""--profile: what JAX wrote is read back, and tells where the host's time goes; the run is the same run."""
+"""--profile: the trace that JAX writes is read back and shows where the host's time goes; the run is unchanged."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Figures are read every step, and each step's rows have one shape."""
+    """Metrics are read every step, and the rows of each step have one shape."""
     folder = tmp_path_factory.mktemp("data")
     rows = small.write_rows(folder / "rows.jsonl", small.rows(40, longest=1))
     model = small.write_model(folder / "model", scale=5)
@@ -43,7 +43,7 @@ def traces(directory: Path) -> list[Path]:
 
 
 class Trace:
-    """What the one trace of a run has, times in microseconds."""
+    """The events of the only trace of a run, times in microseconds."""
 
     def __init__(self, directory: Path) -> None:
         (path,) = traces(directory)
@@ -66,7 +66,7 @@ class Trace:
         return [int(each["args"]["step_num"]) for each in self.named("train")]
 
     def in_step(self, name: str) -> list[int]:
-        """The steps that have this part of the host's work within them."""
+        """The steps that contain this phase of the host."""
         found = []
         for part in self.named(name):
             (step,) = [each for each in self.named("train") if each["ts"] <= part["ts"] < each["ts"] + each["dur"]]
@@ -75,7 +75,7 @@ class Trace:
         return found
 
     def computing(self, name: str) -> float:
-        """The share of the host's time with this in which the devices computed."""
+        """The share of the host's time in this phase during which the devices computed."""
         shared = 0.0
         for part in self.named(name):
             at, end = part["ts"], part["ts"] + part["dur"]
@@ -116,7 +116,7 @@ def wider(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunCon
 
 @pytest.mark.slow  # it depends on what else the machine does
 def test_making_batches_is_little_of_a_step(wider: RunConfig, tmp_path: Path):
-    """What the host has left to do is to wait."""
+    """The host spends its time waiting."""
     train(wider, tmp_path / "run", quiet=True, profile=6)
     trace = Trace(tmp_path / "run")
     whole, batches, waiting = trace.seconds("train"), trace.seconds("batch", "put"), trace.seconds("wait")
@@ -127,7 +127,7 @@ def test_making_batches_is_little_of_a_step(wider: RunConfig, tmp_path: Path):
 
 @pytest.mark.slow  # as well
 def test_batches_are_made_while_the_devices_compute(wider: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Also where every step's figures are read; here they take long to make."""
+    """Also if the metrics of every step are read; here reading takes long."""
     made = Plan.batches
 
     def batches(self: Plan, start: int, pad: int) -> Iterator[Any]:
@@ -148,14 +148,14 @@ def test_batches_are_made_while_the_devices_compute(wider: RunConfig, tmp_path: 
     [(3, 0, 12, (3, 5)), (3, 4, 12, (7, 9)), (3, 0, 4, (2, 4)), (9, 0, 4, (1, 4)), (3, 10, 12, (11, 12))],
 )
 def test_which_steps_are_traced(wanted: int, start: int, last: int, traced: tuple[int, int]):
-    """From the command's third on; the last ones of a short run; all that there are."""
+    """From the third step of the command, or the last steps of a short run, or all of them."""
     profile = Profile(wanted, Path(), start, last)
     assert (profile.first, profile.last) == traced
 
 
 @pytest.mark.slow
 def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Path, capsys: Any):
-    """Ended by a signal, then resumed and ended by an error, then resumed to the end: no trace is lost."""
+    """Ended by a signal, resumed and ended by an error, resumed to the end: no trace is lost."""
     run, stop, written = tmp_path / "run", StopRequest(), MetricsLogger.write
 
     def write(self: MetricsLogger, row: dict) -> None:
@@ -183,7 +183,7 @@ def test_a_run_that_ends_within_leaves_its_trace(config: RunConfig, tmp_path: Pa
     assert len(traces(run)) == 2
 
 
-def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+def test_the_main_process_writes_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.setattr(processes, "is_main_process", lambda: False)
     profile = Profile(1, tmp_path, 0, 5)
     for step in range(1, 6):
@@ -205,9 +205,7 @@ def test_of_several_processes_the_first_one_writes(tmp_path: Path, monkeypatch: 
         (["--profile", "2", "--dry-run"], "--profile 2 traces steps, but --dry-run runs none; drop one of them"),
     ],
 )
-def test_what_cannot_be_traced(
-    tmp_path: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
-):
+def test_invalid_traces(tmp_path: Path, arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     output = ["--output", str(tmp_path / "run"), "--mesh", "1x1"]
     monkeypatch.setattr(sys, "argv", ["train", *output, *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""The step compiles while the weights load: the same program, the same errors, and nothing is left behind."""
+"""The step compiles while the weights load: the same program and the same errors, and no thread is left."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ START = PrefixTuning(length=5, start="text:The boat is red.")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Rows of many lengths: a run has more than one shape."""
+    """Rows of many lengths, so that a run has more than one shape."""
     folder = tmp_path_factory.mktemp("data")
     found = [row | {"prompt": "x " * (number * 2) + row["prompt"]} for number, row in enumerate(small.rows(40))]
     model, rows = small.write_model(folder / "model", scale=5), small.write_rows(folder / "rows.jsonl", found)
@@ -53,13 +53,13 @@ def planned(config: RunConfig, base: BaseModel) -> Plan:
 
 
 def shapes(config: RunConfig, start: int) -> list[tuple[int, ...]]:
-    """Of the tokens of every step behind `start`."""
+    """The shapes of the tokens of every step after `start`."""
     base = open_base(config.model)
     return [batch.tokens.shape for batch in planned(config, base).batches(start, base.tokenizer.pad)]
 
 
 def text(program: Any) -> str:
-    """Without the lines of Python that it comes from."""
+    """The program without its Python source locations."""
     tables = r"(?m)^(\d+ .*|FileNames|FunctionNames|FileLocations|StackFrames)\n"
     return re.sub(r", metadata=\{[^}]*\}", "", re.sub(tables, "", program.as_text()))
 
@@ -79,8 +79,8 @@ def no_thread_is_left() -> Iterator[None]:
         pytest.param("2x2", {"method": "full"}, marks=pytest.mark.slow),
     ],
 )
-def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
-    """To the letter, layouts and what is given away among it; and the first state is the same, bit for bit."""
+def test_the_abstract_program_equals_that_of_real_arrays(config: RunConfig, mesh: str, changes: dict[str, Any]):
+    """The text is equal, with layouts and donations; and the first state is equal, bit for bit."""
     config = replace(config, mesh=mesh, **changes)
     base, made = open_base(config.model), meshes.make_mesh(mesh)
     plan = planned(config, base)
@@ -103,10 +103,10 @@ def test_the_program_is_the_one_of_real_arrays(config: RunConfig, mesh: str, cha
     assert jax.tree.structure(state) == jax.tree.structure(early.state)
 
 
-def test_the_weights_load_meanwhile(
+def test_the_weights_load_while_the_step_compiles(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None
 ):
-    """They take until the step is compiled, and it is: one behind the other would wait for ever."""
+    """The weights load until the step is compiled; one after the other would never end."""
     compiled, written = threading.Event(), CompiledByShape.compile
 
     def compile_step(self: CompiledByShape, *arguments: Any) -> Any:
@@ -125,7 +125,7 @@ def test_the_weights_load_meanwhile(
 
 
 @pytest.mark.slow
-def test_a_run_compiles_what_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
+def test_a_run_compiles_the_shapes_that_it_meets(config: RunConfig, tmp_path: Path, capsys: Any):
     """A resumed run does not compile shapes of earlier steps, and a finished run compiles nothing."""
     met = shapes(config, 0)
     assert met[0] not in met[-1:] and len(set(met)) > 1
@@ -147,7 +147,7 @@ def broken(config: RunConfig, directory: Path) -> Path:
     return model
 
 
-def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_path: Path):
+def test_wrong_weights_are_reported_in_one_line(config: RunConfig, tmp_path: Path):
     model = broken(config, tmp_path / "model")
     command = [sys.executable, "-m", "jaxprefix.train", "--model", str(model), "--train-file", str(config.train_file)]
     command += ["--output", str(tmp_path / "run"), "--mesh", "1x1", "--platform", "cpu"]
@@ -156,10 +156,10 @@ def test_weights_that_are_not_right_are_said_in_a_line(config: RunConfig, tmp_pa
     assert (done.returncode, done.stderr) == (2, line)
 
 
-def test_where_the_weights_are_not_right_nothing_is_compiled(
+def test_nothing_is_compiled_if_the_weights_are_wrong(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, capfd: Any
 ):
-    """Where that shows in time: here the compiler waits for it."""
+    """If the error comes early; here the compiler waits for it."""
     compiled, reading = list[tuple](), list[futures.Future]()
 
     class Reader(futures.ThreadPoolExecutor):
@@ -181,7 +181,7 @@ def test_where_the_weights_are_not_right_nothing_is_compiled(
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_what_the_compiler_says_comes_behind_what_is_wrong_with_the_weights(
+def test_an_error_in_the_weights_precedes_one_of_the_compiler(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_thread_is_left: None, readable: bool
 ):
     begun = threading.Event()

@@ -1,4 +1,4 @@
-"""A stopped run resumes as if it had not been stopped, a finished run stays, and another run is refused."""
+"""A stopped run resumes as if it had not been stopped, a finished run stays as it is, and another run is refused."""
 
 import json
 import re
@@ -30,7 +30,7 @@ STEPS = 12  # 40 rows, a tenth held out, in steps of 4: one pass and a third
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """LoRA with dropout, whose random keys must go on as well; the prefix shares the file below."""
+    """LoRA with dropout, whose random keys must continue as well, and a prefix in the same file."""
     folder = tmp_path_factory.mktemp("data")
     model = small.write_model(folder / "model", scale=5)
     rows = small.write_rows(folder / "rows.jsonl", small.rows(40, longest=2))
@@ -81,12 +81,12 @@ def test_metrics_have_every_step_once(whole: Path):
 
 @pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_a_stopped_run_ends_as_a_whole_one(config: RunConfig, whole: Path, tmp_path: Path, step: int, capsys: Any):
-    """Stopped before the first checkpoint, and between two: the metrics behind the checkpoint are written anew."""
+    """Stopped before the first checkpoint, and between two: the metrics after the checkpoint are written again."""
     output = tmp_path / "run"
     small.train_until(step, config, output)
     assert len(small.metrics(output)) < len(small.metrics(whole)) and not read_run(output)["finished"]
     with (output / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 8, "lo')  # and a line that a crash cut short
+        file.write('{"step": 8, "lo')  # and a line that a crash truncated
     capsys.readouterr()
     train(config, output, quiet=True)
     assert ("resumed at step 4 of 12" in capsys.readouterr().out) == (step == 7)
@@ -95,7 +95,7 @@ def test_a_stopped_run_ends_as_a_whole_one(config: RunConfig, whole: Path, tmp_p
 
 
 def test_a_killed_process_ends_as_a_whole_one(config: RunConfig, whole: Path, tmp_path: Path):
-    """SIGKILL behind the first checkpoint, and the same command line again."""
+    """SIGKILL after the first checkpoint, and the same command again."""
     settings = config.as_json() | config.as_json().pop("lora")
     command = [sys.executable, "-m", "jaxprefix.train", "--output", str(tmp_path / "run"), "--platform", "cpu"]
     for name in ("model", "train_file", "method", "batch", "max_length", "mesh", "log_every", "held_out", "lr"):
@@ -125,8 +125,8 @@ def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(replace(config, steps=4), tmp_path_factory.mktemp("runs") / "short", quiet=True)
 
 
-def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
-    """From where it was; fewer steps than are done is refused."""
+def test_a_run_resumes_with_more_steps(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
+    """It continues from its last step. Fewer steps than it has done are refused."""
     output = shutil.copytree(short, tmp_path / "run")
     train(replace(config, steps=8), output, quiet=True)
     assert "resumed at step 4 of 8" in capsys.readouterr().out
@@ -141,7 +141,7 @@ def test_a_run_goes_on_when_steps_are_raised(config: RunConfig, short: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_on_another_mesh(config: RunConfig, short: Path, tmp_path: Path):
+def test_a_run_resumes_on_another_mesh(config: RunConfig, short: Path, tmp_path: Path):
     """Also with the data elsewhere."""
     output, spread = shutil.copytree(short, tmp_path / "run"), shutil.copytree(short, tmp_path / "spread")
     train(replace(config, steps=8), output, quiet=True)
@@ -170,7 +170,7 @@ def test_another_run_in_the_same_place_is_refused_by_name(
 
 
 def test_another_base_in_the_same_place_is_refused(config: RunConfig, tmp_path: Path):
-    """The same directory of the model, with other weights in it."""
+    """The same model directory with other weights."""
     model = small.write_model(tmp_path / "model")
     config = replace(config, model=str(model), method="none")
     train(config, tmp_path / "run", quiet=True)
@@ -180,7 +180,7 @@ def test_another_base_in_the_same_place_is_refused(config: RunConfig, tmp_path: 
 
 
 def test_the_compilations_are_few_and_printed(config: RunConfig, tmp_path: Path, capsys: Any):
-    """Law 7: rows of forty lengths, two passes, the last step of each pass not full."""
+    """Law 7: rows of forty lengths and two passes; the last step of each pass is not full."""
     rows = [row | {"prompt": "x " * number + row["prompt"]} for number, row in enumerate(small.rows(40))]
     file = small.write_rows(tmp_path / "rows.jsonl", rows)
     config = replace(config, train_file=file, method="prefix", steps=None, epochs=2, max_length=200, held_out=0)
@@ -189,7 +189,7 @@ def test_the_compilations_are_few_and_printed(config: RunConfig, tmp_path: Path,
     assert found and 1 < int(found[1]) <= 4
 
 
-def test_run_json_says_what_was_run(config: RunConfig, whole: Path):
+def test_run_json_describes_the_run(config: RunConfig, whole: Path):
     found = json.loads((whole / "run.json").read_text())
     assert RunConfig.from_json(found["config"]) == config
     assert found["steps"] == STEPS and found["finished"] is True
@@ -200,7 +200,7 @@ def test_run_json_says_what_was_run(config: RunConfig, whole: Path):
 
 
 def test_a_run_repeats_from_its_run_json(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`--config run.json` is the same run in a new place: the same losses, the same adapter."""
+    """`--config run.json` repeats the run elsewhere, with the same losses and adapter."""
     from jaxprefix.train.__main__ import main
 
     monkeypatch.setattr(
@@ -211,7 +211,7 @@ def test_a_run_repeats_from_its_run_json(whole: Path, tmp_path: Path, monkeypatc
     assert read_run(tmp_path / "run") == read_run(whole)
 
 
-def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_runs_are_numbered_without_output(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A finished run stays and the next run gets the next number. An unfinished run is resumed."""
     monkeypatch.chdir(tmp_path)
     config = replace(config, method="none", model=str(Path(config.model or "").resolve()))
@@ -224,7 +224,7 @@ def test_runs_are_numbered_where_no_output_is_given(config: RunConfig, tmp_path:
 
 
 def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path):
-    """The place in the data means these rows: a run does not go on with others."""
+    """The position in the data refers to these rows, so a run does not resume with others."""
     run, file = shutil.copytree(short, tmp_path / "run"), Path(str(config.train_file))
     before = file.read_bytes()
     small.write_rows(file, small.rows(39, longest=2))
@@ -235,12 +235,12 @@ def test_changed_rows_are_refused(config: RunConfig, short: Path, tmp_path: Path
         file.write_bytes(before)
 
 
-def test_a_changed_run_json_is_said_in_a_line(whole: Path, tmp_path: Path):
-    """The checkpoint is whole, and of other shapes than run.json says; what Orbax raises is many lines of its own."""
+def test_a_changed_run_json_is_reported_in_one_line(whole: Path, tmp_path: Path):
+    """The checkpoint is undamaged, but has other shapes than run.json. Orbax would raise an error of many lines."""
     run = shutil.copytree(whole, tmp_path / "run")
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"rank": 4', '"rank": 8'))
-    # In a process of its own: what Orbax leaves behind would end in warnings of other tests.
+    # In a new process: the state that Orbax leaves behind would cause warnings in other tests.
     command = [sys.executable, "-m", "jaxprefix.generate", str(run), "a prompt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "Traceback" not in done.stderr

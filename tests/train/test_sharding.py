@@ -13,6 +13,7 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, decoder, scoring, sharding
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, Rope
+from jaxprefix.models.layers import unstack
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train import programs
 from jaxprefix.train.dry_run import full_batch
@@ -42,8 +43,9 @@ METHODS: list[Adapter] = [
 ]
 
 
-def abstract(mesh: Any, sizes: DecoderConfig = SIZES) -> Any:
+def abstract(mesh: Any, sizes: DecoderConfig = SIZES, for_inference: bool = False) -> Any:
     shapes = decoder.shapes(sizes)
+    shapes = jax.eval_shape(unstack, shapes) if for_inference else shapes
     return programs.abstract(shapes, sharding.param_shardings(mesh, shapes))
 
 
@@ -71,7 +73,7 @@ def scores(mesh: Any, adapter: Adapter) -> Any:
         return scoring.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
 
     asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
-    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh), *asked).compile()
+    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh, for_inference=True), *asked).compile()
 
 
 def generation(mesh: Any, adapter: Adapter) -> Any:
@@ -82,11 +84,13 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
         weights, hooks = adapter.bind(params, frozen)
         return decoding.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
 
-    return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh), *prompts(mesh)).compile()
+    return (
+        jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh, for_inference=True), *prompts(mesh)).compile()
+    )
 
 
 def assert_shared(compiled: Any, mesh: Any) -> None:
-    """No array is larger than a device's share of the largest stack, or than one layer's weight that was gathered."""
+    """No array is larger than a device's share of the largest stack, or than the gathered weight of one layer."""
     shapes = decoder.shapes(SIZES)
     wholes = [leaf.size for leaf in jax.tree.leaves(shapes) if leaf.size > SIZES.layers * SIZES.hidden_size]
     shares = [

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or on a second signal."""
+"""SIGTERM and Ctrl-C: a run saves and ends after a step, or at once if nothing is lost or at a second signal."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 @pytest.mark.parametrize("log_every", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_run_that_is_asked_ends_at_the_step_and_goes_on(
+def test_a_stop_request_ends_the_run_at_the_step_and_it_resumes(
     config: RunConfig, tmp_path: Path, log_every: int, monkeypatch: pytest.MonkeyPatch
 ):
     """The resumed run ends as an uninterrupted one, bit for bit."""
@@ -82,7 +82,7 @@ def command(config: RunConfig, output: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for_a_step(path: Path, process: subprocess.Popen[str]) -> None:
-    """Far longer than it ever takes: what waits for ever is killed."""
+    """A limit far above the usual duration, after which the process is killed."""
     deadline = time.monotonic() + 600
     while not path.exists() or '"loss"' not in path.read_text():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -145,8 +145,8 @@ def test_a_busy_main_thread_does_not_delay_it(state: str, obeys: str, sent: list
     assert output == ("saved\n" if code == 0 else "")
 
 
-def test_the_handlers_are_given_back():
-    """Those of whoever calls, a pipe of his for signals among them; an ignored signal stays ignored."""
+def test_the_signal_handlers_are_restored():
+    """The handlers and the wakeup pipe of the caller are restored; an ignored signal stays ignored."""
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     threads = threading.active_count()
     old = signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""One step and the law around it: the mean over all learnt tokens, the adapter alone changes, any mesh is the same."""
+"""The training step: the mean over all learnt tokens, updates of the adapter alone, and equal results on any mesh."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[Adapter, float]] = {  # with a learning rate that moves
 }
 STEPS = 5
 ROW_COUNT = 8
-# Quite unequal: each micro-batch of two rows has another number of learnt tokens.
+# The micro-batches of two rows have different numbers of learnt tokens.
 LENGTHS = [(20, 1), (3, 2), (30, 12), (8, 9), (25, 1), (2, 1), (11, 6), (17, 7)]
 
 
@@ -91,7 +91,7 @@ def digest(tree: Any) -> str:
 def test_the_loss_is_the_mean_over_learnt_tokens(
     setting: Setting, steps: dict[int, Trained], request: pytest.FixtureRequest
 ):
-    """Of all rows' tokens alike, here from the full logits of one row at a time, without padding, in float64."""
+    """All tokens count equally; here from the full logits of one row at a time, without padding, in float64."""
     adapter = METHODS[request.node.callspec.params["steps"]][0]
     params, learnt = steps[4].states[0].params, sum(response for _, response in LENGTHS)
 
@@ -104,7 +104,7 @@ def test_the_loss_is_the_mean_over_learnt_tokens(
     total = 0.0
     for row in setting.rows:
         ids = np.array(row.prompt + row.response)
-        padded = np.pad(ids, (0, 48 - len(ids)))  # behind the text, where no query of it looks: one compilation
+        padded = np.pad(ids, (0, 48 - len(ids)))  # after the text, which does not attend to it: one compilation
         scores = np.asarray(logits(jnp.array(padded)), np.float64)
         logprobs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
         total -= sum(logprobs[place - 1, ids[place]] for place in range(len(row.prompt), len(ids)))
@@ -115,7 +115,7 @@ def test_the_loss_is_the_mean_over_learnt_tokens(
 
 
 def test_micro_batches_make_the_same_step(steps: dict[int, Trained]):
-    """Also where they hold unequal numbers of learnt tokens: parameters after the step equal to 1e-6."""
+    """Also with unequal numbers of learnt tokens: the parameters after the step agree to 1e-6."""
     for figure in ("loss", "gradient_norm", "tokens"):
         assert steps[1].metrics[0][figure] == pytest.approx(steps[4].metrics[0][figure], rel=1e-5)
     before, whole, split = steps[1].states[0], steps[1].states[1], steps[4].states[1]
@@ -139,7 +139,7 @@ def test_the_base_stays_and_the_adapter_learns(steps: dict[int, Trained], settin
 
 @dataclass(frozen=True)
 class OnMesh:
-    """What a few of a run's own steps come to on a mesh."""
+    """The result of a few steps of a run on a mesh."""
 
     losses: list[float]
     state: State
@@ -179,9 +179,9 @@ SLOW = [
 
 @pytest.mark.parametrize(("method", "others"), [("prefix+lora", ("4x2",)), *SLOW])
 def test_losses_do_not_depend_on_the_mesh(setting: Setting, method: str, others: tuple[str, ...]):
-    """Eight steps as on one device, to rounding: 1e-6 of 6.2 was the most that was measured."""
+    """Eight steps as on one device, up to rounding: the largest measured difference was 1e-6 of 6.2."""
     alone = trained(setting, method, "1x1").losses
-    assert alone[-1] < alone[0] - 0.05  # it moves, or any mesh would do
+    assert alone[-1] < alone[0] - 0.05  # the loss changes, otherwise any mesh would pass
     for mesh in others:
         spread = trained(setting, method, mesh)
         print(
@@ -192,7 +192,7 @@ def test_losses_do_not_depend_on_the_mesh(setting: Setting, method: str, others:
 
 
 def assert_sharded(spread: OnMesh) -> None:
-    """Each of eight devices holds its own eighth of every matrix; the adapter and its moments are whole everywhere."""
+    """Each of eight devices holds an eighth of every matrix; the adapter and its moments are replicated."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(spread.frozen):
         parts = [shard.data.size for shard in leaf.addressable_shards]
         whole = "norm" in path[-1].key
@@ -206,7 +206,7 @@ def assert_sharded(spread: OnMesh) -> None:
 
 
 def test_full_fine_tuning_shards_what_it_learns(setting: Setting):
-    """Its parameters and moments lie as the weights do: a copy on every device would not fit where sharding is due."""
+    """Its parameters and moments are sharded as the weights are: a copy on every device would not fit."""
     spread = trained(setting, "full", "4x2", steps=1)
     moments: Any = spread.state.optimizer[1]
     for tree in (spread.state.params, moments[0].mu, moments[0].nu):
@@ -215,7 +215,7 @@ def test_full_fine_tuning_shards_what_it_learns(setting: Setting):
 
 
 def test_full_fine_tuning_starts_from_a_copy(setting: Setting):
-    """A training loop gives its buffers away; the base outlives that, also where it is float32 already."""
+    """A training loop donates its buffers; the base survives, even if it is float32 already."""
     params = FullFineTuning().init(jax.random.key(0), setting.base.config, setting.frozen)
     assert digest(params) == digest(setting.frozen)
     jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)(params)

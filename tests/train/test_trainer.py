@@ -1,4 +1,4 @@
-"""The loop itself, with steps that only count: what is due when, in which order, and how it ends early."""
+"""The training loop, with steps that only count: what is due when, the order of events, and an early end."""
 
 import math
 import signal
@@ -17,7 +17,7 @@ from jaxprefix.train.trainer import Cadence, Due, fit
 
 
 def test_what_is_due():
-    """Every 2 steps a log, every 3 an evaluation and every 5 a save, each of which logs too; the last step does all."""
+    """Logs every 2 steps, evaluates every 3 and saves every 5, and logs each time. All are due after the last step."""
     cadence = Cadence(log=2, eval=3, save=5, last=11)
     found = {step: cadence.due(step) for step in range(1, 12)}
     assert [step for step, due in found.items() if due.log] == [2, 3, 4, 5, 6, 8, 9, 10, 11]
@@ -26,7 +26,7 @@ def test_what_is_due():
 
 
 class Recorded:
-    """Programs, metrics and a callback that write down what happens to them; a state has the number of its step."""
+    """Programs, metrics and a callback that record the calls. A state has the number of its step."""
 
     def __init__(self, last: int, losses: dict[int, float] | None = None) -> None:
         self.events: list[str] = []
@@ -63,7 +63,7 @@ def state_of(step: int) -> State:
 
 
 class Computed:
-    """A loss that somebody waits for, and then reads."""
+    """A loss that records when it is waited for and read."""
 
     def __init__(self, run: Recorded, step: int) -> None:
         self.run, self.number = run, step
@@ -77,7 +77,7 @@ class Computed:
 
 
 def test_a_step_and_its_next_batch_come_before_any_waiting():
-    """One step is dispatched ahead; where something is due, the devices have the next batch already."""
+    """One step is dispatched ahead. If something is due, the devices already have the next batch."""
     run = Recorded(last=4)
     state, ended = run.fit(Cadence(log=3, eval=10, save=4, last=4))
     assert (state, ended) == (4, None)
@@ -97,7 +97,7 @@ def test_a_step_and_its_next_batch_come_before_any_waiting():
 
 
 def test_a_request_to_stop_saves_at_once():
-    """What nobody would have logged is logged; at the last step nothing is cut short."""
+    """A stop logs the steps that were not due to be logged; after the last step nothing is cut short."""
     run, stop = Recorded(last=6), StopRequest()
     stop.ask(signal.SIGTERM)
     state, ended = run.fit(Cadence(log=5, eval=5, save=5, last=6), stop=stop)
@@ -107,7 +107,7 @@ def test_a_request_to_stop_saves_at_once():
     assert Recorded(last=1).fit(Cadence(5, 5, 5, last=1), stop=stop) == (1, None)
 
 
-def test_the_first_signal_is_the_one_that_counts():
+def test_the_first_signal_counts():
     stop = StopRequest()
     assert stop.at_step(waits=True) is None and stop.working
     stop.ask(signal.SIGINT)
@@ -116,7 +116,7 @@ def test_the_first_signal_is_the_one_that_counts():
 
 
 def test_a_loss_that_is_not_finite_is_returned_with_the_state():
-    """Its row is written; later steps under way change nothing, as train_step promises."""
+    """Its row is written; later steps that were dispatched change nothing, as train_step promises."""
     run = Recorded(last=6, losses={2: math.nan})
     state, ended = run.fit(Cadence(log=3, eval=9, save=9, last=6))
     assert state == 3 and isinstance(ended, NonFiniteLoss) and ended.step == 2
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_is_returned_with_the_state():
 
 @pytest.mark.parametrize("where", ["place", "due"])
 def test_ctrl_c_keeps_the_state(where: str, monkeypatch: pytest.MonkeyPatch):
-    """Wherever it comes: the state before was donated, so only the loop has one."""
+    """Wherever it is raised: the earlier state was donated, so only the loop has one."""
 
     def interrupt(run: Recorded, value: Any, *_: Any) -> Any:
         if getattr(value, "number", value) == 3:  # a batch or a step

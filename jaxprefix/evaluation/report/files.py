@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.report.intervals import Statistics
@@ -28,12 +27,12 @@ def write(
         write_atomically(directory / name, text.encode())
 
 
-def json_text(values: Any) -> str:
+def json_text(values: object) -> str:
     """The form of every JSON file of an evaluation: sorted, indented, in UTF-8, without NaN."""
     return json.dumps(values, ensure_ascii=False, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
-def write_output(path: Path, values: Any) -> None:
+def write_output(path: Path, values: object) -> None:
     """Writes the JSON file of --output; InputError if that fails."""
     try:
         write_atomically(path, json_text(values).encode())
@@ -53,7 +52,7 @@ def read_report(directory: Path) -> Report:
     return values
 
 
-def _is_report(values: Any) -> bool:
+def _is_report(values: object) -> bool:
     """Whether all fields of a report are present."""
     if not isinstance(values, dict) or not set(Report.__annotations__) <= set(values):
         return False

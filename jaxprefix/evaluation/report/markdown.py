@@ -9,7 +9,7 @@ from jaxprefix.io.markdown import escape, table
 
 ABOUT = (
     "Scores are in percent. The mean of the others is unweighted; the gap is the source language's score minus the "
-    "mean of the others, in points."
+    "mean of the others, in points. predictions.jsonl has every question with its answer and scores."
 )
 ABOUT_INTERVALS = (
     "Intervals have a confidence of {confidence:.0%}. They are percentiles of {resamples:,} bootstrap resamples of the "

@@ -1,6 +1,6 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Method
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
@@ -16,12 +16,22 @@ __all__ = [
     "BottleneckAdapter",
     "EncodedPrompt",
     "FullFineTuning",
+    "InitText",
     "LlamaAdapter",
     "LoRA",
+    "Method",
     "NoAdapter",
     "PrefixTuning",
     "SoftPrompt",
     "Sum",
 ]
 
-METHODS = (NoAdapter, PrefixTuning, LlamaAdapter, SoftPrompt, LoRA, BottleneckAdapter, FullFineTuning)
+METHODS: tuple[type[Method], ...] = (
+    NoAdapter,
+    PrefixTuning,
+    LlamaAdapter,
+    SoftPrompt,
+    LoRA,
+    BottleneckAdapter,
+    FullFineTuning,
+)

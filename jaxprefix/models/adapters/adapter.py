@@ -1,6 +1,8 @@
 """The protocol of every method: a frozen dataclass without arrays, with two pure functions."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -20,20 +22,21 @@ class EncodedPrompt:
     values: Float[Array, "L P K H"]
 
 
+# What an adapter can start from. A sum takes {method: prompt}.
+InitText = EncodedPrompt | Mapping[str, EncodedPrompt | None]
+
+
 @runtime_checkable
 class Adapter(Protocol):
-    """A method of adaptation, such as prefix tuning. It prints as its configuration.
-
-    Its class has `method`, the name on the command line, and `learning_rate`, the default.
-    """
+    """A method of adaptation, such as prefix tuning, or a sum of methods. It prints as its configuration."""
 
     @property
     def starts_as_base(self) -> bool:
         """Whether the initial parameters leave the outputs of the base unchanged, bit for bit."""
         ...
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
-        """The initial parameters (float32). `text` is a prompt to start from; for a sum, {method: prompt}."""
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+        """The initial parameters (float32)."""
         ...
 
     def bind(
@@ -41,6 +44,14 @@ class Adapter(Protocol):
     ) -> tuple[Frozen, Hooks]:
         """The weights and hooks of a call. `key` enables dropout; `adapter_ids` selects an adapter for each row."""
         ...
+
+
+class Method(Adapter, Protocol):
+    """One method: a frozen dataclass of its settings."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    method: ClassVar[str]  # the name on the command line
+    learning_rate: ClassVar[float]  # the default
 
 
 MAX_SIZE = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks
@@ -58,9 +69,9 @@ def check_start(method: str, start: str) -> None:
         raise InputError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
-def check_text(method: str, start: str, length: int, text: EncodedPrompt | None) -> EncodedPrompt:
+def check_text(method: str, start: str, length: int, text: InitText | None) -> EncodedPrompt:
     """The prompt for `start`. InputError if it is missing or has another length."""
-    found = None if text is None else text.embeddings.shape[0]
-    if text is None or found != length:
-        raise InputError(f"{method} starts from {start!r}: init needs a prompt of {length} tokens, given {found}")
+    size = text.embeddings.shape[0] if isinstance(text, EncodedPrompt) else None
+    if not isinstance(text, EncodedPrompt) or size != length:
+        raise InputError(f"{method} starts from {start!r}: init needs a prompt of {length} tokens, given {size}")
     return text

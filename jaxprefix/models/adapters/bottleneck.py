@@ -4,14 +4,14 @@ It follows the feed-forward block alone (Pfeiffer et al., arXiv:2005.00052) or a
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import check_size
+from jaxprefix.models.adapters.adapter import InitText, check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
 
@@ -42,7 +42,7 @@ class BottleneckAdapter:
     def seams(self) -> tuple[str, ...]:
         return ("after_feed_forward",) if self.placement == "pfeiffer" else ("after_attention", "after_feed_forward")
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         layers, width = config.layers, config.hidden_size
         bound, params = width**-0.5, {}
         for seam, part in zip(self.seams, jax.random.split(key, len(self.seams)), strict=True):
@@ -61,7 +61,7 @@ class BottleneckAdapter:
             raise InputError(
                 "bottlenecks cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
             )
-        found = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
+        blocks = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
         return frozen, Hooks(
-            after_attention=found.get("after_attention"), after_feed_forward=found["after_feed_forward"]
+            after_attention=blocks.get("after_attention"), after_feed_forward=blocks["after_feed_forward"]
         )

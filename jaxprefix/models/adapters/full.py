@@ -1,15 +1,17 @@
 """full: full fine-tuning, a baseline that forgets. It also pretrained the embedded model."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
+from jaxprefix.models.adapters.adapter import InitText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
+from jaxprefix.models.layers import is_unstacked, unstack
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class FullFineTuning:
     learning_rate: ClassVar[float] = 1e-5
     starts_as_base = True
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         # Always a copy, because the step donates these buffers and the base must survive.
         return jax.tree.map(lambda weight: jnp.array(weight, jnp.float32, copy=True), frozen)
 
@@ -35,4 +37,5 @@ class FullFineTuning:
             raise InputError(
                 "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
             )
+        params = unstack(params) if is_unstacked(frozen["layers"]) else params
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

@@ -14,9 +14,10 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
+from jaxprefix.models.layers import stack
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ class LlamaAdapter:
             raise InputError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(
-        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
-    ) -> dict[str, Array]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         if self.start == "random":
             params = slots.random(key, config, layers, self.length, "hidden", self.std)
@@ -65,7 +64,7 @@ class LlamaAdapter:
         self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
-        count, heads = frozen["layers"]["q_proj"].shape[:2]
+        count, heads = stack(frozen["layers"]["q_proj"]).shape[:2]
         layers = slots.LayerRange.of(self.layers, count)
         keys, values = slots.keys_and_values(params, frozen, layers, adapter_ids)
         gate = params["gate"] if self.gate == "head" else jnp.repeat(params["gate"][..., None], heads, axis=-1)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import check_size
+from jaxprefix.models.adapters.adapter import InitText, check_size
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, LowRank, Params, input_dims
 
@@ -48,7 +48,7 @@ class LoRA:
     def projections(self) -> list[str]:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         params = {}
         for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
             layers, *dims = frozen["layers"][name].shape

@@ -1,10 +1,11 @@
 """none: the frozen base, the baseline of every comparison."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Array
 
+from jaxprefix.models.adapters.adapter import InitText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
@@ -17,7 +18,7 @@ class NoAdapter:
     learning_rate: ClassVar[float] = 0.0
     starts_as_base = True
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         return {}
 
     def bind(

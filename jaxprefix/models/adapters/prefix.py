@@ -18,9 +18,10 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
+from jaxprefix.models.layers import stack
 
 TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
@@ -79,34 +80,32 @@ class PrefixTuning:
             return "random" if self.softmax == "split" else "vocabulary"
         return self.start
 
-    def init(
-        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
-    ) -> dict[str, Array]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
-        start, wanted = self.chosen_start, None
+        start, prompt = self.chosen_start, None
         if start != "random":
-            wanted = slots.of_text(check_text(self.method, start, self.length, text), layers, self.source)
+            prompt = slots.of_text(check_text(self.method, start, self.length, text), layers, self.source)
         if self.mlp:
-            return self._init_mlp(key, config, layers, wanted)
-        return wanted or slots.random(key, config, layers, self.length, self.source, self.std)
+            return self._init_mlp(key, config, layers, prompt)
+        return prompt or slots.random(key, config, layers, self.length, self.source, self.std)
 
     def _init_mlp(
-        self, key: Array, config: DecoderConfig, layers: slots.LayerRange, wanted: dict[str, Array] | None
+        self, key: Array, config: DecoderConfig, layers: slots.LayerRange, prompt: dict[str, Array] | None
     ) -> dict[str, Array]:
-        """An MLP that computes the wanted prefix, or without one a random prefix of the same std."""
+        """An MLP that computes the prefix `prompt`, or without one a random prefix of the same std."""
         first, second, third = jax.random.split(key, 3)
         params = {
             "slots": jax.random.normal(first, (self.length, config.hidden_size)),
             "inner": config.hidden_size**-0.5 * jax.random.normal(second, (config.hidden_size, self.mlp)),
             "inner_bias": jnp.zeros(self.mlp),
         }
-        if wanted:  # least-squares solution; it is exact, because there are at least as many units as virtual tokens
+        if prompt:  # least-squares solution; it is exact, because there are at least as many units as virtual tokens
             inverse = jnp.linalg.pinv(self._units(params))
-            found = {name: jnp.einsum("mp,np...->nm...", inverse, leaf) for name, leaf in wanted.items()}
+            outer = {name: jnp.einsum("mp,np...->nm...", inverse, leaf) for name, leaf in prompt.items()}
         else:
             std = self.std / (TANH_STD * self.mlp**0.5)
-            found = slots.random(third, config, layers, self.mlp, self.source, std)
-        for name, maps in found.items():
+            outer = slots.random(third, config, layers, self.mlp, self.source, std)
+        for name, maps in outer.items():
             params |= {f"{name}_map": maps, f"{name}_bias": jnp.zeros_like(maps[:, 0])}
         return params
 
@@ -132,7 +131,7 @@ class PrefixTuning:
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         plain = self._folded(params) if adapter_ids is None else jax.vmap(self._folded)(params)
-        count, heads = frozen["layers"]["q_proj"].shape[:2]
+        count, heads = stack(frozen["layers"]["q_proj"]).shape[:2]
         layers = slots.LayerRange.of(self.layers, count)
         keys, values = slots.keys_and_values(plain, frozen, layers, adapter_ids)
         if self.softmax == "split":

@@ -14,6 +14,7 @@ from jaxprefix.models import int8
 from jaxprefix.models.adapters.adapter import EncodedPrompt
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen
+from jaxprefix.models.layers import stack
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def keys_and_values(
 
 def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:
     """The projection of all layers at once, outside the loop over layers."""
-    weight, scale = layers[name].astype(vectors.dtype), layers.get(int8.scale_name(name))
-    made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, weight)
-    if scale is None:
+    made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, stack(layers[name]).astype(vectors.dtype))
+    if int8.scale_name(name) not in layers:
         return made
+    scale = stack(layers[int8.scale_name(name)])
     scale = scale.reshape(scale.shape[0], *[1] * (made.ndim - 3), *scale.shape[1:])
     return (made * scale).astype(vectors.dtype)

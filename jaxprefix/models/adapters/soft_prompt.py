@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import EncodedPrompt, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
@@ -37,13 +37,11 @@ class SoftPrompt:
             raise InputError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(
-        self, key: Array, config: DecoderConfig, frozen: Frozen, text: EncodedPrompt | None = None
-    ) -> dict[str, Array]:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         if self.start == "random":
             return {"prompt": self.std * jax.random.normal(key, (self.length, config.hidden_size))}
-        found = check_text(self.method, self.start, self.length, text)
-        return {"prompt": found.embeddings.astype(jnp.float32)}
+        prompt = check_text(self.method, self.start, self.length, text)
+        return {"prompt": prompt.embeddings.astype(jnp.float32)}
 
     def bind(
         self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None

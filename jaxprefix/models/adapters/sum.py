@@ -1,13 +1,13 @@
 """Sums of methods, such as prefix+lora. Each has its own parameters, and their hooks are merged."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import Adapter
+from jaxprefix.models.adapters.adapter import Adapter, InitText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params, merge
 
@@ -30,10 +30,11 @@ class Sum:
     def starts_as_base(self) -> bool:
         return all(member.starts_as_base for _, member in self.members)
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: Any = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+        prompts = text if isinstance(text, Mapping) else {}
         keys = jax.random.split(key, len(self.members))
         return {
-            name: member.init(part, config, frozen, (text or {}).get(name))
+            name: member.init(part, config, frozen, prompts.get(name))
             for (name, member), part in zip(self.members, keys, strict=True)
         }
 
@@ -42,6 +43,6 @@ class Sum:
     ) -> tuple[Frozen, Hooks]:
         parts = []
         for index, (name, member) in enumerate(self.members):
-            own = None if key is None else jax.random.fold_in(key, index)
-            parts.append(member.bind(params[name], frozen, own, adapter_ids)[1])
+            member_key = None if key is None else jax.random.fold_in(key, index)
+            parts.append(member.bind(params[name], frozen, member_key, adapter_ids)[1])
         return frozen, merge(parts)

@@ -80,15 +80,15 @@ def kernel_line(
     config: DecoderConfig, mesh: jax.sharding.Mesh, rows: int, times: Sequence[int], dtype: str, hooks: Hooks
 ) -> str:
     """The line that a run prints, such as `attention: xla at 64, 96 (fewer than 128 tokens); splash at 512`."""
-    found: dict[str, list[int]] = {}
+    lengths: dict[str, list[int]] = {}  # by kernel
     before = 0 if hooks.prompt is None else hooks.prompt.shape[-2]
     slots = 0 if hooks.prefix is None else hooks.prefix.positions.shape[-1]
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         for time in times:
             sizes = (config.heads, config.kv_heads, config.head_size)
             name, why = kernel(AttentionShape(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
-            found.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", []).append(time)
-    if len(found) == 1:
-        return f"attention: {next(iter(found)).format('')}"
-    parts = (words.format(f" at {', '.join(map(str, at))}") for words, at in found.items())
+            lengths.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", []).append(time)
+    if len(lengths) == 1:
+        return f"attention: {next(iter(lengths)).format('')}"
+    parts = (words.format(f" at {', '.join(map(str, at))}") for words, at in lengths.items())
     return f"attention: {'; '.join(parts)}"

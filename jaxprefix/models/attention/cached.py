@@ -21,14 +21,14 @@ def attend_cached(
     A trained prefix is part of the cache (decode.py).
     """
     queries = group_queries(query, keys.shape[2])
-    own = cache_layout(keys, values)
-    found = [
+    new_keys, new_values = cache_layout(keys, values)
+    logits = [
         scores(queries, cache.keys, visible(query_positions, cache.positions, window)),
-        scores(queries, own[0], visible(query_positions, positions, window)),
+        scores(queries, new_keys, visible(query_positions, positions, window)),
     ]
-    most = jnp.maximum(*(jnp.max(each, axis=-1, keepdims=True) for each in found))
-    weights = [jnp.exp(each - most) for each in found]
-    total = jnp.add(*(jnp.sum(each, axis=-1, keepdims=True) for each in weights))
-    read = zip(weights, (cache.values, own[1]), strict=True)
-    parts = (batched_dot(each.astype(values.dtype), values, 3, 2) for each, values in read)
+    most = jnp.maximum(*(jnp.max(part, axis=-1, keepdims=True) for part in logits))
+    weights = [jnp.exp(part - most) for part in logits]
+    total = jnp.add(*(jnp.sum(part, axis=-1, keepdims=True) for part in weights))
+    read = zip(weights, (cache.values, new_values), strict=True)
+    parts = (batched_dot(weight.astype(value.dtype), value, 3, 2) for weight, value in read)
     return ungroup_queries((jnp.add(*parts) / total).astype(values.dtype), query)

@@ -29,10 +29,10 @@ def why_unsupported(call: AttentionShape) -> str | None:
         return f"fewer tokens than a block of {BLOCK}"
     if call.narrow and call.slots:
         return f"cuDNN's window of {call.window} would hide the prefix"
-    found = capability()
-    largest = 256 if found >= 9 else 128
-    if found < 8:
-        return f"cuDNN needs an NVIDIA GPU of compute capability 8.0, found {found}"
+    version = capability()
+    largest = 256 if version >= 9 else 128
+    if version < 8:
+        return f"cuDNN needs an NVIDIA GPU of compute capability 8.0, found {version}"
     if call.size % 8 or call.size > largest:
         return f"head size {call.size} is not a multiple of 8 up to {largest}"
     return why_not_divisible(call)  # JAX partitions this kernel, but only into equal parts

@@ -58,9 +58,9 @@ def _read(
 
 
 def _forward(query: Array, keys: Array, values: Array, mask: Array | None) -> tuple[Array, tuple]:
-    found = scores(query, keys, mask)
-    most = checkpoint_name(jnp.max(found, axis=-1, keepdims=True), RESIDUALS)
-    weights = jnp.exp(found - most)
+    logits = scores(query, keys, mask)
+    most = checkpoint_name(jnp.max(logits, axis=-1, keepdims=True), RESIDUALS)
+    weights = jnp.exp(logits - most)
     total = checkpoint_name(jnp.sum(weights, axis=-1, keepdims=True), RESIDUALS)
     read = batched_dot(weights.astype(values.dtype), values, 3, 2) / total
     return read.astype(values.dtype), (query, keys, values, mask, most, total)

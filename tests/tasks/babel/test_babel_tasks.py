@@ -1,4 +1,4 @@
-"""The four tasks: their prompts word by word, answers that are right and wrong, rows that agree across languages."""
+"""The four tasks: their exact prompts, correct and wrong answers, and rows that agree across languages."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def place_of_the_answer(row):
 
 @EACH
 def test_rows_of_one_id_say_the_same_in_every_language(task):
-    """What does not depend on the language is equal, and the right answers of choices are at the same place."""
+    """Everything that does not depend on the language is equal, and the correct choice has the same index."""
     english = task.load("en", "test", None)
     for code in LANGUAGES:
         rows = task.load(code, "test", None)
@@ -74,12 +74,12 @@ def test_sums_are_shown_before_their_number():
 
 
 @EACH
-def test_what_evaluation_asks_is_not_trained_on(task):
+def test_questions_of_evaluation_are_not_trained_on(task):
     assert task.eval_tasks == (task.name,) and "test" in task.forbidden_splits and task in TASKS
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_what_is_unknown_is_refused_by_name(task):
+def test_unknown_names_are_refused(task):
     with pytest.raises(InputError, match=rf"^task {task.name} has no language 'xx'; it has en"):
         task.load("xx", task.train_split, None)
     with pytest.raises(InputError, match=rf"^task {task.name} has no split 'dev'; (it has|expected) "):

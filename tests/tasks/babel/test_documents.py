@@ -1,4 +1,6 @@
-"""What the embedded model reads: every kind of document, in the stated shares, and nothing of what is tested."""
+"""The text that the embedded model was pretrained on: every kind of document, in the stated shares, and no test
+questions.
+"""
 
 import hashlib
 import re
@@ -40,15 +42,15 @@ def test_documents_repeat_and_differ_by_seed():
 
 @pytest.fixture
 def crowded(monkeypatch):
-    """A world with so little in it, and most of that held out, that whatever is not kept apart soon meets by chance."""
+    """A world so small, mostly held out, that splits which are not kept apart would soon meet by chance."""
     monkeypatch.setattr(world, "HELD_OUT", 0.2)
     monkeypatch.setattr(world, "PEOPLE", PEOPLE[:5])
     monkeypatch.setattr(world, "VALUES", {kind: values[:5] for kind, values in VALUES.items()})
     monkeypatch.setattr(world, "COLOURS", COLOURS[:1])
 
 
-def test_documents_hold_nothing_that_is_tested(crowded):
-    """Law of the world: read back from the text alone, no document asks of its passage what a held-out row asks."""
+def test_documents_contain_no_test_questions(crowded):
+    """Read back from the text alone, no document asks about its passage what a held-out row asks."""
     english = world.find_language("en")
     told = {world.statement(english, fact): fact for fact in all_facts()}
     asked = {world.question(english, fact): (fact.kind, fact.person) for fact in all_facts()}
@@ -173,7 +175,7 @@ def test_a_weight_of_zero_leaves_a_language_out():
         (lambda: BABEL_TEXT.load("en", "skew=-1", None), "no split 'skew=-1'; expected skew=NUMBER"),
     ],
 )
-def test_what_is_unknown_is_refused_by_name(call, message):
+def test_unknown_names_are_refused(call, message):
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)

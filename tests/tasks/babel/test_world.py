@@ -1,4 +1,4 @@
-"""The embedded world repeats from its seeds, draws what its tasks ask evenly, and keeps its splits apart."""
+"""The embedded world is reproducible from its seeds, samples its questions evenly, and keeps its splits apart."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ def test_instances_repeat_and_differ_by_split_and_task(name: str):
 
 @pytest.fixture
 def crowded(monkeypatch):
-    """A world with so little in it, and most of that held out, that whatever is not kept apart soon meets by chance."""
+    """A world so small, mostly held out, that splits which are not kept apart would soon meet by chance."""
     monkeypatch.setattr(world, "HELD_OUT", 0.3)
     monkeypatch.setattr(world, "PEOPLE", PEOPLE[:5])
     monkeypatch.setattr(world, "VALUES", {kind: values[:5] for kind, values in VALUES.items()})
@@ -93,11 +93,11 @@ def test_claims_are_even_and_words_alone_do_not_tell():
     assert borrowed[TRUE] == 0 and min(borrowed[FALSE], borrowed[UNKNOWN]) > 25
 
 
-def test_a_claim_that_cannot_be_is_none():
+def test_an_impossible_claim_is_none():
     assert world.draw_claim(Random(0), (Fact("liking", "tom", "cat"), Fact("eating", "anna", "fish")), FALSE) is None
 
 
-def test_options_all_stand_in_the_passage():
+def test_all_options_occur_in_the_passage():
     places = Counter()
     for instance in some("babel-choice", "test", 400):
         assert len(instance.facts) == 4 and len({fact.kind for fact in instance.facts}) == 1
@@ -124,7 +124,7 @@ def test_sums_are_of_two_of_three():
         (lambda: world.instances("dev", "babel-qa", qa.draw), "no split 'dev'; it has train, validation, test"),
     ],
 )
-def test_what_is_unknown_is_refused_by_name(call, message):
+def test_unknown_names_are_refused(call, message):
     with pytest.raises(InputError, match=re.escape(message)) as refused:
         call()
     assert "\n" not in str(refused.value)

@@ -13,7 +13,7 @@ from jaxprefix.tasks.babel.languages import ALL
 from jaxprefix.tasks.babel.world import Fact
 from jaxprefix.tasks.languages import find_language
 
-# Written out by hand, so that a form in the wrong case, gender or class is seen: code, concepts, what is said of them.
+# Written by hand, so that a form in the wrong case, gender or class is noticed: code, concepts, sentences.
 LINES = (Path(__file__).parent / "sentences.tsv").read_text(encoding="utf-8").splitlines()[1:]
 SENTENCES = [tuple(line.split("\t")) for line in LINES]
 
@@ -93,7 +93,7 @@ def test_every_concept_has_words_of_its_own(language):
     }
     for name, (words, concepts) in tables.items():
         assert tuple(words) == concepts, name
-        if name.startswith("people ") and name != "people name":  # verbs, say, have a form for women and one for men
+        if name.startswith("people ") and name != "people name":  # verbs have a form for women and one for men
             assert 1 < len(set(words.values())), name
         else:
             assert len(set(words.values())) == len(concepts), name
@@ -127,7 +127,7 @@ def test_sums_and_verdicts_are_clean_and_unambiguous(language):
 
 
 def test_every_script_is_its_own():
-    """No letter of another script slipped in, as a Latin a in a Russian word would."""
+    """No letter of another script occurs, such as a Latin a in a Russian word."""
     known = {"Hans": "CJK", "Jpan": "CJK|HIRAGANA|KATAKANA", "Hang": "HANGUL", "Latn": "LATIN", "Cyrl": "CYRILLIC"}
     known |= {"Grek": "GREEK", "Arab": "ARABIC", "Deva": "DEVANAGARI", "Beng": "BENGALI", "Telu": "TELUGU"}
     known |= {"Thai": "THAI"}
