@@ -1,6 +1,7 @@
 """A local mirror of the Hub's data sets: finds the files of a split, also as `hf download` writes them."""
 
 import re
+import shlex
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,14 @@ def missing(dataset: str, config: str, split: str, revision: str | None, data: P
         return f"{wanted}: there is no directory {data}; expected a mirror <dataset>/<config>/<split>.*"
     if folder.is_dir():
         return f"{wanted}: {folder} has {_names(folder)}"
-    download = f"hf download {dataset} --repo-type dataset --local-dir {data / dataset}"
-    download += f" --revision {revision}" if revision else ""
+    download = ["hf", "download", dataset, "--repo-type", "dataset", "--local-dir", str(data / dataset)]
+    download += ["--revision", revision] if revision else []
     if (data / dataset).is_dir():
         there = f"the mirror of {dataset} has no config {config}; it has {_names(data / dataset)}"
     else:
         names = sorted(path.relative_to(data).as_posix() for path in data.glob("[!.]*/[!.]*/"))
         there = f"{data} has {', '.join(names) or 'no data set'}"
-    return f"{wanted}: {there}; to download it: {download}"
+    return f"{wanted}: {there}; to download it: {shlex.join(download)}"
 
 
 def _names(folder: Path) -> str:
