@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from jaxprefix.io.rows import read_rows
 from jaxprefix.models import decoder, weights
@@ -100,6 +100,7 @@ def write_tokenizer(directory: Path, data: Path, vocabulary: int) -> None:
     )
     texts = [question.prompt for question in (*xquad(data, 2000), *belebele(data, 1800))]
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     tokenizer.save(str(directory / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -266,6 +266,7 @@ class LanguageModel:
             raise InputError(f"adapters need different directory names, given {', '.join(names)}")
         runs = [load_run(Path(directory), self.mesh, self.base) for directory in directories]
         adapter, params = stack_adapters(runs)
+        self.base = runs[0].base  # with the date of its chat template
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
         self._replace_adapter(adapter, params, names if len(names) > 1 else [])
 

@@ -15,7 +15,7 @@ from jaxprefix.inference.answer import answers, stream
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io import terminal
 from jaxprefix.io.atomic import check_new_file, write_atomically
-from jaxprefix.io.rows import read_rows
+from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.directory import run_directories
 
@@ -29,7 +29,7 @@ class Command:
     prompt: tyro.conf.Positional[str | None] = None
     """The prompt. Without it, prompts are read line by line from standard input."""
     file: Path | None = None
-    """A file of prompts: text with one per line, or rows with "prompt" (.jsonl, .json, .csv, .parquet)."""
+    """A file of prompts: text with one per line, or rows with "prompt" (.jsonl, .json, .parquet, .csv, .tsv)."""
     output: Path | None = None
     """A new .jsonl file for the answers: rows {"run", "prompt", "answer"}. Without it, answers are printed, each after
     its prompt if there are several."""
@@ -91,7 +91,7 @@ def _prompts(command: Command) -> list[str] | None:
     """The prompts; None if they are still to be typed at a terminal."""
     if command.prompt is not None:
         return [command.prompt]
-    if command.file and command.file.suffix.lower() in (".jsonl", ".json", ".csv", ".parquet"):
+    if command.file and split_name(command.file)[1]:
         rows = read_rows(command.file)
         for row in rows:
             if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import pytest
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from jaxprefix.models import decoder, weights
 from jaxprefix.models.config import DecoderConfig
@@ -81,6 +81,7 @@ def bpe(texts: Sequence[str], vocabulary: int) -> tokenizers.Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return tokenizer
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from jaxprefix.distributed import mesh
 from jaxprefix.evaluation import __main__ as evaluation
@@ -102,7 +103,7 @@ CASES = {
     f"{TRAIN} --train-file empty.jsonl": "empty.jsonl has no rows",
     f"{TRAIN} --train-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     f"{TRAIN} --train-file lacking.jsonl": 'lacking.jsonl:3: no "response"; a row needs {"prompt", "response"}',
-    f"{TRAIN} --train-file rows.txt": "rows.txt: expected rows in a .jsonl, .json, .parquet or .csv file",
+    f"{TRAIN} --train-file rows.txt": "rows.txt: expected rows in a .jsonl, .json, .parquet, .csv or .tsv file",
     f"{TRAIN} --train-file nowhere.jsonl": "no such file: nowhere.jsonl",
     f"{TRAIN} --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
     f"{TRAIN} --model nowhere": "no such model directory: nowhere; give a directory in Hugging Face layout or a Hub id",
@@ -206,6 +207,14 @@ def outside(model: Path) -> None:
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def add_token(model: Path) -> None:
+    """As Alpaca's recipe without its resized embedding."""
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    rewrite(vocab_size=tokenizer.get_vocab_size())(model)
+    tokenizer.add_special_tokens(["[PAD]"])
+    tokenizer.save(str(model / "tokenizer.json"))
+
+
 NORM = "model.norm.weight"
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "architecture": (rewrite(architectures=["GPT2LMHeadModel"]), "expected LlamaForCausalLM or MistralForCausalLM"),
@@ -219,7 +228,8 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickled": (pickled, "holds only pickled weights (pytorch_model.bin), which can run code"),
     "outside": (outside, "points to '../model.safetensors'; expected a .safetensors file beside it"),
     "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), "has no tokenizer"),
-    "small head": (rewrite(vocab_size=100), "the tokenizer has"),
+    "small head": (rewrite(vocab_size=100), "tokens, the model 100, so these have no embedding: "),
+    "a token beyond the head": (add_token, "no embedding: [PAD]; remove them from the tokenizer's files, or add rows"),
 }
 
 

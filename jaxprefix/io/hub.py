@@ -15,8 +15,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx, validate_repo_id
 
 from jaxprefix.errors import InputError
+from jaxprefix.io import mirror
 from jaxprefix.io.messages import one_line
-from jaxprefix.io.rows import ENDINGS, Rows, read_rows, with_locations
+from jaxprefix.io.rows import Rows, read_rows, with_locations
 
 MODEL_FILES = (
     "config.json",
@@ -25,6 +26,7 @@ MODEL_FILES = (
     "*.safetensors.index.json",
     "tokenizer*.json",
     "tokenizer.model",
+    "tekken.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",
@@ -125,31 +127,21 @@ def dataset_rows(dataset: str, config: str, split: str, revision: str | None, da
     """All rows of one split.
 
     Args:
-        revision: a commit, tag or branch of the Hub's repository; ignored with a mirror.
-        data: a local mirror `<data>/<dataset>/<config>/<split>.{jsonl,json,parquet,csv}` to read instead of the Hub.
+        revision: a commit, tag or branch of the Hub's repository. A mirror is read as it is.
+        data: a local mirror to read instead of the Hub, `<data>/<dataset>/<config>/<split>.*` (see mirror.py).
 
     Raises:
         InputError: the rows could not be loaded. The message says where they were expected and what to do.
     """
-    return _hub_rows(dataset, config, split, revision) if data is None else _mirror_rows(dataset, config, split, data)
+    if data is None:
+        return _hub_rows(dataset, config, split, revision)
+    return _mirror_rows(dataset, config, split, revision, data)
 
 
-def _mirror_rows(dataset: str, config: str, split: str, data: Path) -> Rows:
-    folder = data / dataset / config
-    for ending in ENDINGS:
-        if (path := folder / f"{split}.{ending}").is_file():
-            return read_rows(path)
-    missing = f"no {folder / split}.{{{','.join(ENDINGS)}}}"
-    if not data.is_dir():
-        raise InputError(f"{missing}: there is no directory {data}; expected a mirror <dataset>/<config>/<split>.*")
-    if folder.is_dir():
-        files = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise InputError(f"{missing}: {folder} has {files}")
-    if (data / dataset).is_dir():
-        configs = ", ".join(sorted(path.name for path in (data / dataset).iterdir())) or "nothing"
-        raise InputError(f"{missing}: the mirror of {dataset} has no config {config}; it has {configs}")
-    datasets = ", ".join(sorted(path.relative_to(data).as_posix() for path in data.glob("*/*/"))) or "no data set"
-    raise InputError(f"{missing}: {data} has {datasets}")
+def _mirror_rows(dataset: str, config: str, split: str, revision: str | None, data: Path) -> Rows:
+    if files := mirror.split_files(data / dataset, config, split):
+        return [row for path in files for row in read_rows(path)]
+    raise InputError(mirror.missing(dataset, config, split, revision, data))
 
 
 def _hub_rows(dataset: str, config: str, split: str, revision: str | None) -> Rows:

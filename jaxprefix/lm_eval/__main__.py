@@ -42,7 +42,7 @@ class Command:
     model: Annotated[str | None, tyro.conf.arg(aliases=["-M"])] = None
     """A base model without an adapter: a directory in Hugging Face layout or a hub id with an optional @revision."""
     data: Path | None = None
-    """A local mirror of the hub, DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}. The belebele, mgsm, xcopa, xnli and
+    """A local mirror of the hub, DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv,tsv}. The belebele, mgsm, xcopa, xnli and
     jaxprefix_xquad tasks read their rows there if the mirror has them."""
     batch: Annotated[int, tyro.conf.arg(aliases=["-b", "--batch-size"])] = 32
     """Batch size."""

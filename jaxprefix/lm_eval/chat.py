@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 
 from jaxprefix.errors import InputError
-from jaxprefix.text import chat_template
 from jaxprefix.text.chat_template import Turn
 from jaxprefix.text.tokenizer import Tokenizer
 
 
 def template_of(tokenizer: Tokenizer) -> str:
     """The model's chat template; InputError if it has none."""
-    if tokenizer.chat_template is None:
-        raise InputError(
-            "--apply_chat_template: the model has no chat template (tokenizer_config.json, chat_template.jinja)"
-        )
-    return tokenizer.chat_template
+    try:
+        return tokenizer.require_template()
+    except InputError as error:
+        raise InputError(f"--apply_chat_template: {error}") from None
 
 
 def render(tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool) -> str:
@@ -25,13 +23,12 @@ def render(tokenizer: Tokenizer, turns: Sequence[Turn], answer: bool) -> str:
     Raises:
         InputError: if the template refuses those too, or the model has no template.
     """
-    template, names = template_of(tokenizer), dict(tokenizer.special_tokens)
+    template_of(tokenizer)
     options = {"add_generation_prompt": answer, "continue_final_message": not answer}
     try:
-        return chat_template.render(template, turns, names, **options)
+        return tokenizer.render(turns, **options)
     except InputError:
         try:
-            without_system = [turn for turn in turns if turn["role"] != "system"]
-            return chat_template.render(template, without_system, names, **options)
+            return tokenizer.render([turn for turn in turns if turn["role"] != "system"], **options)
         except InputError as error:
             raise InputError(f"--apply_chat_template: {error}") from None

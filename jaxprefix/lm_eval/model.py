@@ -70,8 +70,10 @@ class JaxPrefixLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """The context of a text without one: BOS, or the end token if the model has no BOS."""
-        return self.eot_token_id if self._tokenizer.bos is None else self._tokenizer.bos
+        """The context of a text without one: the BOS that the tokenizer declares, added or not, or the end token."""
+        declared = dict(self._tokenizer.special_tokens).get("bos_token")
+        index = None if declared is None else self._tokenizer.backend.id_of(declared)
+        return self.eot_token_id if index is None else index
 
     @property
     def max_length(self) -> int:

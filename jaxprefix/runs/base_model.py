@@ -1,7 +1,7 @@
 """The base model of a run: its directory, sizes, tokenizer and hash, and its weights on a mesh."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -12,10 +12,12 @@ from jaxtyping import PyTree
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
+from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.layers import unstack
+from jaxprefix.text.chat_template import DEFAULT_DATE, parse_date
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
 EMBEDDED = Path(__file__).parents[1] / "babel" / "model"  # the tiny multilingual Llama that the package includes
@@ -32,6 +34,11 @@ class BaseModel:
     tokenizer: Tokenizer
     fingerprint: str
 
+    def with_chat_date(self, day: str | None) -> "BaseModel":
+        """This base with another date in its chat template; None is the one without a run."""
+        date = DEFAULT_DATE if day is None else parse_date(day)
+        return replace(self, tokenizer=replace(self.tokenizer, chat_date=date))
+
 
 def open_base(model: str | None) -> BaseModel:
     """The base that `--model` names; None is the embedded model. InputError if it cannot be used."""
@@ -40,10 +47,19 @@ def open_base(model: str | None) -> BaseModel:
     hashed = weights.fingerprint(directory)
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocabulary_size > config.vocabulary_size:
-        raise InputError(
-            f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model {config.vocabulary_size}"
-        )
+        raise InputError(f"{directory}: {_beyond(tokenizer, config.vocabulary_size)}")
     return BaseModel(model or "embedded", directory, config, tokenizer, hashed)
+
+
+def _beyond(tokenizer: Tokenizer, rows: int) -> str:
+    """What is wrong with a tokenizer that has more tokens than the embedding has rows, and what to do."""
+    beyond = [tokenizer.backend.token_of(index) or "" for index in range(rows, tokenizer.vocabulary_size)]
+    names = ", ".join(truncate(token, 40) for token in beyond[:3]) + (", ..." if len(beyond) > 3 else "")
+    return (
+        f"the tokenizer has {tokenizer.vocabulary_size} tokens, the model {rows}, so these have no embedding: {names}; "
+        "remove them from the tokenizer's files, or add rows with transformers' resize_token_embeddings and save the "
+        "model"
+    )
 
 
 def load_weights(base: BaseModel, mesh: Mesh, dtype: str, for_inference: bool = False) -> decoder.Frozen:

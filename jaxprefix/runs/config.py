@@ -21,6 +21,7 @@ from jaxprefix.models.adapters import (
     Sum,
 )
 from jaxprefix.runs.from_json import from_json
+from jaxprefix.text.chat_template import parse_date
 
 # The methods' learning rates suit models with billions of parameters. The embedded model has 3.6M and learns best with
 # these multiples of them (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at
@@ -50,7 +51,8 @@ class RunConfig:
     split: str | None = None
     """The training split. The default is that of the task, usually train."""
     data: Path | None = None
-    """A local mirror of the Hub's data sets: DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}."""
+    """A local mirror of the Hub's data sets: DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv,tsv}, or what
+    `hf download DATASET --repo-type dataset --local-dir DATA/DATASET` writes."""
     train_file: Path | None = None
     """Your own training rows {"prompt", "response"}, instead of a task."""
     eval_file: Path | None = None
@@ -70,6 +72,8 @@ class RunConfig:
     """Tokens per row, prompt and response together. Longer contexts are truncated."""
     chat: bool = False
     """Use the model's chat template, in training and in evaluation."""
+    chat_date: str | None = None
+    """The current date for a chat template that writes it, such as 2024-07-26. The default is the day of the start."""
 
     lr: float | None = None
     """The peak learning rate. The default depends on the method."""
@@ -138,13 +142,15 @@ class RunConfig:
             raise InputError(
                 f"--batch {self.batch} cannot be split into --accumulate {self.accumulate} equal micro-batches"
             )
+        if self.chat_date is not None and not self.chat:
+            raise InputError(f"--chat-date {self.chat_date} belongs to --chat; add --chat, or drop it")
         if self.task and self.train_file:
             raise InputError(
                 f"--task {self.task} and --train-file {self.train_file} both say what to train on; give one"
             )
 
     def check_numbers(self) -> None:
-        """InputError if a number is invalid by itself."""
+        """InputError if a number or the date is invalid by itself."""
         for name in ABOVE_ZERO + NOT_NEGATIVE:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Real if name in FRACTIONS else Integral):
@@ -157,6 +163,8 @@ class RunConfig:
                 raise InputError(f"--{name.replace('_', '-')} is {short_repr(value)}; expected at most {LARGEST}")
         if self.seed >= 2**32:
             raise InputError(f"--seed is {self.seed}; expected less than 2^32")
+        if self.chat_date is not None:
+            parse_date(self.chat_date)
         if self.warmup > 1:
             raise InputError(f"--warmup is {self.warmup}; expected a fraction of the steps, from 0 to 1")
 

@@ -106,6 +106,8 @@ def check_same_data(directory: Path, fingerprint: str) -> None:
 def _difference(run: dict[str, Any], config: RunConfig, base: str) -> str | None:
     """The first setting in which the run differs from `config`, in words, or None."""
     new, old = config.as_json(), run["config"]
+    if new["chat_date"] is None:  # the run has its own
+        new["chat_date"] = old.get("chat_date")
     for name in sorted(set(new) | set(old), key=lambda name: (name != "method", name)):
         if name not in MAY_CHANGE and new.get(name) != old.get(name):
             return f"its {name.replace('_', '-')} is {short_repr(old.get(name))}, given {short_repr(new.get(name))}"

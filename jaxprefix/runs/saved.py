@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxprefix._version import __version__
 from jaxprefix.distributed import mesh as meshes
+from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import truncate
@@ -23,6 +25,7 @@ from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run, write_run
+from jaxprefix.text.chat_template import parse_date
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
@@ -36,6 +39,22 @@ class TrainedRun:
     params: Params
     step: int
     run_json: dict[str, Any]  # the contents of run.json
+
+
+def with_chat_date(directory: Path, config: RunConfig, base: BaseModel) -> tuple[RunConfig, BaseModel]:
+    """Both with the date that the run's chat template writes: that of an existing run, the given one, or today's.
+
+    run.json keeps it, so that a resumed run and a later evaluation have the same prompts. None if nothing asks for it.
+    """
+    day = config.chat_date
+    if day is None and config.chat:
+        if (directory / RUN_FILE).is_file():
+            day = read_run(directory)["config"].get("chat_date")
+        elif base.tokenizer.tells_date:
+            day = str(date.today())
+        ordinal = processes.broadcast_from_main(parse_date(day).toordinal() if day else 0)
+        day = str(date.fromordinal(ordinal)) if ordinal else None
+    return replace(config, chat_date=day), base.with_chat_date(day)
 
 
 def write_run_json(directory: Path, config: RunConfig, base: BaseModel, progress: dict[str, Any]) -> None:
@@ -57,7 +76,7 @@ def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None =
     """
     run_json = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(run_json["config"])
-    base = base or open_base(config.model)
+    base = (base or open_base(config.model)).with_chat_date(config.chat_date)
     if base.fingerprint != run_json["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "
@@ -99,7 +118,8 @@ def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Params
 def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
     """The adapter that the runs share, and their parameters. Those of several runs are stacked in this order.
 
-    InputError if one batch cannot use them together: the methods, shapes, --chat, --dtype or --max-length differ.
+    InputError if one batch cannot use them together: the methods, shapes, --chat, --chat-date, --dtype or --max-length
+    differ.
     """
     if len(runs) == 1:
         return runs[0].config.adapter, runs[0].params
@@ -107,6 +127,7 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
     for run in runs[1:]:
         for flag, one, other in (
             ("--chat", first.config.chat, run.config.chat),
+            ("--chat-date", first.config.chat_date, run.config.chat_date),
             ("--dtype", first.config.dtype, run.config.dtype),
             ("--max-length", first.config.max_length, run.config.max_length),
         ):

@@ -8,7 +8,8 @@ and correct_answer_num.
 from pathlib import Path
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.rows import ENDINGS, read_rows, read_tsv
+from jaxprefix.io.mirror import named_files
+from jaxprefix.io.rows import ENDINGS, read_rows
 from jaxprefix.tasks.columns import text_of, value_of, with_ids
 from jaxprefix.tasks.metrics import score_choice
 from jaxprefix.tasks.prompts import passage_options
@@ -23,16 +24,14 @@ def load(language: str, split: str, data: Path | None) -> list[Row]:
     check_languages(BELEBELE_MIX, (language,))
     if split not in SPLITS:
         raise InputError(f"task {BELEBELE_MIX.name} has no split {split!r}; it has {', '.join(SPLITS)}")
-    endings = ("tsv", *ENDINGS)
-    paths = [data / f"{TABLE}.{ending}" for ending in endings] if data else []
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        problem = f"no {data / TABLE}.{{{','.join(endings)}}}" if data else "give --data DIR"
+    files = named_files((data / TABLE).parent, Path(TABLE).name) if data else []
+    if not files:
+        problem = f"no {data / TABLE}.{{{','.join(ENDINGS)}}}" if data else "give --data DIR"
         raise InputError(
             f"task {BELEBELE_MIX.name} is not on the Hub: {problem}; write DIR/{TABLE}.tsv with "
             "assemble_training_set.py of https://github.com/facebookresearch/belebele"
         )
-    rows = with_ids(read_tsv(path) if path.suffix == ".tsv" else read_rows(path))
+    rows = with_ids([row for path in files for row in read_rows(path)])
     return [row for row in rows if text_of(row, "split") == SPLITS[split]]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.io.rows import Row as LocatedRow
-from jaxprefix.io.rows import read_rows
+from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.tasks.columns import row_error
 from jaxprefix.tasks.metrics import first_line, score_choice, score_generated
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -36,7 +36,7 @@ def own_rows_task(path: Path) -> Task:
         return [row for row in rows if row["language"] == language]
 
     task = Task(
-        name=path.stem,
+        name=split_name(path)[0],
         languages=tuple(dict.fromkeys(row["language"] for row in rows)),
         split=SPLIT,
         load=load,

@@ -1,13 +1,15 @@
 """Tokenizer backends: the tokenizers library for `tokenizer.json`, sentencepiece for `tokenizer.model` alone.
 
-Files are not converted from one to the other: on 5,950 XQuAD questions, the LlamaTokenizer of transformers 5.23 and
-sentencepiece differ on 4 with a small BPE `tokenizer.model` trained on them, and on 5,748 with a unigram one.
+Sentencepiece models are not converted: on 5,950 XQuAD questions, the LlamaTokenizer of transformers 5.23 and
+sentencepiece differ on 4 with a small BPE `tokenizer.model` trained on them, and on 5,748 with a unigram one. Other
+files are a `tokenizer.model` in the format of tiktoken (tiktoken.py), and Mistral's `tekken.json` (tekken.py).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +18,8 @@ import tokenizers
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line
 from jaxprefix.io.strict_json import parse
+from jaxprefix.text.tekken import open_tekken
+from jaxprefix.text.tiktoken import is_tiktoken, read_tiktoken
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -34,6 +38,8 @@ class Backend(Protocol):
     def token_of(self, index: int) -> str | None: ...
     @property
     def size(self) -> int: ...
+    @property
+    def declared(self) -> dict[str, str]: ...  # "bos", "eos", "unk", "pad": the special tokens that the file names
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,24 @@ class FastBackend:
     def token_of(self, index: int) -> str | None:
         return self.tokenizer.id_to_token(index) if 0 <= index <= LARGEST_ID else None
 
-    def encode_start(self) -> list[int]:
-        """The first id that the post-processor of the file adds to an empty text: BOS, or none."""
-        with _input_errors(f"{self.path} fails on an empty text"):
-            return self.tokenizer.encode("").ids[:1]
+    @cached_property
+    def start(self) -> int | None:
+        """The token that the post-processor of the file puts before each text: BOS, or None."""
+        with _input_errors(f"{self.path} fails on a text"):
+            whole, plain = (self.tokenizer.encode("a", add_special_tokens=added).ids for added in (True, False))
+        before = [at for at in range(len(whole)) if plain and whole[at : at + len(plain)] == plain]
+        first = whole[: before[0] if before else 1]  # a vocabulary without "a" shows its first token
+        if len(first) > 1:
+            raise InputError(f"{self.path} puts {len(first)} tokens before each text; expected BOS or none")
+        return first[0] if first else None
 
     @property
     def size(self) -> int:
         return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def declared(self) -> dict[str, str]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,11 @@ class SentencePieceBackend:
     def size(self) -> int:
         return self.processor.get_piece_size()
 
+    @property
+    def declared(self) -> dict[str, str]:
+        ids = {"bos": self.processor.bos_id(), "eos": self.processor.eos_id(), "unk": self.processor.unk_id()}
+        return {name: self.processor.id_to_piece(index) for name, index in ids.items() if index >= 0}
+
 
 @contextmanager
 def _input_errors(problem: str) -> Iterator[None]:
@@ -133,9 +154,12 @@ def _check_lengths(path: Path) -> None:
             )
 
 
-def open_backend(directory: Path) -> Backend:
-    """The tokenizer of a model directory. tokenizer.json has precedence over tokenizer.model."""
-    fast, piece = directory / "tokenizer.json", directory / "tokenizer.model"
+def open_backend(directory: Path, added: Mapping[int, str], bos: str | None) -> Backend:
+    """The tokenizer of a model directory: its tokenizer.json, or else its tekken.json or tokenizer.model.
+
+    A file in the format of tiktoken lacks the special tokens: `added`, by id, and the BOS to put before each text.
+    """
+    fast, tekken, piece = (directory / name for name in ("tokenizer.json", "tekken.json", "tokenizer.model"))
     if fast.is_file():
         _check_lengths(fast)
         with _input_errors(f"{fast} cannot be read"):
@@ -143,14 +167,22 @@ def open_backend(directory: Path) -> Backend:
         tokenizer.no_truncation()  # a saved maximum length or padding must not change the ids
         tokenizer.no_padding()
         return FastBackend(tokenizer, fast)
+    if tekken.is_file():
+        return open_tekken(tekken)
     if piece.is_file():
-        import sentencepiece  # few models need it
+        if is_tiktoken(piece):
+            return FastBackend(read_tiktoken(piece, added, bos), piece)
+        return _open_sentencepiece(piece)
+    raise InputError(f"{directory} has no tokenizer; expected tokenizer.json, tokenizer.model or tekken.json")
 
-        try:
-            processor = sentencepiece.SentencePieceProcessor(model_file=str(piece))
-            pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
-        except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are valid UTF-8
-            raise InputError(f"{piece} is not a sentencepiece model; give the model's tokenizer.json") from error
-        control = [re.escape(text) for index, text in enumerate(pieces) if processor.is_control(index)]
-        return SentencePieceBackend(processor, re.compile(f"({'|'.join(control) or '(?!)'})"))
-    raise InputError(f"{directory} has no tokenizer; expected tokenizer.json or tokenizer.model")
+
+def _open_sentencepiece(path: Path) -> SentencePieceBackend:
+    import sentencepiece  # few models need it
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+    except (RuntimeError, OSError, UnicodeDecodeError) as error:  # it does not check that pieces are valid UTF-8
+        raise InputError(f"{path} is not a sentencepiece model; give the model's tokenizer.json") from error
+    control = [re.escape(text) for index, text in enumerate(pieces) if processor.is_control(index)]
+    return SentencePieceBackend(processor, re.compile(f"({'|'.join(control) or '(?!)'})"))

@@ -6,32 +6,56 @@ memory. Neither is bounded here: the files of a model may be slow, but they cann
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
+from datetime import date, datetime, time
 from typing import Any
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import truncate
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.strict_json import check_unicode
 
-# The template of Llama 3 defaults to the current date; training and evaluation must not depend on the day.
-CHAT_DATE = "26 Jul 2024"
+# Some templates write the current date: Llama 3.2's, Mistral Small's. Each run has one date, in its run.json, so that
+# training and evaluation do not depend on the day. Without a run it is the date that Llama 3.1's template writes.
+DEFAULT_DATE = date(2024, 7, 26)
+CLOCK = "strftime_now"  # the function that gives templates the current date
+_DATE: ContextVar[date] = ContextVar("chat_date", default=DEFAULT_DATE)
 LONGEST_TEMPLATE = 2**20  # characters; Llama 3.1's has 4,000
 MOST_ADDED = 2**20  # characters that a template may add to the turns
 
 Turn = dict[str, str]  # "role" and "content"
 
 
-def render(template: str, turns: Sequence[Turn], special_tokens: dict[str, str], **flags: bool) -> str:
-    """The text of the turns. InputError if the template rejects them or fails."""
-    from transformers.utils.chat_template_utils import render_jinja_template  # slow to import; does not import torch
+def parse_date(text: str) -> date:
+    """ "2024-07-26" -> the date. InputError for any other text."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--chat-date is {short_repr(text)}; expected a date such as {DEFAULT_DATE}") from None
 
-    names: dict[str, Any] = {**special_tokens, "date_string": CHAT_DATE, **flags}
+
+def _strftime_now(format: str) -> str:
+    return datetime.combine(_DATE.get(), time()).strftime(format)
+
+
+def render(
+    template: str, turns: Sequence[Turn], special_tokens: dict[str, str], day: date = DEFAULT_DATE, **flags: bool
+) -> str:
+    """The text of the turns on a day. InputError if the template rejects them or fails."""
+    from transformers.utils import chat_template_utils  # slow to import; does not import torch
+
+    names: dict[str, Any] = {**special_tokens, **flags}
     for turn in turns:
         check_unicode(turn["content"])
+    today = _DATE.set(day)
     try:
-        rendered, _ = render_jinja_template([list(turns)], chat_template=template, **names)
+        # The compiled template is cached. Its globals are its own, and transformers passes no functions to templates.
+        chat_template_utils._compile_jinja_template(template).globals[CLOCK] = _strftime_now
+        rendered, _ = chat_template_utils.render_jinja_template([list(turns)], chat_template=template, **names)
     except Exception as error:  # a template can raise any error, also for memory and recursion
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"the model's chat template fails: {truncate(why)}") from None
+    finally:
+        _DATE.reset(today)
     text = rendered[0]
     if len(text) > MOST_ADDED + 100 * sum(len(turn["content"]) for turn in turns):
         raise InputError(f"the model's chat template fails: it expands the turns to {len(text)} characters")

@@ -1,6 +1,7 @@
 """Settings in the files beside a tokenizer: special tokens, start and end of texts, and the chat template."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from jaxprefix.io.values import value_of
 from jaxprefix.text.backends import Backend, FastBackend
 from jaxprefix.text.chat_template import LONGEST_TEMPLATE
 
-# These classes (SmolLM, some models with the architecture of Llama) declare a BOS but do not add it by default.
-CLASSES_WITHOUT_BOS = ("GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast")
 FILES = "tokenizer_config.json, special_tokens_map.json"
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The settings of both files. tokenizer_config.json has precedence over special_tokens_map.json."""
-    return _object(directory / "special_tokens_map.json") | _object(directory / "tokenizer_config.json")
+    """The settings of both files, with the precedence of transformers.
+
+    special_tokens_map.json changes the settings of older tokenizer_config.json files only: those that do not list their
+    added tokens.
+    """
+    settings, older = _object(directory / "tokenizer_config.json"), _object(directory / "special_tokens_map.json")
+    return older | settings if "added_tokens_decoder" in settings else settings | older
 
 
 def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str | None:
@@ -32,18 +36,24 @@ def token_text(directory: Path, settings: Mapping[str, Any], name: str) -> str |
     return text
 
 
-def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str, Any]) -> None:
-    """InputError for added tokens that the tokenizer file lacks: it would encode them as plain text."""
+def added_tokens(directory: Path, settings: Mapping[str, Any]) -> dict[int, str]:
+    """The added tokens that the settings list, by id."""
     decoder = value_of(settings, "added_tokens_decoder", dict | None, f"{directory} ({FILES}): ") or {}
-    added: list[str] = []
-    for token in decoder.values():
-        content = token.get("content") if isinstance(token, dict) else None
-        if not isinstance(content, str):
+    for index, token in decoder.items():
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
             raise InputError(
                 f"{directory}: added_tokens_decoder has {short_repr(token)} ({FILES}); expected objects with content"
             )
-        added.append(content)
-    added += _object(directory / "added_tokens.json")
+        if not re.fullmatch("[0-9]{1,9}", index):
+            raise InputError(
+                f"{directory}: added_tokens_decoder has the key {short_repr(index)} ({FILES}); expected ids"
+            )
+    return {int(index): token["content"] for index, token in decoder.items()}
+
+
+def check_added_tokens(directory: Path, backend: Backend, added: Iterable[str]) -> None:
+    """InputError for added tokens that the tokenizer file lacks: it would encode them as plain text."""
+    added = [*added, *_object(directory / "added_tokens.json")]
     if missing := [truncate(token, 40) for token in dict.fromkeys(added) if backend.id_of(token) is None]:
         raise InputError(
             f"{directory}: the tokenizer file lacks the added tokens {', '.join(missing[:5])}; "
@@ -51,59 +61,65 @@ def check_added_tokens(directory: Path, backend: Backend, settings: Mapping[str,
         )
 
 
+def adds_bos(directory: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer file without a post-processor puts BOS before each text, as LlamaTokenizer documents it."""
+    return value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ") is not False
+
+
 def bos(directory: Path, backend: Backend, settings: Mapping[str, Any], declared: int | None) -> int | None:
-    """The BOS at the start of prompts, or None, from the settings, the post-processor and the tokenizer class."""
-    index, add_bos = declared, value_of(settings, "add_bos_token", bool | None, f"{directory} ({FILES}): ")
-    if "bos_token" not in settings and index is None:  # an explicit null means that there is none
-        path = directory / "config.json"
-        index = value_of(_object(path), "bos_token_id", int | None, f"{path}: ")
-    if index is None or backend.token_of(index) is None or add_bos is False:
-        return None
-    adds = isinstance(backend, FastBackend) and backend.encode_start() == [index]
-    if not add_bos and not adds and settings.get("tokenizer_class") in CLASSES_WITHOUT_BOS:
-        return None
-    return index
+    """The BOS at the start of prompts, or None.
+
+    The post-processor of a tokenizer.json decides, as in transformers, whatever the settings say. Other files have
+    none: the declared BOS is added unless `add_bos_token` is false. The bos_token_id of a config.json is not a source.
+    """
+    if isinstance(backend, FastBackend):
+        return backend.start
+    return declared if adds_bos(directory, settings) else None
 
 
 def eos(directory: Path, backend: Backend, declared: int | None) -> tuple[int, ...]:
-    """The end tokens in generation_config.json, else in config.json, else the one that the tokenizer declares.
+    """The end tokens: the one that the tokenizer declares, then those in generation_config.json, else config.json.
 
-    The declared one comes first if it is listed: Llama 3 Instruct lists <|end_of_text|> before <|eot_id|>, which ends
-    its turns and is the `eos_token` of its tokenizer.
+    Each of them ends an answer, and training teaches the first. They differ in real models: Llama 3 Instruct lists
+    <|end_of_text|> before <|eot_id|>, which ends its turns and is the `eos_token` of its tokenizer.
     """
     value: Any = None
     for name in ("generation_config.json", "config.json"):
         value = _object(directory / name).get("eos_token_id") if value is None else value
-    value = declared if value is None else value
     listed = [] if value is None else value if isinstance(value, list) else [value]
-    if not listed:
-        raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
     if wrong := [index for index in listed if type(index) is not int or backend.token_of(index) is None]:
         raise InputError(
             f"{directory}: eos_token_id {short_repr(wrong[0])} is not an id of the tokenizer (0..{backend.size - 1})"
         )
-    return tuple(sorted(dict.fromkeys(listed), key=lambda index: index != declared))
+    ends = tuple(dict.fromkeys(listed if declared is None else [declared, *listed]))
+    if not ends:
+        raise InputError(f"{directory}: no end token; set eos_token_id in generation_config.json")
+    return ends
 
 
-def chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
-    """The default chat template, from chat_template.jinja or the settings; None if there is none."""
+def chat_templates(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The chat templates by name, from chat_template.jinja, the settings or chat_template.json.
+
+    A single one is named "default".
+    """
     path, source = directory / "chat_template.jinja", directory / "tokenizer_config.json"
-    template = settings.get("chat_template")
+    templates = settings.get("chat_template")
     if path.is_file():
-        source, template = path, _text(path)
-    elif isinstance(template, list):  # several, by name
-        if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in template):
-            raise InputError(
-                f"{source}: chat_template is {short_repr(template)}; expected objects with name and template"
-            )
-        template = next((entry["template"] for entry in template if entry["name"] == "default"), None)
-    if not isinstance(template, str | None):
-        raise InputError(f"{source}: chat_template is {short_repr(template)}; expected a text")
-    if template and len(template) > LONGEST_TEMPLATE:
-        raise InputError(
-            f"{source}: the chat template has {len(template)} characters; expected at most {LONGEST_TEMPLATE}"
-        )
-    return template
+        source, templates = path, _text(path)
+    elif templates is None:  # models that also read images have it in a file of its own
+        source = directory / "chat_template.json"
+        templates = _object(source).get("chat_template")
+    if not isinstance(templates, list):
+        templates = [] if templates is None else [{"name": "default", "template": templates}]
+    if not all(isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in templates):
+        raise InputError(f"{source}: chat_template is {short_repr(templates)}; expected objects with name and template")
+    for entry in templates:
+        if not isinstance(entry["name"], str) or not isinstance(entry["template"], str):
+            raise InputError(f"{source}: chat_template is {short_repr(entry['template'])}; expected a text")
+        if len(entry["template"]) > LONGEST_TEMPLATE:
+            size = len(entry["template"])
+            raise InputError(f"{source}: the chat template has {size} characters; expected at most {LONGEST_TEMPLATE}")
+    return {entry["name"]: entry["template"] for entry in templates}
 
 
 def _text(path: Path) -> str:

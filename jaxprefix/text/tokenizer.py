@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import truncate
 from jaxprefix.io.strict_json import check_unicode
 from jaxprefix.text import chat_template, special_tokens
-from jaxprefix.text.backends import Backend, SentencePieceBackend, open_backend
+from jaxprefix.text.backends import Backend, open_backend
+from jaxprefix.text.chat_template import DEFAULT_DATE, Turn
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Tokenizer:
     bos: int | None  # starts every prompt; None if the model has none
     eos: tuple[int, ...]  # each of them ends an answer; training uses the first
     pad: int  # any valid id: padding is masked
-    chat_template: str | None = None
+    chat_template: str | None = None  # the default one
+    other_templates: tuple[str, ...] = ()  # the names of those that are not used
+    chat_date: date = DEFAULT_DATE  # the current date in the chat template
     special_tokens: tuple[tuple[str, str], ...] = ()  # ("bos_token", "<s>"), ..., for the chat template
 
     @property
@@ -48,39 +52,55 @@ class Tokenizer:
 
     def prompt_ids(self, text: str) -> list[int]:
         """The text, with exactly one BOS in front if the model has one, even if the text already contains it."""
-        return self._start(self.encode(self._without_bos(text)))
+        ids = self.encode(self._without_bos(text))
+        return ids if self.bos is None else [self.bos, *ids]
 
     def response_ids(self, text: str) -> list[int]:
         """The text and the end token, without BOS. Responses are always encoded separately from their prompts."""
         return [*self.encode(text), self.eos[0]]
 
-    def chat(self, prompt: str) -> list[int]:
-        """The ids of one user turn in the chat template, up to the answer, with BOS as in `prompt_ids`.
+    def require_template(self) -> str:
+        """The chat template. InputError if the model has none, or has several and no default."""
+        if self.chat_template is not None:
+            return self.chat_template
+        if self.other_templates:
+            names = ", ".join(truncate(name, 40) for name in self.other_templates)
+            raise InputError(
+                f"the model has no default chat template but {names}; save the one to use as chat_template.jinja "
+                "in the model's directory"
+            )
+        raise InputError("the model has no chat template (tokenizer_config.json, chat_template.jinja)")
 
-        Special tokens in the rendered text are encoded as such, as in other chat tokenizers.
+    @property
+    def tells_date(self) -> bool:
+        """Whether the chat template asks for the current date."""
+        return chat_template.CLOCK in (self.chat_template or "")
+
+    def render(self, turns: Sequence[Turn], **flags: bool) -> str:
+        """The text of a conversation. InputError if the model has no chat template, or the template rejects it."""
+        names = dict(self.special_tokens)
+        return chat_template.render(self.require_template(), turns, names, self.chat_date, **flags)
+
+    def chat(self, prompt: str) -> list[int]:
+        """The ids of one user turn in the chat template, up to the answer.
+
+        Special tokens in the rendered text are encoded as such. BOS is there if the template writes it, as in
+        transformers.
 
         Raises:
             InputError: the model has no chat template, or the template rejects the turn.
         """
-        if self.chat_template is None:
-            raise InputError("--chat: the model has no chat template (tokenizer_config.json, chat_template.jinja)")
-        turns = [{"role": "user", "content": prompt}]
         try:
-            rendered = chat_template.render(
-                self.chat_template, turns, dict(self.special_tokens), add_generation_prompt=True
-            )
+            rendered = self.render([{"role": "user", "content": prompt}], add_generation_prompt=True)
         except InputError as error:
             raise InputError(f"--chat: {error}") from None
-        return self._start(self.backend.encode_template(self._without_bos(rendered)))
+        return self.backend.encode_template(rendered)
 
     def _without_bos(self, text: str) -> str:
         token = None if self.bos is None else self.backend.token_of(self.bos)
         while token and text.startswith(token):
             text = text.removeprefix(token)
         return text
-
-    def _start(self, ids: list[int]) -> list[int]:
-        return ids if self.bos is None else [self.bos, *ids]
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -89,32 +109,30 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     Raises:
         InputError: the tokenizer file is missing or unreadable or lacks a special token, or there is no end token.
     """
-    backend = open_backend(directory)
     settings = special_tokens.read(directory)
-    special_tokens.check_added_tokens(directory, backend, settings)
     special = {
         name: text
         for name in ("bos", "eos", "unk", "pad")
         if (text := special_tokens.token_text(directory, settings, f"{name}_token"))
     }
-    if isinstance(backend, SentencePieceBackend):  # it names the tokens that no file names
-        pieces = {
-            "bos": backend.processor.bos_id(),
-            "eos": backend.processor.eos_id(),
-            "unk": backend.processor.unk_id(),
-        }
-        special = {name: backend.processor.id_to_piece(index) for name, index in pieces.items() if index >= 0} | special
+    added = special_tokens.added_tokens(directory, settings)
+    bos = special.get("bos") if special_tokens.adds_bos(directory, settings) else None
+    backend = open_backend(directory, added, bos)
+    special_tokens.check_added_tokens(directory, backend, added.values())
+    special = backend.declared | special
     ids = {name: backend.id_of(text) for name, text in special.items()}
     if missing := [
         f"{name}_token {truncate(special[name])}" for name in ("bos", "eos") if name in ids and ids[name] is None
     ]:
         raise InputError(f"{directory}: tokenizer_config.json names {', '.join(missing)}, which the vocabulary lacks")
     eos = special_tokens.eos(directory, backend, ids.get("eos"))
+    templates = special_tokens.chat_templates(directory, settings)
     return Tokenizer(
         backend=backend,
         bos=special_tokens.bos(directory, backend, settings, ids.get("bos")),
         eos=eos,
         pad=next(index for index in (ids.get("pad"), eos[0]) if index is not None),
-        chat_template=special_tokens.chat_template(directory, settings),
+        chat_template=templates.pop("default", None),
+        other_templates=tuple(templates),
         special_tokens=tuple((f"{name}_token", text) for name, text in special.items()),
     )

@@ -1,6 +1,6 @@
 """Trains an adapter from a RunConfig into a run directory, or resumes the run in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -15,9 +15,9 @@ from jaxprefix.models import attention
 from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import check_same_data
+from jaxprefix.runs.directory import RUN_FILE, check_same_data
 from jaxprefix.runs.lock import run_lock
-from jaxprefix.runs.saved import write_run_json
+from jaxprefix.runs.saved import with_chat_date, write_run_json
 from jaxprefix.tasks.task import Task
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, check_batch, check_length
@@ -57,6 +57,8 @@ def train(
     lock = run_lock(output, config, f"{inputs.task.name}-{config.method}", inputs.base.fingerprint)
     with processes.enter_on_main(lock, output or Path()) as directory:
         check_length(config, inputs.base.config)
+        dated, base = with_chat_date(directory, config, inputs.base)
+        inputs = replace(inputs, config=dated, base=base)
         _train(directory, inputs, stop or StopRequest(), profile, quiet)
     return directory
 
@@ -99,6 +101,8 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
     if rows:
         check_same_data(directory, rows.fingerprint)
     print(f"run: {directory}")
+    if config.chat_date:
+        print(f"the chat template writes the date {config.chat_date}; {RUN_FILE} keeps it")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
         with disk_errors(directory):

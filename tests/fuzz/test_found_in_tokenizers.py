@@ -37,16 +37,16 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "a token that is a number": ("tokenizer_config.json", {"eos_token": 5}, "eos_token is 5"),
     "a token whose content is a list": ("special_tokens_map.json", {"unk_token": {"content": []}}, "unk_token is {"),
     "add_bos_token is a text": ("tokenizer_config.json", {"add_bos_token": "no"}, "add_bos_token is 'no'"),
+    "an added token without an id": (
+        "tokenizer_config.json",
+        {"added_tokens_decoder": {"9" * 5000: {"content": "<s>"}}},
+        "added_tokens_decoder has the key '999",
+    ),
     "added tokens in a list": ("tokenizer_config.json", {"added_tokens_decoder": ["<s>"]}, "added_tokens_decoder is ["),
     "an added token without content": (
         "tokenizer_config.json",
         {"added_tokens_decoder": {"0": {"id": 0}}},
         "added_tokens_decoder has {'id': 0}",
-    ),
-    "bos_token_id is a text": (
-        "config.json",
-        {"bos_token_id": "<s>"},
-        "bos_token_id is '<s>'; expected a whole number",
     ),
     "eos_token_id is negative": ("config.json", {"eos_token_id": -1}, "eos_token_id -1 is not an id of the tokenizer"),
     "eos_token_id is beyond 32 bits": ("config.json", {"eos_token_id": [2**40]}, "eos_token_id 1099511627776 is not"),

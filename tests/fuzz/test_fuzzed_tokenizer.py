@@ -1,5 +1,6 @@
 """The files of a tokenizer with any content, up to the encoding of a prompt; and chat templates, which are programs."""
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_tokenizer_model(place: Path):
         return returns_or_says_why(lambda: _used(place), place)
 
     fuzz(harmed(path.read_bytes()), holds)
+
+
+def test_a_tiktoken_file(place: Path):
+    path = place / "tokenizer.model"
+    lines = [f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256)]
+    added = {"256": {"content": "<s>"}, "257": {"content": "</s>"}}
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "added_tokens_decoder": added}
+    (place / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    def holds(found: bytes) -> bool:
+        path.write_bytes(found)
+        return returns_or_says_why(lambda: _used(place), place)
+
+    assert holds("".join(lines).encode())
+    fuzz(harmed("".join(lines).encode()), holds)
 
 
 def test_chat_template_jinja(model: Path):

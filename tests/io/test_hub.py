@@ -1,5 +1,7 @@
 """Models and rows: they are loaded completely, or one line says where they were looked for."""
 
+import csv
+import gzip
 import json
 import os
 import socket
@@ -26,6 +28,7 @@ from huggingface_hub.utils import httpx
 
 from jaxprefix.errors import InputError
 from jaxprefix.io import hub
+from jaxprefix.io.rows import ENDINGS
 
 ROWS = [{"id": "1", "text": "Grüße\u2028, 世界"}, {"id": "2", "text": "नमस्ते"}]
 
@@ -94,7 +97,8 @@ def test_a_hub_model_is_fetched_without_pickles_and_copies(name, revision, answe
     assert hub.model_directory(name) == tmp_path
     assert (asked["repository"], asked["revision"], asked["local_files_only"]) == ("org/m", revision, False)
     wanted = """config.json generation_config.json model-00001-of-00002.safetensors model.safetensors.index.json
-        tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json chat_template.jinja""".split()
+        tekken.json tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json
+        chat_template.jinja""".split()
     unwanted = "pytorch_model.bin README.md original/tokenizer.model consolidated.safetensors x.py".split()
     patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
     assert list(filter_repo_objects(wanted + unwanted, **patterns)) == wanted
@@ -239,7 +243,7 @@ def test_a_data_set_that_cannot_be_loaded(first, then, advice, answers, loads):
     assert advice in line and line.endswith("give `--data DIR`, a mirror that has DIR/org/d/de/test.jsonl")
 
 
-@pytest.mark.parametrize("ending", hub.ENDINGS)
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_mirror_is_read_in_every_format(ending, tmp_path, answers):
     answers(AssertionError("asked"))
     folder = tmp_path / "org" / "d" / "de"
@@ -256,10 +260,11 @@ def test_an_error_about_a_mirror_names_what_it_has(tmp_path):
         return refusal(lambda: hub.dataset_rows(dataset, config, split, None, data))
 
     assert line(split="train") == (
-        f"no {tmp_path}/org/d/de/train.{{jsonl,json,parquet,csv}}: {tmp_path}/org/d/de has test.jsonl"
+        f"no {tmp_path}/org/d/de/train.{{jsonl,json,parquet,csv,tsv}}: {tmp_path}/org/d/de has test.jsonl"
     )
-    assert line(config="hi").endswith("org/d has no config hi; it has de")
-    assert line(dataset="org/e").endswith(f"{tmp_path} has org/d")
+    download = f"to download it: hf download org/d --repo-type dataset --local-dir {tmp_path}/org/d"
+    assert line(config="hi").endswith(f"org/d has no config hi; it has de; {download}")
+    assert f"{tmp_path} has org/d; to download it: hf download org/e " in line(dataset="org/e")
     assert f"no directory {tmp_path}/no" in line(data=tmp_path / "no")
 
 
@@ -290,11 +295,12 @@ def write(path: Path, rows: list[dict], start: str = "") -> None:
     elif path.suffix == ".json":
         path.write_text(start + json.dumps(rows), encoding="utf-8")
     else:
-        body = "".join(f'{row["id"]},"{row["text"]}"\n' for row in rows)
-        path.write_text(start + "id,text\n" + body, encoding="utf-8")
+        mark = "\t" if path.suffix == ".tsv" else ","
+        body = "".join(f'{row["id"]}{mark}"{row["text"]}"\n' for row in rows)
+        path.write_text(f"{start}id{mark}text\n{body}", encoding="utf-8")
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "CSV"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "CSV", "tsv"])
 def test_a_byte_order_mark_is_not_part_of_the_rows(ending, tmp_path):
     write(path := tmp_path / f"rows.{ending}", ROWS, start="\ufeff")
     assert hub.read_rows(path) == ROWS
@@ -317,14 +323,41 @@ def test_a_byte_order_mark_is_not_part_of_the_rows(ending, tmp_path):
         ("a.csv", b"a,b\n\xe9,2\n", ": not a CSV file in UTF-8"),
         ("a.csv", b'a,b\n1,"2\n', ": not a CSV file in UTF-8"),
         ("a.csv", b"a,b\n", " has no rows"),
+        ("a.json", b'{"a": 1}\n{"a": \n', ":2: not a JSON object: Expecting value"),
+        ("a.json", b'{"a":\n', ": not a JSON list of objects: Expecting value"),
+        ("a.jsonl.gz", b'{"a": 1}\n', ": not a gzip file: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:30], ": not a gzip file: "),
+        ("a.jsonl.gz", gzip.compress(b"\n[1]"), ":2: not a JSON object: [1]"),
+        ("a.gz", gzip.compress(b"{}"), ": expected rows in a .jsonl, .json, .parquet, .csv or .tsv file, or one with"),
         ("a.parquet", b"PAR1", ": not a Parquet file"),
-        ("a.txt", b"{}", ": expected rows in a .jsonl, .json, .parquet or .csv file, not .txt"),
+        ("a.txt", b"{}", ": expected rows in a .jsonl, .json, .parquet, .csv or .tsv file, or one with .gz, not .txt"),
     ],
 )
 def test_a_malformed_file_is_refused_at_its_line(name, content, message, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
     assert refusal(lambda: hub.read_rows(path)).startswith(f"{path}{message}")
+
+
+@pytest.mark.parametrize("ending, mark", [("csv", ","), ("tsv", "\t")])
+def test_a_cell_of_any_length(ending, mark, tmp_path):
+    """The csv module's own limit is 131,072 characters; it stays as it is for others."""
+    limit, long = csv.field_size_limit(), "世 " * 200_000
+    (tmp_path / f"a.{ending}").write_text(f'id{mark}text\n1{mark}"{long}"\n2{mark}{long.strip()}\n', encoding="utf-8")
+    assert hub.read_rows(tmp_path / f"a.{ending}") == [{"id": "1", "text": long}, {"id": "2", "text": long.strip()}]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_packed_file(ending, tmp_path):
+    write(path := tmp_path / f"rows.{ending}", ROWS)
+    (tmp_path / f"rows.{ending}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert hub.read_rows(tmp_path / f"rows.{ending}.gz") == ROWS
+
+
+def test_a_json_file_of_lines(tmp_path):
+    (tmp_path / "a.json").write_text("\ufeff" + "\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    assert hub.read_rows(tmp_path / "a.json") == ROWS
 
 
 def test_a_missing_file_of_rows(tmp_path):

@@ -13,7 +13,6 @@ import pytest
 import small
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer, processors
 
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import Adapter, LoRA
@@ -55,12 +54,7 @@ def write_model(directory: Path, texts: list[str], **sizes: Any) -> Path:
     """A random Llama that starts every text with BOS, its tokenizer trained on `texts`."""
     ids = {"model_type": "llama", "bos_token_id": 0, "eos_token_id": 1}
     sizes = {"vocab_size": 768, "num_hidden_layers": 2, "max_position_embeddings": 2048} | sizes
-    small.write_model(directory, texts, scale=6.0, **ids, **sizes)
-    path = str(directory / "tokenizer.json")
-    tokenizer = Tokenizer.from_file(path)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer.save(path)
-    return directory
+    return small.write_model(directory, texts, scale=6.0, **ids, **sizes)
 
 
 def write_run(directory: Path, model: Path, adapter: Adapter, scale: float = 2.0) -> Path:

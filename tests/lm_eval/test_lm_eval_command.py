@@ -1,5 +1,6 @@
 """python -m jaxprefix.lm_eval: the harness's command with our models, without torch, and the mistakes of users."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -7,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import harness
 import lm_eval.tasks
 import lm_eval.utils
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import small
 from lm_eval.tasks import TaskManager
@@ -156,6 +161,27 @@ def test_a_mirror_changes_where_rows_are_and_nothing_else(place: Path, tmp_path:
     assert kept["test"].endswith("cambridgeltl/xcopa/it/test.jsonl")  # the harness reports it as missing
 
 
+@pytest.mark.parametrize("ending", ["jsonl.gz", "parquet", "tsv"])
+def test_a_mirror_as_the_hub_writes_it(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Several parts, which the harness reads itself."""
+    folder = tmp_path / "mirror" / "facebook/xnli/de"
+    folder.mkdir(parents=True)
+    rows = pyarrow.table({"premise": ["a\tb", "c", "d"], "hypothesis": ["e", "f", "g"], "label": [0, 1, 2]})
+    for number, part in enumerate([rows[:2], rows[2:]]):
+        path = folder / f"validation-0000{number}-of-00002.{ending}"
+        if ending == "parquet":
+            pyarrow.parquet.write_table(part, path)
+        elif ending == "tsv":
+            pyarrow.csv.write_csv(part, path, pyarrow.csv.WriteOptions(delimiter="\t"))
+        else:
+            path.write_bytes(gzip.compress("\n".join(map(json.dumps, part.to_pylist())).encode()))
+    (tmp_path / "tasks").mkdir()
+    assert write_tasks(tmp_path / "mirror", tmp_path / "tasks") == 1
+    task = json.loads((tmp_path / "tasks" / "xnli_de.yaml").read_text())
+    read = datasets.load_dataset(task["dataset_path"], cache_dir=str(tmp_path / "cache"), **task["dataset_kwargs"])
+    assert read["validation"].to_list() == rows.to_pylist() and task["training_split"] is None
+
+
 def refused(arguments: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of a command that ends with code 2."""
     monkeypatch.chdir(place)
@@ -185,7 +211,7 @@ CASES = {
     "run --tasks nothing --model model": "Tasks not found: nothing",
     "run --tasks xcopa_it --model model --data mirror --mesh 1x1": "cambridgeltl/xcopa/it/test.jsonl",
     "run --tasks jaxprefix_xquad_hi --model model --data mirror --mesh 1x1": (
-        "; --data mirror has no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv}"
+        "; --data mirror has no such rows, expected mirror/DATASET/CONFIG/SPLIT.{jsonl,json,parquet,csv,tsv}"
     ),
     "run --tasks jaxprefix_xquad_hi --model model --mesh 1x1": "use --data DIR",
     f"{ASK} --model model --data mirror --batch 4 --mesh 3x1": "--batch 4 cannot be divided among 3 data devices",

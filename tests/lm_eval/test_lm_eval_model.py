@@ -1,5 +1,6 @@
 """Between the harness and the engine: tokens, chats, settings, shared prompts and the cache."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def test_tokens_are_those_of_the_hf_backend(folder: Path):
         assert one.tok_encode(text, add_special_tokens=False) == other.tok_encode(text, add_special_tokens=False)
     for name in ("eot_token_id", "prefix_token_id", "max_length"):
         assert getattr(one, name) == getattr(other, name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("declared", ["<s>", None])
+def test_special_tokens_are_those_of_the_hf_backend(folder: Path, tmp_path: Path, adds: bool, declared: str | None):
+    """A declared BOS starts texts without a context, whether or not the tokenizer adds it."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer if adds else tokenizer | {"post_processor": None}))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": declared}))
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 1]}')
+    one, other = ours(tmp_path), theirs(tmp_path)
+    assert one.tok_encode("a lamp") == other.tok_encode("a lamp")
+    assert (one.eot_token_id, one.prefix_token_id) == (other.eot_token_id, other.prefix_token_id)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -71,7 +71,7 @@ def test_without_the_table_the_error_says_how_to_get_it(tmp_path: Path):
     way = f"write DIR/{TABLE}.tsv with assemble_training_set.py of https://github.com/facebookresearch/belebele"
     for data, sought in (
         (None, "give --data DIR"),
-        (tmp_path, f"no {tmp_path / TABLE}.{{tsv,jsonl,json,parquet,csv}}"),
+        (tmp_path, f"no {tmp_path / TABLE}.{{jsonl,json,parquet,csv,tsv}}"),
     ):
         with pytest.raises(InputError) as error:
             BELEBELE_MIX.load("en", "train", data)

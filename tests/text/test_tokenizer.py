@@ -1,15 +1,18 @@
 """Ids against the libraries that the models were trained with; BOS exactly once; an end token always."""
 
+import datetime
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from jaxprefix.errors import InputError
 from jaxprefix.text.tokenizer import load_tokenizer
@@ -173,58 +176,95 @@ def test_bos_occurs_exactly_once(kind, times, pieces, fast):
     assert tokenizer.bos not in tokenizer.response_ids(SENTENCES[0])
 
 
-@pytest.mark.parametrize(
-    "settings, post_processor, bos",
-    [
-        ({}, True, 0),
-        ({}, False, 0),  # Llama 3 as it was first published: no post-processor, and BOS all the same
-        ({"add_bos_token": True}, False, 0),
-        ({"add_bos_token": False}, True, None),
-        ({"tokenizer_class": "GPT2Tokenizer"}, False, None),
-        ({"tokenizer_class": "GPT2Tokenizer"}, True, 0),
-        ({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}, False, 0),
-        ({"bos_token": None}, True, None),
-        ({"bos_token": {"__type": "AddedToken", "content": "<|begin_of_text|>"}}, True, 0),
-    ],
-)
-def test_whether_there_is_a_bos(settings, post_processor, bos, fast):
-    change(fast / "tokenizer_config.json", **settings)
-    if not post_processor:
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "LlamaTokenizer", "GPT2Tokenizer"])
+@pytest.mark.parametrize("adds", [True, False, None])
+@pytest.mark.parametrize("processor", ["bos", "bos and eos", "eos", "bytes", None])
+def test_bos_as_transformers(name, adds, processor, fast):
+    """Its AutoTokenizer: the post-processor of the file alone decides, whatever the settings and config.json say."""
+    templates = {"bos": f"{SPECIAL[0]} $A", "bos and eos": f"{SPECIAL[0]} $A {SPECIAL[2]}", "eos": f"$A {SPECIAL[2]}"}
+    ids = [(token, index) for index, token in enumerate(SPECIAL)]
+    tokenizer = Tokenizer.from_file(str(fast / "tokenizer.json"))
+    if processor in templates:
+        tokenizer.post_processor = processors.TemplateProcessing(single=templates[processor], special_tokens=ids)
+    else:
+        tokenizer.post_processor = processors.ByteLevel()
+    tokenizer.save(str(fast / "tokenizer.json"))
+    if processor is None:
         change(fast / "tokenizer.json", post_processor=None)
-    tokenizer = load_tokenizer(fast)
-    assert tokenizer.bos == bos
-    assert tokenizer.prompt_ids("a") == ([] if bos is None else [bos]) + tokenizer.encode("a")
+    change(fast / "tokenizer_config.json", tokenizer_class=name, **({} if adds is None else {"add_bos_token": adds}))
+    ours, theirs = load_tokenizer(fast), AutoTokenizer.from_pretrained(fast)
+    with_end = theirs.encode("Wo? 12")
+    assert ours.prompt_ids("Wo? 12") == [index for index in with_end if index != 2]  # prompts have no end token
+    assert (ours.bos == 0) == (processor in ("bos", "bos and eos"))
 
 
-def test_config_json_names_the_bos_where_nothing_else_does(fast):
-    (fast / "tokenizer_config.json").unlink()
-    assert load_tokenizer(fast).bos == 0
-    change(fast / "special_tokens_map.json", bos_token="<|start|>")
-    assert load_tokenizer(fast).bos == SPECIAL.index("<|start|>")
+@pytest.mark.parametrize("settings", [{"bos_token": None}, {}, {"bos_token": "<|end|>"}])
+@pytest.mark.parametrize("processor", [True, False])
+def test_the_declared_bos_decides_nothing(settings, processor, fast):
+    """case 05: the files of the tokenizer add no BOS, and config.json has a bos_token_id."""
+    (fast / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot_id|>"} | settings))
+    if not processor:
+        change(fast / "tokenizer.json", post_processor=None)
+    assert load_tokenizer(fast).prompt_ids("where") == AutoTokenizer.from_pretrained(fast).encode("where")
+
+
+def test_a_tokenizer_model_starts_with_bos_unless_its_settings_say_no(pieces, tmp_path):
+    """LlamaTokenizer documents that default. The file has no post-processor."""
+    path = copy(pieces["bpe"], tmp_path) / "tokenizer_config.json"
+    for settings in ({}, {"add_bos_token": None}, {"add_bos_token": True}, {"add_bos_token": False}):
+        path.write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"} | settings))
+        assert load_tokenizer(tmp_path).bos == (None if settings.get("add_bos_token") is False else 1)
+        if settings.get("add_bos_token") is not None:  # transformers 5 adds none where nothing is said
+            assert (AutoTokenizer.from_pretrained(tmp_path).encode("Wo?")[0] == 1) == settings["add_bos_token"]
+    path.write_text(json.dumps({"add_bos_token": "no"}))
+    assert "add_bos_token is 'no'; expected true or false or null" in refusal(tmp_path)
+
+
+def test_several_tokens_before_each_text_are_refused(fast):
+    tokenizer = Tokenizer.from_file(str(fast / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|start|> <|end|> $A", special_tokens=[("<|start|>", 3), ("<|end|>", 4)]
+    )
+    tokenizer.save(str(fast / "tokenizer.json"))
+    assert "tokenizer.json puts 2 tokens before each text; expected BOS or none" in refusal(fast)
 
 
 # EOS and padding
 
 
 def test_the_end_tokens_and_their_order(fast):
-    assert load_tokenizer(fast).eos == (1,)  # config.json
+    """case 06: the tokenizer's own, which training teaches, and those of the generation config."""
+    assert load_tokenizer(fast).eos == (2, 1)  # and config.json
     change(fast / "generation_config.json", eos_token_id=[1, 4, 2])
-    assert load_tokenizer(fast).eos == (2, 1, 4)  # the tokenizer's own first
+    assert load_tokenizer(fast).eos == (2, 1, 4)
     assert load_tokenizer(fast).response_ids("a")[-1] == 2
     change(fast / "generation_config.json", eos_token_id=4)
-    assert load_tokenizer(fast).eos == (4,)
+    assert load_tokenizer(fast).eos == (2, 4)  # not of config.json, as in transformers' GenerationConfig
+    change(fast / "generation_config.json", eos_token_id=[])
+    assert load_tokenizer(fast).eos == (2,)
     (fast / "generation_config.json").unlink()
     (fast / "config.json").write_text("{}")
-    assert load_tokenizer(fast).eos == (2,)  # tokenizer_config.json
+    assert load_tokenizer(fast).eos == (2,)
     change(fast / "config.json", eos_token_id=4000)
     assert "eos_token_id 4000 is not an id of the tokenizer" in refusal(fast)
-    (fast / "config.json").unlink()
+    change(fast / "config.json", eos_token_id=4)
     change(fast / "tokenizer_config.json", eos_token=None)
+    assert load_tokenizer(fast).eos == (4,)
+    (fast / "config.json").write_text("{}")
     assert "no end token; set eos_token_id in generation_config.json" in refusal(fast)
 
 
+@pytest.mark.parametrize("settings", [{}, {"added_tokens_decoder": {"4": {"content": "<|end|>", "special": True}}}])
+def test_which_file_names_the_end_token(settings, fast):
+    """An older special_tokens_map.json has precedence only where tokenizer_config.json does not list its tokens."""
+    change(fast / "tokenizer_config.json", **settings)
+    change(fast / "special_tokens_map.json", eos_token="<|end|>")
+    ours, theirs = load_tokenizer(fast), AutoTokenizer.from_pretrained(fast)
+    assert ours.eos[0] == theirs.eos_token_id == (2 if settings else 4)
+
+
 def test_padding_is_a_valid_id(fast, pieces):
-    assert load_tokenizer(fast).pad == 1
+    assert load_tokenizer(fast).pad == 2
     change(fast / "tokenizer_config.json", pad_token="<|end|>")
     assert load_tokenizer(fast).pad == 4
     assert load_tokenizer(pieces["bpe"]).pad == 2
@@ -242,13 +282,78 @@ def test_the_chat_template_as_transformers_applies_it(fast):
     assert expected.count(0) == 1 and expected[0] == 0
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}",  # ChatML: no BOS
+        "{{ bos_token }}{{ bos_token }}{{ messages[0].content }}",
+        "{{ messages[0].content }}{{ date_string }}{{ tools }}",
+    ],
+)
+@pytest.mark.parametrize("processor", [True, False])
+def test_a_chat_starts_as_in_transformers(template, processor, fast):
+    """The template alone decides about BOS."""
+    (fast / "chat_template.jinja").write_text(template)
+    if not processor:
+        change(fast / "tokenizer.json", post_processor=None)
+    theirs = AutoTokenizer.from_pretrained(fast)
+    expected = theirs.apply_chat_template([{"role": "user", "content": "Wo?"}], tools=None, return_dict=False)
+    assert load_tokenizer(fast).chat("Wo?") == expected
+
+
 def test_files_that_may_hold_the_template(fast):
     named = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "listed"}]
     change(fast / "tokenizer_config.json", chat_template=named)
     assert load_tokenizer(fast).chat_template == "listed"
-    (fast / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}{{ date_string }}")
+    (fast / "chat_template.jinja").write_text("{{ messages[0].content }} in a file")
     tokenizer = load_tokenizer(fast)
-    assert tokenizer.chat("Wo? ") == tokenizer.prompt_ids("Wo? 26 Jul 2024")  # never today's date
+    assert tokenizer.chat("Wo?") == tokenizer.encode("Wo? in a file")
+
+
+def test_a_template_in_a_json_file(fast):
+    """Where transformers' processors keep it. Other files have precedence."""
+    (fast / "chat_template.json").write_text('{"chat_template": "in json"}')
+    assert load_tokenizer(fast).chat_template == "in json"
+    change(fast / "tokenizer_config.json", chat_template="in the settings")
+    assert load_tokenizer(fast).chat_template == "in the settings"
+
+
+def test_named_templates_without_a_default(fast):
+    """transformers refuses them too; the message says how to choose."""
+    named = [{"name": name, "template": f"{{{{ messages[0].content }}}} {name}"} for name in ("tool_use", "rag")]
+    change(fast / "tokenizer_config.json", chat_template=named)
+    with pytest.raises(ValueError, match="no default specified"):
+        AutoTokenizer.from_pretrained(fast).apply_chat_template([{"role": "user", "content": "Wo?"}])
+    with pytest.raises(InputError, match=r"--chat: the model has no default chat template but tool_use, rag; save the"):
+        load_tokenizer(fast).chat("Wo?")
+    (fast / "chat_template.jinja").write_text(named[1]["template"])
+    tokenizer = load_tokenizer(fast)
+    assert tokenizer.chat("Wo?") == tokenizer.encode("Wo? rag")
+
+
+def test_the_date_of_a_chat(fast, monkeypatch):
+    """Llama 3.1's way and Llama 3.2's, against transformers on the same day."""
+    (fast / "chat_template.jinja").write_text(
+        "{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}"
+        "{% if strftime_now is defined %}{% set date_string = strftime_now('%A %-d %B %Y %H:%M') %}{% endif %}"
+        "{{ date_string }}{{ messages[0].content }}"
+    )
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime(2027, 1, 2)
+
+    turns, theirs = [{"role": "user", "content": "Wo?"}], AutoTokenizer.from_pretrained(fast)
+    ours = replace(load_tokenizer(fast), chat_date=datetime.date(2027, 1, 2))
+    other = replace(ours, chat_date=datetime.date(2030, 1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(chat_template_utils, "datetime", Later)
+        chat_template_utils._compile_jinja_template.cache_clear()
+        expected = theirs.apply_chat_template(turns, return_dict=False)
+    assert "Saturday 2 January 2027 00:00" in ours.decode(expected)
+    assert ours.chat("Wo?") == expected != other.chat("Wo?")
+    assert ours.chat("Wo?") == expected
 
 
 def test_the_chat_of_a_tokenizer_model(pieces, tmp_path):
@@ -272,8 +377,8 @@ def test_chats_that_are_refused(fast):
 def test_missing_and_unreadable_files(tmp_path, fast):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refusal(empty) == f"{empty} has no tokenizer; expected tokenizer.json or tokenizer.model"
-    (empty / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")  # Llama 3's original file is not sentencepiece's
+    assert refusal(empty) == f"{empty} has no tokenizer; expected tokenizer.json, tokenizer.model or tekken.json"
+    (empty / "tokenizer.model").write_bytes(b"\x0a\x0e")
     assert "is not a sentencepiece model; give the model's tokenizer.json" in refusal(empty)
     (empty / "tokenizer.json").write_text('{"version": ')
     assert "tokenizer.json cannot be read: " in refusal(empty)
