@@ -165,7 +165,7 @@ def test_strict_reading_knows_nothing_of_what_is_read():
 
 def test_hooks_know_shapes_only():
     assert own("jaxprefix.models.hooks") <= {"jaxprefix.errors"}
-    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.errors"}
+    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.errors", "jaxprefix.models.config_keys"}
 
 
 def test_the_decoder_knows_no_method():

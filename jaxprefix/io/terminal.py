@@ -44,6 +44,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def note(line: str) -> None:
+    """Prints a line about the user's files on stderr, which leaves answers on stdout alone."""
+    print(f"note: {line}", file=sys.stderr)
+
+
 def _quiet_libraries() -> None:
     """Hides the messages of libraries about errors that they also raise, until the process ends.
 

@@ -12,9 +12,10 @@ from jaxtyping import PyTree
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
+from jaxprefix.io.terminal import note
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
 EMBEDDED = Path(__file__).parents[1] / "babel" / "model"  # the tiny multilingual Llama that the package includes
@@ -33,9 +34,12 @@ class BaseModel:
 
 
 def open_base(model: str | None) -> BaseModel:
-    """The base that `--model` names; None is the embedded model. InputError if it cannot be used."""
+    """The base that `--model` names; None is the embedded model. InputError if it cannot be used.
+
+    What its config.json leaves out, or has without effect, is printed.
+    """
     directory = EMBEDDED if model is None else model_directory(model)
-    config = DecoderConfig.read(directory)
+    config = read_config(directory)
     hashed = weights.fingerprint(directory)
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocabulary_size > config.vocabulary_size:
@@ -43,6 +47,14 @@ def open_base(model: str | None) -> BaseModel:
             f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model {config.vocabulary_size}"
         )
     return BaseModel(model or "embedded", directory, config, tokenizer, hashed)
+
+
+def read_config(directory: Path) -> DecoderConfig:
+    """The configuration in the directory. Notes about its config.json are printed."""
+    config = DecoderConfig.read(directory)
+    for line in notes(directory):
+        note(line)
+    return config
 
 
 def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
