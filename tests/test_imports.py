@@ -145,8 +145,8 @@ def test_the_embedded_world_is_imported_only_when_it_is_asked_for():
 
 
 def test_mathematics_knows_no_files_devices_or_commands():
-    """models/ but for weights.py, loading.py and stored.py, which read files, and config.py, which reads one."""
-    reading = {f"jaxprefix.models.{name}" for name in ("weights", "loading", "stored", "config")}
+    """models/ but for what reads a checkpoint's files, and config.py, which reads one."""
+    reading = {f"jaxprefix.models.{name}" for name in ("weights", "checkpoint_files", "loading", "stored", "config")}
     pure = [name for name in of("models") if name not in reading]
     assert violations(pure, "optax", "orbax", "safetensors", "tyro", "pathlib", "json", "os") == []
     assert [

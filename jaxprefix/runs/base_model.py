@@ -15,6 +15,7 @@ from jaxprefix.io.hub import model_directory
 from jaxprefix.io.terminal import note
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
+from jaxprefix.models.checkpoint_files import ignored_file
 from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -36,11 +37,11 @@ class BaseModel:
 def open_base(model: str | None) -> BaseModel:
     """The base that `--model` names; None is the embedded model. InputError if it cannot be used.
 
-    What its config.json leaves out, or has without effect, is printed.
+    What its files leave out, or have without effect, is printed.
     """
     directory = EMBEDDED if model is None else model_directory(model)
-    config = read_config(directory)
-    hashed = weights.fingerprint(directory)
+    config = _stored_config(directory)
+    hashed = weights.fingerprint(directory, config)
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise InputError(
@@ -55,6 +56,20 @@ def read_config(directory: Path) -> DecoderConfig:
     for line in notes(directory):
         note(line)
     return config
+
+
+def _stored_config(directory: Path) -> DecoderConfig:
+    """`read_config`, corrected by what the checkpoint stores. Notes about its files are printed."""
+    config = read_config(directory)
+    if line := ignored_file(directory, weights.files_of(directory, config)):
+        note(line)
+    actual = weights.with_stored_head(config, directory)
+    if actual != config:
+        note(
+            f"{directory}: tie_word_embeddings is true, but {weights.HEAD} is not the embedding; "
+            "the stored head is used, as in transformers"
+        )
+    return actual
 
 
 def load_weights(base: BaseModel, mesh: Mesh, dtype: str) -> decoder.Frozen:
