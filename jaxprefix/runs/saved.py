@@ -22,7 +22,7 @@ from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import RUN_FILE, read_run, write_run
+from jaxprefix.runs.directory import RUN_FILE, check_path, read_run, write_run
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 
@@ -89,6 +89,7 @@ def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Params
     like = adapter_init.abstract_params(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
     assert jax.tree.all(jax.tree.map(lambda expected, leaf: expected.shape == leaf.shape, like, params))
+    check_path(directory)
     with new_directory(directory) as unfinished:
         checkpoints = Checkpoints(unfinished)
         checkpoints.save_adapter(0, params)

@@ -12,6 +12,7 @@ from jaxprefix.distributed import mesh, processes
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
+from jaxprefix.io.messages import shell
 from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
 from jaxprefix.runs.directory import read_run
 from jaxprefix.train.dry_run import dry_run
@@ -68,7 +69,8 @@ def main() -> None:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.hosts or command.config.model or command.config.task or command.config.train_file:
         file = command.config.eval_file or command.config.train_file
-        print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {file}" if file else ""))
+        rows = f" --eval-file {shell(file)}" if file else ""
+        print(f"evaluate: python -m jaxprefix.evaluation {shell(directory)}{rows}")
         return
     # The embedded default is a small example of the whole job: its evaluation takes seconds. Benchmarks can take hours.
     settings = Evaluation(mesh=command.config.mesh, platform=command.config.platform)
