@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.hub import model_directory
+from jaxprefix.io.hub import expanded, model_directory
 from jaxprefix.io.terminal import note
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
@@ -32,14 +32,19 @@ class BaseModel:
     config: DecoderConfig
     tokenizer: Tokenizer
     fingerprint: str
+    path: str | None = None  # the absolute path of a directory that the user wrote; None for other bases
 
 
-def open_base(model: str | None) -> BaseModel:
+def open_base(model: str | None, path: str | None = None) -> BaseModel:
     """The base that `--model` names; None is the embedded model. InputError if it cannot be used.
 
-    What its files leave out, or have without effect, is printed.
+    What its files leave out, or have without effect, is printed. `path` is the absolute path that run.json has beside
+    the name; if it is still a directory, it is used, so that a relative name works in any working directory.
     """
-    directory = EMBEDDED if model is None else model_directory(model)
+    if path is None or not Path(path).is_dir():
+        path = str(expanded(model).absolute()) if model and expanded(model).is_dir() else None
+    given = expanded(model).absolute() if model else None
+    directory = EMBEDDED if model is None else model_directory(model if path in (None, str(given)) else path)
     config = _stored_config(directory)
     hashed = weights.fingerprint(directory, config)
     tokenizer = load_tokenizer(directory)
@@ -47,7 +52,7 @@ def open_base(model: str | None) -> BaseModel:
         raise InputError(
             f"{directory}: the tokenizer has {tokenizer.vocabulary_size} tokens, the model {config.vocabulary_size}"
         )
-    return BaseModel(model or "embedded", directory, config, tokenizer, hashed)
+    return BaseModel(model or "embedded", directory, config, tokenizer, hashed, path)
 
 
 def read_config(directory: Path) -> DecoderConfig:

@@ -23,8 +23,10 @@ RUN_FIELDS: dict[str, Any] = {
     "finished": bool,
     "steps": int,
     "versions": dict | None,
+    "model_path": str | None,
+    "earlier_steps": list | None,
 }
-OPTIONAL = ("versions",)
+OPTIONAL = ("versions", "model_path", "earlier_steps")
 # A run can be resumed with these changed. Any other change makes it another run.
 MAY_CHANGE = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 

@@ -39,10 +39,13 @@ class TrainedRun:
 
 
 def write_run_json(directory: Path, config: RunConfig, base: BaseModel, progress: dict[str, Any]) -> None:
-    """Writes run.json. `progress` has "source" (languages), "rows" (their hash), "steps" and "finished"."""
+    """Writes run.json. `progress` has "source" (languages), "rows" (their hash), "steps" and "finished".
+
+    "model_path" is the absolute path of a base that was given as a directory.
+    """
     trainable, total = parameter_counts(base.config, config.adapter)
     versions = {"jaxprefix": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    values = {"config": config.as_json(), "base": base.fingerprint, **progress}
+    values = {"config": config.as_json(), "model_path": base.path, "base": base.fingerprint, **progress}
     values |= {"trainable_parameters": trainable, "total_parameters": total, "versions": versions}
     write_run(directory, values)
 
@@ -57,7 +60,7 @@ def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None =
     """
     run_json = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(run_json["config"])
-    base = base or open_base(config.model)
+    base = base or open_base(config.model, run_json.get("model_path"))
     if base.fingerprint != run_json["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "

@@ -12,6 +12,7 @@ from jaxprefix.distributed import mesh, processes
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
+from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import shell
 from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
 from jaxprefix.runs.directory import read_run
@@ -77,6 +78,14 @@ def main() -> None:
     evaluate(directory, settings, command.quiet)
 
 
+def _config_of(run: Path) -> RunConfig:
+    """The settings of a run. A relative --model that is not here is replaced by its absolute path."""
+    values = read_run(run)
+    config, path = RunConfig.from_json(values["config"]), values.get("model_path")
+    is_elsewhere = path is not None and Path(path).is_dir() and not expanded(config.model or "").is_dir()
+    return replace(config, model=path) if is_elsewhere else config
+
+
 def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
     """Removes `--config FILE` from the arguments and returns its settings as the defaults of all other flags."""
     for index, argument in enumerate(arguments):
@@ -86,7 +95,7 @@ def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
             value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
             if not value:
                 raise InputError("--config needs the run.json of an earlier run")
-            default = RunConfig.from_json(read_run(Path(value))["config"])
+            default = _config_of(Path(value))
             if any(flag.startswith("--steps") for flag in rest):  # a given flag replaces the other one
                 default = replace(default, epochs=None)
             if any(flag.startswith("--epochs") for flag in rest):

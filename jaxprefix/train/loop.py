@@ -15,7 +15,7 @@ from jaxprefix.models import attention
 from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import check_same_data
+from jaxprefix.runs.directory import check_same_data, read_run
 from jaxprefix.runs.lock import run_lock
 from jaxprefix.runs.saved import write_run_json
 from jaxprefix.tasks.task import Task
@@ -101,6 +101,7 @@ def _train(
     checkpoints = Checkpoints(directory, config.keep)
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
     values["steps"] = plan.steps
+    values["earlier_steps"] = _earlier_steps(directory, position.step, plan.steps)
     with disk_errors(directory):
         # First of all: a directory with other files and without run.json would be refused.
         write_run_json(directory, config, base, values | {"finished": False, "best": position.best})
@@ -108,6 +109,22 @@ def _train(
         run.train(state, stop, profile, quiet)
         write_run_json(directory, config, base, values | {"finished": True, "best": run.best})
     print(f"run: {directory}")
+
+
+def _earlier_steps(directory: Path, step: int, steps: int) -> list[int]:
+    """The numbers of steps that the run had before it was resumed with others, in order. A new change is printed.
+
+    The learning rate of a step depends on the number of steps: a change stretches the rest of the schedule.
+    """
+    run_json = read_run(directory) if step else {}
+    earlier = list(run_json.get("earlier_steps") or [])
+    if step and run_json["steps"] != steps:
+        earlier.append(run_json["steps"])
+        print(
+            f"steps: {steps}, before {run_json['steps']}; "
+            f"from step {step + 1} on the learning rate is that of a schedule of {steps} steps"
+        )
+    return earlier
 
 
 def attention_line(config: RunConfig, base: BaseModel, plan: Plan, programs: TrainPrograms) -> str:
