@@ -1,9 +1,9 @@
-"""python -m jaxprefix.generate RUN "prompt": streams the answer of an adapted model."""
+"""python -m jaxprefix.generate RUN "prompt": streams the answer of an adapted model, or of a base with --model."""
 
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,22 +12,29 @@ import tyro
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers, stream
-from jaxprefix.inference.model import Model, open_model
+from jaxprefix.inference.model import Model, open_frozen, open_model
 from jaxprefix.io import terminal
 from jaxprefix.io.atomic import check_new_file, write_atomically
 from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.directory import run_directories
 
+ALL_POSITIONS = 2**31 - 1  # a length that is reduced to the positions of the model
+
 
 @dataclass(frozen=True)
 class Command:
-    """Answers prompts with one or several trained runs."""
+    """Answers prompts with one or several trained runs, or with a base model: RUN PROMPT, or --model MODEL PROMPT."""
 
-    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]
+    run: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="RUN[,RUN...]")]] = None
     """The run directory that training printed, or several, comma-separated, which all answer every prompt."""
-    prompt: tyro.conf.Positional[str | None] = None
+    prompt: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="PROMPT")]] = None
     """The prompt. Without it, prompts are read line by line from standard input."""
+    model: str | None = None
+    """A base model without an adapter, instead of a run: a directory in Hugging Face layout, or a Hub id with an
+    optional @revision."""
+    chat: bool = False
+    """Use the chat template of --model. A run uses it if it was trained so."""
     file: Path | None = None
     """A file of prompts: text with one per line, or rows with "prompt" (.jsonl, .json, .parquet, .csv, .tsv)."""
     output: Path | None = None
@@ -50,8 +57,20 @@ class Command:
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """Platform to run on."""
 
+    def with_base(self) -> "Command":
+        """With --model there is no run: the first argument is the prompt."""
+        if self.model is None:
+            return self
+        if self.prompt is not None:
+            raise InputError(f"both a run, {self.run}, and --model {self.model}; a run names its own base, so give one")
+        return replace(self, run=None, prompt=self.run)
+
     def check(self) -> None:
         """InputError for settings that are impossible or contradict each other."""
+        if self.run is None and self.model is None:
+            raise InputError("expected a run directory, or --model MODEL for a base without an adapter")
+        if self.chat and self.model is None:
+            raise InputError("--chat is for --model; a run uses the chat template if it was trained with it")
         for name in ("max_new_tokens", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected at least 1")
@@ -74,17 +93,21 @@ class Command:
 
 
 def main() -> None:
-    command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate")
+    command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate").with_base()
     command.check()
     command.sampling  # noqa: B018 - raises for impossible settings
-    directories = run_directories(command.run)
+    directories = run_directories(command.run) if command.run is not None else []
     mesh.configure_platform(None, command.platform)
     prompts = _prompts(command)
-    model, _ = open_model(directories, "1x1", command.batch)
-    if prompts is None or (command.prompt is not None and not command.output):
-        converse(command, directories, model, _typed() if prompts is None else prompts)
+    if command.model is None:
+        names, (model, _) = list(map(str, directories)), open_model(directories, "1x1", command.batch)
     else:
-        answer(command, directories, model, prompts)
+        names, model = [command.model], open_frozen(command.model, "1x1", command.batch, ALL_POSITIONS)
+        model = replace(model, chat=command.chat)
+    if prompts is None or (command.prompt is not None and not command.output):
+        converse(command, names, model, _typed() if prompts is None else prompts)
+    else:
+        answer(command, names, model, prompts)
 
 
 def _prompts(command: Command) -> list[str] | None:
@@ -130,10 +153,10 @@ def _typed() -> Iterator[str]:
             yield line
 
 
-def converse(command: Command, directories: Sequence[Path], model: Model, prompts: Iterable[str]) -> None:
+def converse(command: Command, names: Sequence[str], model: Model, prompts: Iterable[str]) -> None:
     """Answers one prompt after another and prints answers as they are generated. A typed prompt may be invalid."""
     for prompt in prompts:
-        for number, directory in enumerate(directories):
+        for number, name in enumerate(names):
             try:
                 pieces = stream(model, prompt, number, command.max_new_tokens, command.sampling, command.ends)
             except InputError as error:
@@ -141,21 +164,21 @@ def converse(command: Command, directories: Sequence[Path], model: Model, prompt
                     raise
                 print(f"error: {error}", file=sys.stderr)
                 break  # the other runs would reject it too
-            if len(directories) > 1:
-                print(f"{directory}: ", end="", flush=True)
+            if len(names) > 1:
+                print(f"{name}: ", end="", flush=True)
             for piece in pieces:
                 print(piece, end="", flush=True)
             print()
 
 
-def answer(command: Command, directories: Sequence[Path], model: Model, prompts: Sequence[str]) -> None:
+def answer(command: Command, names: Sequence[str], model: Model, prompts: Sequence[str]) -> None:
     """Answers all prompts in batches, and prints the answers in order or writes them to --output."""
-    requests = [(prompt, run) for prompt in prompts for run in range(len(directories))]
+    requests = [(prompt, run) for prompt in prompts for run in range(len(names))]
     texts, runs = [prompt for prompt, _ in requests], [run for _, run in requests]
     results = answers(model, texts, runs, command.max_new_tokens, command.batch, command.sampling, command.ends)
     if command.output:
         rows = [
-            {"run": str(directories[run]), "prompt": prompt, "answer": text}
+            {"run": names[run], "prompt": prompt, "answer": text}
             for (prompt, run), text in zip(requests, results, strict=True)
         ]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -165,7 +188,7 @@ def answer(command: Command, directories: Sequence[Path], model: Model, prompts:
     for (prompt, run), text in zip(requests, results, strict=True):
         if len(prompts) > 1 and run == 0:  # answers may span several lines
             print("".join(f"> {line}\n" for line in prompt.splitlines()), end="")
-        print(text if len(directories) == 1 else f"{directories[run]}: {text}")
+        print(text if len(names) == 1 else f"{names[run]}: {text}")
 
 
 if __name__ == "__main__":

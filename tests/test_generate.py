@@ -1,5 +1,8 @@
 """python -m jaxprefix.generate: its output can be parsed, and a person at the terminal can correct a prompt."""
 
+import json
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +101,44 @@ def test_a_single_prompt_is_not_printed_again(runs: tuple[Path, Path], ask: Ask,
     file = tmp_path / "prompts.txt"
     file.write_text("Who?\n")
     assert ask(runs[0], "--file", file) == ask(runs[0], "Who?")
+
+
+def test_a_base_answers_without_a_run(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    """As a run of method none does, and as load_model without an adapter."""
+    base = runs[0].parent / "model"
+    expected = load_model(str(base), mesh="1x1").generate("Who?", max_new_tokens=5)
+    assert expected != load_run_answer(runs[0])
+    assert ask("--model", base, "Who?")[0] == f"{expected}\n"
+    assert ask("Who?", "--model", base)[0] == f"{expected}\n"
+    ask("--model", base, "Who?", "--output", tmp_path / "answers.jsonl")
+    row = json.loads((tmp_path / "answers.jsonl").read_text(encoding="utf-8"))
+    assert row == {"run": str(base), "prompt": "Who?", "answer": expected}
+
+
+def load_run_answer(run: Path) -> str:
+    model = load_model(str(run.parent / "model"), mesh="1x1")
+    model.load(run)
+    return model.generate("Who?", max_new_tokens=5)
+
+
+def test_a_base_answers_a_chat(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
+    base = shutil.copytree(runs[0].parent / "model", tmp_path / "model")
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    template = "{% for message in messages %}{{ message.role }}: {{ message.content }}. boat {% endfor %}"
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": template}))
+    assert ask("--model", base, "Who?", "--chat")[0] != ask("--model", base, "Who?")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected a run directory, or --model MODEL"),
+        (("--model", "m", "runs/red", "Who?"), "both a run, runs/red, and --model m"),
+        (("runs/red", "Who?", "--chat"), "--chat is for --model"),
+        (("--model", "m", "Who?", "--file", "x"), "both a prompt and --file x"),
+        (("--model", "no/such/directory", "Who?"), "no such model directory: no/such/directory"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_base(arguments: tuple[str, ...], message: str, ask: Ask):
+    with pytest.raises(InputError, match=re.escape(message)):
+        ask(*arguments)

@@ -145,8 +145,8 @@ def test_the_embedded_world_is_imported_only_when_needed():
 
 
 def test_mathematics_imports_no_files_devices_or_commands():
-    """models/ but for weights.py, loading.py and stored.py, which read files, and config.py, which reads one."""
-    reading = {f"jaxprefix.models.{name}" for name in ("weights", "loading", "stored", "config")}
+    """models/ but for what reads a checkpoint's files, and config.py, which reads one."""
+    reading = {f"jaxprefix.models.{name}" for name in ("weights", "checkpoint_files", "loading", "stored", "config")}
     pure = [name for name in of("models") if name not in reading]
     assert violations(pure, "optax", "orbax", "safetensors", "tyro", "pathlib", "json", "os") == []
     assert [
@@ -166,7 +166,7 @@ def test_strict_reading_knows_nothing_of_what_is_read():
 def test_hooks_know_shapes_only():
     assert own("jaxprefix.models.hooks") <= {"jaxprefix.errors"}
     assert own("jaxprefix.models.layers") == {"jaxprefix.models.hooks"}
-    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.errors"}
+    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.errors", "jaxprefix.models.config_keys"}
 
 
 def test_the_decoder_knows_no_method():

@@ -19,9 +19,9 @@ def enable() -> None:
     """
     if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         return
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "jaxprefix" / "compiled" / _processor()
     try:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(root) / "jaxprefix" / "compiled" / _processor()
         folder.mkdir(parents=True, exist_ok=True)
         prune(folder)
     except (OSError, RuntimeError):  # RuntimeError for a user without a home directory

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_atomically
+from jaxprefix.io.messages import shell
 from jaxprefix.io.rows import Row, parse_lines
 from jaxprefix.io.strict_json import parse
 from jaxprefix.io.values import value_of
@@ -84,7 +85,9 @@ def read_answered(directory: Path) -> Answers:
     """
     path = directory / PREDICTIONS
     if not path.is_file():
-        raise InputError(f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {directory}")
+        raise InputError(
+            f"{directory} has no {PREDICTIONS}; evaluate it: python -m jaxprefix.evaluation {shell(directory)}"
+        )
     rows = _read_rows(_complete_lines(path.read_bytes()), path)
     last = _by_key(rows, max((row["step"] for row in rows), default=0))
     current = {key: row for key, row in last.items() if not row.get(SUPERSEDED)}

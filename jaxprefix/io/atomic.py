@@ -109,6 +109,8 @@ def disk_errors(directory: Path) -> Iterator[None]:
     """Makes an InputError of an OSError while the files of a run are written, such as a full disk."""
     try:
         yield
+    except BrokenPipeError:  # of stdout
+        raise
     except OSError as error:
         raise InputError(
             f"{directory} could not be written to ({error.strerror or error}); what was saved before is kept: "

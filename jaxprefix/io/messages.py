@@ -1,6 +1,7 @@
 """Quotations for messages: any value or text as one short, printable line."""
 
 import reprlib
+import shlex
 
 LONGEST = 200  # characters of one quotation
 
@@ -25,6 +26,12 @@ def truncate(text: str, longest: int = LONGEST) -> str:
     """A text without quotes, such as the name of a tensor. Control characters are escaped."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def shell(path: object) -> str:
+    """A path as one argument of a shell command: quoted if needed, and not to be taken for a flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def one_line(error: BaseException) -> str:

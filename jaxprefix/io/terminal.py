@@ -1,11 +1,13 @@
 """Output on the terminal: progress, and one line for an error of the user."""
 
+import io
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
 
@@ -23,16 +25,27 @@ FATAL = 3  # a level of Abseil's log
 class Stopped(Exception):
     """A signal has stopped the run; the message is one line."""
 
-    def __init__(self, line: str, signal: int) -> None:
+    def __init__(self, line: str, number: int) -> None:
         super().__init__(line)
-        self.code = 128 + signal  # the convention of shells
+        self.code = 128 + number  # the convention of shells
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a command. An InputError becomes one line on stderr and exit code 2; a bug keeps its traceback."""
+    """Runs a command. An InputError becomes one line on stderr and exit code 2; a bug keeps its traceback.
+
+    It ends quietly if the reader of its output has gone, as in `--help | head`. Where stdout cannot encode a
+    character, its escape is printed.
+    """
     _quiet_libraries()
+    _escape_unencodable()
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()  # here, and not when the interpreter ends, where an error could not be caught
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -42,6 +55,23 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped; what was saved is kept: run the same command to resume", file=sys.stderr)
         sys.exit(130)
+
+
+def _escape_unencodable() -> None:
+    """Makes stdout like stderr: in ASCII or latin-1, "ह" is printed as \\u0939 instead of raising an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered for stdout nowhere, so that the interpreter does not fail to write it."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(line: str) -> None:
+    """Prints a line about the user's files on stderr, which leaves answers on stdout alone."""
+    print(f"note: {line}", file=sys.stderr)
 
 
 def _quiet_libraries() -> None:

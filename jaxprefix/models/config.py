@@ -1,11 +1,11 @@
 """DecoderConfig: the config.json of a Llama or Mistral decoder in Hugging Face format, read strictly.
 
-Every key is used, known not to change a number, or refused by name. A port that skips keys in silence ends with a wrong
-rotary base or without its sliding window.
+What changes a number is used or refused by name; `config_keys` says which keys these are. A port that skips keys in
+silence ends with a wrong rotary base or without its sliding window.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,16 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.io.values import LARGEST_SIZE, flag, number, positive, value_of
+from jaxprefix.models import config_keys
+from jaxprefix.models.config_keys import Problems
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
-
-# Keys that change no logit without dropout (the tokenizer handles the token ids).
-INERT = frozenset(
-    "architectures model_type transformers_version torch_dtype dtype use_cache initializer_range pretraining_tp "
-    "attention_dropout bos_token_id eos_token_id pad_token_id _name_or_path name_or_path is_decoder is_encoder_decoder "
-    "add_cross_attention return_dict output_attentions output_hidden_states chunk_size_feed_forward id2label label2id "
-    "problem_type rope_interleaved _attn_implementation_autoset unsloth_version unsloth_fixed".split()
-)
-READ = frozenset(
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-    "hidden_act max_position_embeddings rms_norm_eps rope_theta rope_scaling rope_parameters attention_bias mlp_bias "
-    "tie_word_embeddings sliding_window layer_types".split()
-)
 MOST_LAYERS, MOST_POSITIONS = 10_000, 2**31 - 1
+LLAMA, LLAMA2_THETA, LLAMA3_VOCABULARY = "LlamaForCausalLM", 10_000.0, 128_256
+ORIGINAL = "original_max_position_embeddings"
 SCALING_KEYS = {  # by the kind of Rope
     "default": (),
     "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL),
 }
 
 
@@ -71,11 +61,8 @@ class DecoderConfig:
 
     @classmethod
     def read(cls, directory: Path) -> "DecoderConfig":
-        """The configuration in `directory/config.json`. An InputError names the file and the key."""
-        path = directory / "config.json"
-        if not path.is_file():
-            raise InputError(f"no config.json in {directory}; give a directory in Hugging Face layout")
-        values = read_object(path)
+        """The configuration in `directory/config.json`. An InputError names the file and all its problems."""
+        path, values = _settings(directory)
         try:
             return cls.parse(values)
         except InputError as error:
@@ -84,32 +71,43 @@ class DecoderConfig:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "DecoderConfig":
         """The configuration from the object of a config.json."""
-        architecture = _architecture(values)
-        _refuse(values)
-        heads, hidden = positive(values, "num_attention_heads"), positive(values, "hidden_size")
-        # transformers' default depends on the family (Llama: all heads, Mistral: 8); only Llama's is safe.
-        kv_heads = heads if architecture == "LlamaForCausalLM" else None
-        config = cls(
-            vocabulary_size=positive(values, "vocab_size"),
-            hidden_size=hidden,
-            intermediate_size=positive(values, "intermediate_size"),
-            layers=positive(values, "num_hidden_layers", most=MOST_LAYERS),
-            heads=heads,
-            kv_heads=positive(values, "num_key_value_heads", kv_heads),
-            head_size=positive(values, "head_dim", hidden // heads),
-            norm_epsilon=number(values, "rms_norm_eps"),
-            rope=_rope(values),
-            max_positions=positive(values, "max_position_embeddings", most=MOST_POSITIONS),
-            tied=flag(values, "tie_word_embeddings"),
-            window=_window(values, architecture),
+        architecture, problems = config_keys.architecture_of(values), Problems()
+        window = problems.attempt(_window, values, architecture)
+        values = config_keys.without_nulls(values)
+        config_keys.check_supported(values, problems)
+        sizes = _sizes(values, architecture, problems)
+        theta = problems.attempt(_theta, values, architecture)
+        scaling = problems.attempt(_scaling, values)
+        config_keys.check_aliases(values, sizes | {"rope_theta": theta}, problems)
+        tied = problems.attempt(flag, values, "tie_word_embeddings")
+        problems.check()
+        assert theta is not None and scaling is not None and tied is not None, "a value is missing without a problem"
+        return cls(
+            vocabulary_size=sizes["vocab_size"],
+            hidden_size=sizes["hidden_size"],
+            intermediate_size=sizes["intermediate_size"],
+            layers=sizes["num_hidden_layers"],
+            heads=sizes["num_attention_heads"],
+            kv_heads=sizes["num_key_value_heads"],
+            head_size=sizes["head_dim"],
+            norm_epsilon=sizes["rms_norm_eps"],
+            rope=replace(scaling[0], theta=theta),
+            max_positions=sizes["max_position_embeddings"],
+            tied=tied,
+            window=window,
         )
-        if config.heads % config.kv_heads:
-            raise InputError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {config.kv_heads}")
-        if config.head_size % 2:
-            raise InputError(f"head_dim {config.head_size} is odd; rotary embeddings need pairs")
-        if heads * config.head_size > LARGEST_SIZE:
-            raise InputError(f"{heads} heads of head_dim {config.head_size} are wider together than {LARGEST_SIZE}")
-        return config
+
+
+def notes(directory: Path) -> list[str]:
+    """Lines about `directory/config.json` for the user: what is ignored, and what it leaves out. It must be valid."""
+    path, values = _settings(directory)
+    architecture, values = config_keys.architecture_of(values), config_keys.without_nulls(values)
+    lines = config_keys.ignored_line(values, _scaling(values)[1])
+    if not _thetas(values):
+        lines.append(
+            f"rope_theta is missing: {_theta(values, architecture):,.0f}, as transformers' {architecture} assumes"
+        )
+    return [f"{path}: {line}" for line in lines]
 
 
 def layer_range(text: str, layers: int) -> tuple[int, int]:
@@ -132,68 +130,72 @@ def layer_range(text: str, layers: int) -> tuple[int, int]:
     )
 
 
-def _architecture(values: Mapping[str, Any]) -> str:
-    named = values.get("architectures")
-    if isinstance(named, list) and len(named) == 1 and named[0] in ARCHITECTURES:
-        return named[0]
-    wanted = " or ".join(ARCHITECTURES)
-    raise InputError(f"architecture {short_repr(named)} is not supported; expected {wanted}")
+def _settings(directory: Path) -> tuple[Path, dict[str, Any]]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise InputError(f"no config.json in {directory}; give a directory in Hugging Face layout")
+    return path, read_object(path)
 
 
-def _refuse(values: Mapping[str, Any]) -> None:
-    """Refuses what could change a number and is not supported."""
-    unknown = sorted(set(values) - READ - INERT)
-    if unknown:
-        raise InputError(
-            f"unknown key {short_repr(unknown[0])} (value {short_repr(values[unknown[0]])}); "
-            "it could change the numbers: not skipped"
-        )
-    if values.get("hidden_act") != "silu":
-        raise InputError(f"hidden_act {short_repr(values.get('hidden_act'))} is not supported; expected 'silu'")
-    for bias in ("attention_bias", "mlp_bias"):
-        if flag(values, bias):
-            raise InputError(f"{bias} is true; models with biases are not supported")
-    _refuse_layer_types(values)
+def _sizes(values: Mapping[str, Any], architecture: str, problems: Problems) -> dict[str, Any]:
+    """The sizes by their keys in config.json; None where there is a problem."""
+    sizes: dict[str, Any] = {}
 
+    def whole(key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int | None:
+        sizes[key] = problems.attempt(positive, values, key, default, most)
+        return sizes[key]
 
-def _refuse_layer_types(values: Mapping[str, Any]) -> None:
-    layer_types = values.get("layer_types")
-    # transformers' Llama and Mistral read the window only. Other programs read the list, so the two must agree.
-    kind = "full_attention" if values.get("sliding_window") is None else "sliding_attention"
-    if layer_types is None:
-        return
-    whole = isinstance(layer_types, list) and all(isinstance(each, str) for each in layer_types)
-    found = sorted(set(layer_types)) if whole else layer_types
-    if found != [kind]:
-        raise InputError(
-            f"layer_types has {short_repr(found)} with sliding_window {short_repr(values.get('sliding_window'))}; "
-            f"expected {kind!r} for all layers"
-        )
+    whole("vocab_size")
+    hidden = whole("hidden_size")
+    whole("intermediate_size")
+    whole("num_hidden_layers", most=MOST_LAYERS)
+    heads = whole("num_attention_heads")
+    # transformers' default depends on the family (Llama: all heads, Mistral: 8); only Llama's is safe.
+    unknown_heads = heads is None and "num_key_value_heads" not in values
+    kv_heads = None if unknown_heads else whole("num_key_value_heads", heads if architecture == LLAMA else None)
+    unknown_size = (heads is None or hidden is None) and "head_dim" not in values
+    head_size = None if unknown_size else whole("head_dim", (hidden or 0) // (heads or 1))
+    sizes["rms_norm_eps"] = problems.attempt(number, values, "rms_norm_eps")
+    whole("max_position_embeddings", most=MOST_POSITIONS)
+    if heads and kv_heads and heads % kv_heads:
+        problems.lines.append(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    if head_size and head_size % 2:
+        problems.lines.append(f"head_dim {head_size} is odd; rotary embeddings need pairs")
+    if heads and head_size and heads * head_size > LARGEST_SIZE:
+        problems.lines.append(f"{heads} heads of head_dim {head_size} are wider together than {LARGEST_SIZE}")
+    return sizes
 
 
 def _window(values: Mapping[str, Any], architecture: str) -> int | None:
-    if architecture == "LlamaForCausalLM":
-        if values.get("sliding_window") is not None:
-            raise InputError(f"sliding_window {short_repr(values['sliding_window'])} in a Llama; only Mistral has one")
+    """`sliding_window`, of which null and a missing key are not the same: transformers' Mistral then has 4096."""
+    window = values.get("sliding_window")
+    if architecture == LLAMA:
+        if window is not None:
+            raise InputError(f"sliding_window {short_repr(window)} in a Llama; only Mistral has one")
         return None
     if "sliding_window" not in values:
         raise InputError(
             "sliding_window is missing; a Mistral says null or a number of keys (transformers would assume 4096)"
         )
-    return None if values["sliding_window"] is None else positive(values, "sliding_window", most=MOST_POSITIONS)
+    if window is not None and values.get("use_sliding_window") is False:
+        raise InputError(f"sliding_window {short_repr(window)} contradicts use_sliding_window false; expected null")
+    return None if window is None else positive(values, "sliding_window", most=MOST_POSITIONS)
 
 
-def _rope(values: Mapping[str, Any]) -> Rope:
-    """From `rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5), which must agree."""
-    new, old = (dict(value_of(values, key, dict | None) or {}) for key in ("rope_parameters", "rope_scaling"))
-    theta = _theta([place["rope_theta"] for place in (values, new, old) if place.get("rope_theta") is not None])
-    for place in (new, old):
-        place.pop("rope_theta", None)
+def _ropes(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`rope_parameters` (transformers 5) and `rope_scaling` (4)."""
+    new, old = (value_of(values, key, dict | None) or {} for key in ("rope_parameters", "rope_scaling"))
+    return config_keys.without_nulls(new), config_keys.without_nulls(old)
+
+
+def _scaling(values: Mapping[str, Any]) -> tuple[Rope, list[str]]:
+    """The scaling, as a Rope of any theta, and the keys of it that are ignored."""
+    new, old = ({key: value for key, value in rope.items() if key != "rope_theta"} for rope in _ropes(values))
     if new and old and new != old:
         raise InputError(
             f"rope_scaling and rope_parameters contradict each other: {short_repr(old)} and {short_repr(new)}"
         )
-    scaling = new or old
+    scaling, name = new or old, "rope_parameters" if new else "rope_scaling"
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind not in tuple(SCALING_KEYS):
         raise InputError(f"rope_type {short_repr(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
@@ -201,35 +203,52 @@ def _rope(values: Mapping[str, Any]) -> Rope:
         raise InputError(
             f"rope_type {kind!r} and type {short_repr(scaling['type'])} contradict each other; expected one"
         )
-    if unknown := sorted(set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}):
-        raise InputError(
-            f"unknown key {short_repr(unknown[0])} of the rope_type {kind!r}; it could change the numbers: not skipped"
-        )
+    for place in (values, scaling):
+        if place.get("partial_rotary_factor", 1) != 1:
+            factor = short_repr(place["partial_rotary_factor"])
+            raise InputError(f"partial_rotary_factor is {factor}; only 1, rotation of whole heads, is supported")
+    unread = sorted(set(scaling) - {"rope_type", "type", "partial_rotary_factor", *SCALING_KEYS[kind]})
+    if unread and not {"rope_type", "type"} & set(scaling):
+        raise InputError(f"{name} has {short_repr(unread[0])} and no rope_type; expected {', '.join(SCALING_KEYS)}")
+    return _rope(kind, scaling, values), [f"{name}.{key}" for key in unread]
+
+
+def _rope(kind: str, scaling: Mapping[str, Any], values: Mapping[str, Any]) -> Rope:
     if kind == "default":
-        return Rope(theta)
+        return Rope(0)
     if kind == "linear":
-        return Rope(theta, "linear", factor=number(scaling, "factor", above=True))
+        return Rope(0, "linear", factor=number(scaling, "factor", above=True))
     low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
     if low >= high:
         raise InputError(
             f"low_freq_factor {low} is not below high_freq_factor {high}; the frequencies between them are interpolated"
         )
-    return Rope(
-        theta,
-        "llama3",
-        factor=number(scaling, "factor", above=True),
-        low_frequency_factor=low,
-        high_frequency_factor=high,
-        original_positions=positive(scaling, "original_max_position_embeddings", most=MOST_POSITIONS),
-    )
-
-
-def _theta(given: list[Any]) -> float:
-    """The value of `rope_theta`, which must be the same wherever it is given."""
-    if not given:
+    original = positive(scaling, ORIGINAL, most=MOST_POSITIONS)
+    if values.get(ORIGINAL, original) != original:
         raise InputError(
-            "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
+            f"{ORIGINAL} is {short_repr(values[ORIGINAL])} at the top and {original} in the scaling; expected one value"
         )
+    return Rope(0, "llama3", number(scaling, "factor", above=True), low, high, original)
+
+
+def _thetas(values: Mapping[str, Any]) -> list[Any]:
+    """The values of `rope_theta`, wherever one is given."""
+    return [place["rope_theta"] for place in (values, *_ropes(values)) if place.get("rope_theta") is not None]
+
+
+def _theta(values: Mapping[str, Any], architecture: str) -> float:
+    """The value of `rope_theta`, which must be the same wherever it is given.
+
+    Files of Llama 2's time leave it out, and mean transformers' default. Llama 3 has another one.
+    """
+    given = _thetas(values)
+    if not given:
+        kinds = [rope.get("rope_type", rope.get("type")) for rope in _ropes(values)]
+        if architecture != LLAMA or "llama3" in kinds or values.get("vocab_size") == LLAMA3_VOCABULARY:
+            raise InputError(
+                "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
+            )
+        return LLAMA2_THETA
     if any(value != given[0] for value in given):
         raise InputError(
             f"rope_theta is {short_repr(given[0])} at the top and {short_repr(given[-1])} in rope_parameters; "

@@ -6,27 +6,25 @@ names it. Pickled `.bin` weights are refused, because loading them can run code.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, short_repr, truncate
-from jaxprefix.io.strict_json import read_object
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.models import decoder
+from jaxprefix.models.checkpoint_files import INDEX, SINGLE, checkpoint_files, open_file
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.stored import DTYPES, Stored, stored
+from jaxprefix.models.stored import DTYPES, Stored, same, stored
 
-LONGEST_NAME = 60  # characters of a file name; file systems allow 255 bytes
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
+EMBEDDING, HEAD = TOP["embed_tokens"], TOP["lm_head"]
 MODULES: dict[str, str] = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn."),
     **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp."),
@@ -39,11 +37,26 @@ def opened(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]
 
     `tensors[name][:]` reads one. An InputError names the file or tensor that is damaged or does not fit.
     """
-    with ExitStack() as stack:
-        files = {path: stack.enter_context(_open(path)) for path in sorted(set(_places(directory).values()))}
-        tensors = _tensors(files)
-        _check(tensors, config, directory)
-        yield tensors
+    with _tensors(directory, config) as tensors:
+        yield _checked(tensors, config, directory)
+
+
+def with_stored_head(config: DecoderConfig, directory: Path) -> DecoderConfig:
+    """The configuration, without `tied` if the checkpoint has a head that is not its embedding, as in transformers.
+
+    Adapters that train both, merged by other programs, leave such checkpoints.
+    """
+    if not config.tied:
+        return config
+    with _tensors(directory, config) as tensors:
+        embedding, head = tensors.get(EMBEDDING), tensors.get(HEAD)
+        tied = embedding is None or head is None or same(embedding, head)
+    return replace(config, tied=tied)
+
+
+def files_of(directory: Path, config: DecoderConfig) -> list[Path]:
+    """The files of the checkpoint in a directory."""
+    return checkpoint_files(directory, lambda names: not _missing(names, config))
 
 
 def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None:
@@ -110,12 +123,12 @@ def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
     return shards
 
 
-def fingerprint(directory: Path) -> str:
+def fingerprint(directory: Path, config: DecoderConfig) -> str:
     """A SHA-256 of a checkpoint: of its small files, and of the size and up to 16 MiB of each large file."""
     digest = hashlib.sha256()
     for path in (directory / name for name in ("config.json", "tokenizer.json", "tokenizer.model")):
         digest.update(path.read_bytes() if path.is_file() else b"-")
-    for path in sorted(set(_places(directory).values())):
+    for path in files_of(directory, config):
         size, block = path.stat().st_size, 2**20
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
@@ -144,71 +157,73 @@ def _disk_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], shape[1] * shape[2]) if path[-1].key == "o_proj" else (shape[0] * shape[1], shape[2])
 
 
-def _places(directory: Path) -> dict[str, Path]:
-    """The file of each tensor; with a single file, the key "" means all tensors."""
-    if (directory / INDEX).is_file():
-        places = read_object(directory / INDEX).get("weight_map")
-        if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-            raise InputError(f"{directory / INDEX} has no weight_map from tensor names to files")
-        # A file may be a link out of the directory, as in the Hub's cache.
-        for name in sorted(set(places.values())):
-            if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
-                raise InputError(
-                    f"{directory / INDEX} points to {short_repr(name)}; expected a .safetensors file beside it"
-                )
-            if not (directory / name).is_file():
-                raise InputError(
-                    f"{directory / INDEX} names {truncate(name)}, which is not there; download the model again"
-                )
-        return {tensor: directory / name for tensor, name in places.items()}
-    if (directory / SINGLE).is_file():
-        return {"": directory / SINGLE}
-    if pickled := sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern)):
-        raise InputError(
-            f"{directory} holds only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
-        )
-    raise InputError(f"no weights in {directory}; expected {SINGLE} or {INDEX} with its shards")
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="np")
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({one_line(error)}); download it again") from None
-
-
-def _tensors(files: Mapping[Path, Any]) -> dict[str, Stored]:
-    """The tensors of the files by name, not read yet."""
+@contextmanager
+def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]]:
+    """All tensors of the checkpoint by name, not read yet. One may be in two files if both copies are equal."""
     tensors: dict[str, Stored] = {}
-    for path in files:
-        for name, tensor in stored(path).items():
-            if name in tensors:
-                raise InputError(f"{path}: tensor {truncate(name)} is in another shard too; download the model again")
-            tensors[name] = tensor
-    return tensors
+    with ExitStack() as stack:
+        for path in files_of(directory, config):
+            stack.enter_context(open_file(path))
+            for name, tensor in stored(path).items():
+                if name in tensors and not same(tensors[name], tensor):
+                    raise InputError(
+                        f"{path}: tensor {truncate(name)} is in {tensors[name].path.name} too, with other numbers; "
+                        "download the model again"
+                    )
+                tensors[name] = tensor
+        yield tensors
 
 
-def _check(tensors: Mapping[str, Any], config: DecoderConfig, directory: Path) -> None:
-    wanted = disk_shapes(config)
-    # A tied model may contain its head twice, and old Llamas contain the rotary frequencies. Both are redundant.
-    spare = {name for name in tensors if name.endswith(".rotary_emb.inv_freq")} | (
-        {TOP["lm_head"]} if config.tied else set()
-    )
-    if missing := sorted(set(wanted) - set(tensors)):
+def _missing(names: Collection[str], config: DecoderConfig) -> list[str]:
+    """The tensors of the model that are not among the names. A tied head can stand for the embedding."""
+    there = {*names, EMBEDDING} if config.tied and HEAD in names else set(names)
+    return sorted(set(disk_shapes(config)) - there)
+
+
+def _checked(tensors: dict[str, Stored], config: DecoderConfig, directory: Path) -> dict[str, Stored]:
+    """The tensors of the model, by the names of `disk_shapes`. Others must follow from them, or are an InputError."""
+    if missing := _missing(tensors, config):
+        hint = "; a model whose head is its embedding has tie_word_embeddings true" if missing == [HEAD] else ""
         raise InputError(
-            f"{directory}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it"
+            f"{directory}: tensor {missing[0]} is missing ({len(missing)} in all); config.json asks for it{hint}"
         )
-    if extra := sorted(set(tensors) - set(wanted) - spare):
+    tensors = tensors if EMBEDDING in tensors else tensors | {EMBEDDING: tensors[HEAD]}
+    wanted = disk_shapes(config)
+    frequencies = [name for name in tensors if name.endswith(".rotary_emb.inv_freq")]
+    redundant = {*frequencies, HEAD} if config.tied else set(frequencies)
+    if extra := sorted(set(tensors) - set(wanted) - redundant):
         raise InputError(
             f"{directory}: tensor {truncate(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
         )
     for name, shape in wanted.items():
-        if tensors[name].shape != shape:
-            raise InputError(
-                f"{directory}: tensor {name} has shape {short_repr(list(tensors[name].shape))}; "
-                f"config.json asks for {list(shape)}"
-            )
-        if tensors[name].dtype not in DTYPES:
-            raise InputError(
-                f"{directory}: tensor {name} is {tensors[name].dtype}; expected one of {', '.join(DTYPES)}"
-            )
+        _check_form(name, tensors[name], shape, directory)
+    if config.tied and HEAD in tensors and not same(tensors[HEAD], tensors[EMBEDDING]):
+        raise InputError(
+            f"{directory}: tie_word_embeddings is true, but tensor {HEAD} is not equal to {EMBEDDING}; "
+            "set it to false in config.json to use the stored head"
+        )
+    for name in frequencies:
+        _check_frequencies(name, tensors[name], config, directory)
+    return {name: tensors[name] for name in wanted}
+
+
+def _check_form(name: str, tensor: Stored, shape: tuple[int, ...], directory: Path) -> None:
+    if tensor.shape != shape:
+        raise InputError(
+            f"{directory}: tensor {name} has shape {short_repr(list(tensor.shape))}; config.json asks for {list(shape)}"
+        )
+    if tensor.dtype not in DTYPES:
+        raise InputError(f"{directory}: tensor {name} is {tensor.dtype}; expected one of {', '.join(DTYPES)}")
+
+
+def _check_frequencies(name: str, tensor: Stored, config: DecoderConfig, directory: Path) -> None:
+    """Old Llamas store the rotary frequencies, as rope_theta gives them and with or without a linear factor."""
+    size, rope = config.head_size, config.rope
+    expected = rope.theta ** -(np.arange(0, size, 2) / size)
+    readable = tensor.shape == expected.shape and tensor.dtype in DTYPES
+    found = tensor[:].astype(np.float64) if readable else None
+    if found is None or not any(np.allclose(found, each, 1e-2, 1e-6) for each in (expected, expected / rope.factor)):
+        raise InputError(
+            f"{directory}: tensor {truncate(name)} does not follow from rope_theta {rope.theta:g} and head_dim {size}; "
+            "the model was trained with other positions: correct config.json"
+        )

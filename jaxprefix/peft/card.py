@@ -63,6 +63,8 @@ def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
             yield f"{name}.{setting}", value
     if saved.step:  # an imported adapter has no steps: how it was trained is unknown
         yield "steps", saved.step if saved.step == saved.run_json["steps"] else f"{saved.step}, unfinished"
+        if earlier := saved.run_json.get("earlier_steps"):
+            yield "earlier numbers of steps", ", ".join(map(str, earlier))
         yield "learning rate", ", ".join(f"{rate:g}" for rate in saved.config.learning_rates.values())
         yield "rows", saved.config.train_file.name if saved.config.train_file else saved.config.task or EMBEDDED_TASK
         yield from ((name.replace("_", "-"), values[name]) for name in TRAINING if values[name] is not None)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.io.hub import expanded
-from jaxprefix.io.messages import truncate
+from jaxprefix.io.messages import shell, truncate
 from jaxprefix.models import weights
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
@@ -28,7 +28,7 @@ def export_adapter(run: Path, out: Path) -> str:
     """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it."""
     check_new(out)
     saved = _load(run)
-    base, hub_id = saved.base, _hub_id(saved.config.model)
+    base, hub_id = saved.base, _hub_id(saved.config.model, saved.base)
     settings, tensors = to_peft(saved.config.adapter, saved.params, base.config, lambda name: _projection(base, name))
     name, revision = _names(saved.config.model, base)
     settings |= {"base_model_name_or_path": name, "revision": revision}
@@ -40,7 +40,7 @@ def export_adapter(run: Path, out: Path) -> str:
             "note: PEFT counts the prefix as part of the base's sliding window, so its numbers differ beyond "
             f"{text_length} tokens"
         )
-    return f"wrote {out}: {peft_type} on {name}; load it with peft.PeftModel.from_pretrained(base, '{out}')"
+    return f"wrote {out}: {peft_type} on {name}; load it with peft.PeftModel.from_pretrained(base, {str(out)!r})"
 
 
 def export_merged(run: Path, out: Path, shard_size: str = SHARD_SIZE) -> str:
@@ -55,11 +55,11 @@ def export_merged(run: Path, out: Path, shard_size: str = SHARD_SIZE) -> str:
     check_mergeable(saved.config.adapter, saved.config.method)
     with new_directory(out) as directory:
         files, dtypes = merge(saved.config.adapter, saved.params, saved.base, directory, num_bytes)
-        (directory / CARD).write_text(card(saved, run, _hub_id(saved.config.model), None), encoding="utf-8")
+        (directory / CARD).write_text(card(saved, run, _hub_id(saved.config.model, saved.base), None), encoding="utf-8")
     rounded = ", rounded to the types of the base" if dtypes != ["float32"] else ""
     return (
         f"wrote {out}: a full checkpoint, {len(files)} file{'s'[: len(files) > 1]} of "
-        f"{' and '.join(dtypes)} weights{rounded}; load it like any Hugging Face model, or with --model {out}"
+        f"{' and '.join(dtypes)} weights{rounded}; load it like any Hugging Face model, or with --model {shell(out)}"
     )
 
 
@@ -92,7 +92,7 @@ def import_adapter(
         note_other_base(settings, model, base)
     return (
         f"wrote {run}: method {config.method} from {settings['peft_type']}, on {base.name}; "
-        f"try it with python -m jaxprefix.generate {run} PROMPT"
+        f"try it with python -m jaxprefix.generate {shell(run)} PROMPT"
     )
 
 
@@ -122,14 +122,14 @@ def _projection(base: BaseModel, name: str) -> Iterator[np.ndarray]:
             yield tensor[:].reshape(config.kv_heads, config.head_size, config.hidden_size)
 
 
-def _hub_id(model: str | None) -> str | None:
+def _hub_id(model: str | None, base: BaseModel) -> str | None:
     """The hub id in `model`, without its revision; None for a directory."""
-    return None if model is None or Path(model).expanduser().is_dir() else model.partition("@")[0]
+    return None if model is None or base.path else model.partition("@")[0]
 
 
 def _names(model: str | None, base: BaseModel) -> tuple[str, str | None]:
     """base_model_name_or_path and revision, in the form that transformers takes."""
-    if (hub_id := _hub_id(model)) is None:
+    if (hub_id := _hub_id(model, base)) is None:
         return str(base.directory.resolve()), None
     return hub_id, (model or "").partition("@")[2] or None
 

@@ -1,5 +1,6 @@
 """Export of the adapted model as a full checkpoint in Hugging Face layout, for servers that load no adapters."""
 
+import json
 import shutil
 from collections.abc import Callable
 from math import prod
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
+from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
 from jaxprefix.models.hooks import Params
@@ -49,7 +51,15 @@ def merge(
         files = weights.write(sizes, read, directory, shard_size)
     for path in sorted(path for pattern in COPIED for path in base.directory.glob(pattern) if path.is_file()):
         shutil.copyfile(path, directory / path.name)
+    _write_tied(directory / "config.json", base.config.tied)
     return files, sorted({NAMES[kind] for kind in types.values()})
+
+
+def _write_tied(path: Path, tied: bool) -> None:
+    """Corrects `tie_word_embeddings` in the copied config.json: programs that believe it would drop a stored head."""
+    values = read_object(path)
+    if bool(values.get("tie_word_embeddings")) != tied:
+        path.write_text(json.dumps(values | {"tie_word_embeddings": tied}, indent=2) + "\n", encoding="utf-8")
 
 
 def check_mergeable(adapter: Adapter, method: str) -> None:

@@ -11,11 +11,13 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.hub import model_directory
+from jaxprefix.io.hub import expanded, model_directory
 from jaxprefix.io.messages import truncate
+from jaxprefix.io.terminal import note
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.checkpoint_files import ignored_file
+from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.models.layers import unstack
 from jaxprefix.text.chat_template import DEFAULT_DATE, parse_date
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
@@ -33,6 +35,7 @@ class BaseModel:
     config: DecoderConfig
     tokenizer: Tokenizer
     fingerprint: str
+    path: str | None = None  # the absolute path of a directory that the user wrote; None for other bases
 
     def with_chat_date(self, day: str | None) -> "BaseModel":
         """This base with another date in its chat template; None is the one without a run."""
@@ -40,15 +43,44 @@ class BaseModel:
         return replace(self, tokenizer=replace(self.tokenizer, chat_date=date))
 
 
-def open_base(model: str | None) -> BaseModel:
-    """The base that `--model` names; None is the embedded model. InputError if it cannot be used."""
-    directory = EMBEDDED if model is None else model_directory(model)
-    config = DecoderConfig.read(directory)
-    hashed = weights.fingerprint(directory)
+def open_base(model: str | None, path: str | None = None) -> BaseModel:
+    """The base that `--model` names; None is the embedded model. InputError if it cannot be used.
+
+    What its files leave out, or have without effect, is printed. `path` is the absolute path that run.json has beside
+    the name; if it is still a directory, it is used, so that a relative name works in any working directory.
+    """
+    if path is None or not Path(path).is_dir():
+        path = str(expanded(model).absolute()) if model and expanded(model).is_dir() else None
+    given = expanded(model).absolute() if model else None
+    directory = EMBEDDED if model is None else model_directory(model if path in (None, str(given)) else path)
+    config = _stored_config(directory)
+    hashed = weights.fingerprint(directory, config)
     tokenizer = load_tokenizer(directory)
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise InputError(f"{directory}: {_beyond(tokenizer, config.vocabulary_size)}")
-    return BaseModel(model or "embedded", directory, config, tokenizer, hashed)
+    return BaseModel(model or "embedded", directory, config, tokenizer, hashed, path)
+
+
+def read_config(directory: Path) -> DecoderConfig:
+    """The configuration in the directory. Notes about its config.json are printed."""
+    config = DecoderConfig.read(directory)
+    for line in notes(directory):
+        note(line)
+    return config
+
+
+def _stored_config(directory: Path) -> DecoderConfig:
+    """`read_config`, corrected by what the checkpoint stores. Notes about its files are printed."""
+    config = read_config(directory)
+    if line := ignored_file(directory, weights.files_of(directory, config)):
+        note(line)
+    actual = weights.with_stored_head(config, directory)
+    if actual != config:
+        note(
+            f"{directory}: tie_word_embeddings is true, but {weights.HEAD} is not the embedding; "
+            "the stored head is used, as in transformers"
+        )
+    return actual
 
 
 def _beyond(tokenizer: Tokenizer, rows: int) -> str:

@@ -23,8 +23,10 @@ RUN_FIELDS: dict[str, Any] = {
     "finished": bool,
     "steps": int,
     "versions": dict | None,
+    "model_path": str | None,
+    "earlier_steps": list | None,
 }
-OPTIONAL = ("versions",)
+OPTIONAL = ("versions", "model_path", "earlier_steps")
 # A run can be resumed with these changed. Any other change makes it another run.
 MAY_CHANGE = ("steps", "epochs", "mesh", "platform", "data", "keep", "on_nan")
 
@@ -53,8 +55,16 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def run_directories(text: str) -> list[Path]:
-    """ "runs/de,runs/sw" -> the directories. InputError if one is repeated."""
-    directories = [Path(part) for part in text.split(",") if part]
+    """ "runs/de,runs/sw" -> the directories. InputError if one is repeated.
+
+    An existing directory whose name has commas comes before two directories.
+    """
+    parts, directories = text.split(","), []
+    while parts:
+        names = (",".join(parts[:count]) for count in range(len(parts), 1, -1))
+        name = next((name for name in names if Path(name).is_dir()), parts[0])
+        directories += [Path(name)] if name else []
+        del parts[: name.count(",") + 1]
     if not directories or len(set(directories)) < len(directories):
         raise InputError(f"{text!r} names no run, or one twice; expected run directories, comma-separated")
     return directories
@@ -79,6 +89,13 @@ def open_directory(output: Path, config: RunConfig, base: str) -> None:
         raise InputError(
             f"--output {output} holds another run: {difference}; choose a new directory, or use the same settings"
         )
+
+
+def check_path(directory: Path) -> None:
+    """InputError for a path in which Orbax saves what it cannot find again: it reads brackets as a pattern."""
+    path = str(directory.resolve())
+    if letter := next((letter for letter in "[\\" if letter in path), None):
+        raise InputError(f"a run cannot be saved in {path}: its path has {letter!r}; choose another name or directory")
 
 
 def can_resume(directory: Path, config: RunConfig, base: str) -> bool:

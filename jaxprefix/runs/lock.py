@@ -45,6 +45,7 @@ def run_lock(output: Path | None, config: RunConfig, name: str, base: str) -> It
 def _locked(directory: Path, created: Sequence[Path]) -> Iterator[None]:
     """The lock of training on the run directory. Evaluation has a lock of its own and can run at the same time."""
     check_writable(directory)
+    directories.check_path(directory)
     refusal = f"another command trains in {directory}; wait until it ends, or choose a new --output"
     try:
         with lock(directory / f"{LOCK}-training", refusal):

@@ -24,7 +24,7 @@ from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import RUN_FILE, read_run, write_run
+from jaxprefix.runs.directory import RUN_FILE, check_path, read_run, write_run
 from jaxprefix.text.chat_template import parse_date
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
@@ -58,10 +58,13 @@ def with_chat_date(directory: Path, config: RunConfig, base: BaseModel) -> tuple
 
 
 def write_run_json(directory: Path, config: RunConfig, base: BaseModel, progress: dict[str, Any]) -> None:
-    """Writes run.json. `progress` has "source" (languages), "rows" (their hash), "steps" and "finished"."""
+    """Writes run.json. `progress` has "source" (languages), "rows" (their hash), "steps" and "finished".
+
+    "model_path" is the absolute path of a base that was given as a directory.
+    """
     trainable, total = parameter_counts(base.config, config.adapter)
     versions = {"jaxprefix": __version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    values = {"config": config.as_json(), "base": base.fingerprint, **progress}
+    values = {"config": config.as_json(), "model_path": base.path, "base": base.fingerprint, **progress}
     values |= {"trainable_parameters": trainable, "total_parameters": total, "versions": versions}
     write_run(directory, values)
 
@@ -76,7 +79,7 @@ def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None =
     """
     run_json = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(run_json["config"])
-    base = (base or open_base(config.model)).with_chat_date(config.chat_date)
+    base = (base or open_base(config.model, run_json.get("model_path"))).with_chat_date(config.chat_date)
     if base.fingerprint != run_json["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "
@@ -108,6 +111,7 @@ def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Params
     like = adapter_init.abstract_params(config.adapter, base.config)
     assert jax.tree.structure(like) == jax.tree.structure(params)
     assert jax.tree.all(jax.tree.map(lambda expected, leaf: expected.shape == leaf.shape, like, params))
+    check_path(directory)
     with new_directory(directory) as unfinished:
         checkpoints = Checkpoints(unfinished)
         checkpoints.save_adapter(0, params)

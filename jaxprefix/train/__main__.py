@@ -12,6 +12,8 @@ from jaxprefix.distributed import mesh, processes
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
+from jaxprefix.io.hub import expanded
+from jaxprefix.io.messages import shell
 from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
 from jaxprefix.runs.directory import read_run
 from jaxprefix.train.dry_run import dry_run
@@ -68,11 +70,20 @@ def main() -> None:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
     if command.hosts or command.config.model or command.config.task or command.config.train_file:
         file = command.config.eval_file or command.config.train_file
-        print(f"evaluate: python -m jaxprefix.evaluation {directory}" + (f" --eval-file {file}" if file else ""))
+        rows = f" --eval-file {shell(file)}" if file else ""
+        print(f"evaluate: python -m jaxprefix.evaluation {shell(directory)}{rows}")
         return
     # The embedded default is a small example of the whole job: its evaluation takes seconds. Benchmarks can take hours.
     settings = Evaluation(mesh=command.config.mesh, platform=command.config.platform)
     evaluate(directory, settings, command.quiet)
+
+
+def _config_of(run: Path) -> RunConfig:
+    """The settings of a run. A relative --model that is not here is replaced by its absolute path."""
+    values = read_run(run)
+    config, path = RunConfig.from_json(values["config"]), values.get("model_path")
+    is_elsewhere = path is not None and Path(path).is_dir() and not expanded(config.model or "").is_dir()
+    return replace(config, model=path) if is_elsewhere else config
 
 
 def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
@@ -84,7 +95,7 @@ def _with_config(arguments: list[str]) -> tuple[list[str], RunConfig]:
             value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
             if not value:
                 raise InputError("--config needs the run.json of an earlier run")
-            default = RunConfig.from_json(read_run(Path(value))["config"])
+            default = _config_of(Path(value))
             if any(flag.startswith("--steps") for flag in rest):  # a given flag replaces the other one
                 default = replace(default, epochs=None)
             if any(flag.startswith("--epochs") for flag in rest):

@@ -15,7 +15,7 @@ from jaxprefix.models import attention
 from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.runs.directory import RUN_FILE, check_same_data
+from jaxprefix.runs.directory import RUN_FILE, check_same_data, read_run
 from jaxprefix.runs.lock import run_lock
 from jaxprefix.runs.saved import with_chat_date, write_run_json
 from jaxprefix.tasks.task import Task
@@ -117,13 +117,30 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
     print(attention_line(config, base, plan, programs))
     checkpoints = Checkpoints(directory, config.keep)
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
+    counts = {"steps": plan.steps, "earlier_steps": _earlier_steps(directory, position.step, plan.steps)}
     with disk_errors(directory):
         # First of all: a directory with other files and without run.json would be refused.
-        inputs.write_run_json(directory, rows, steps=plan.steps, finished=False, best=position.best)
+        inputs.write_run_json(directory, rows, **counts, finished=False, best=position.best)
         run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
         run.train(state, stop, profile, quiet)
-        inputs.write_run_json(directory, rows, steps=plan.steps, finished=True, best=run.best)
+        inputs.write_run_json(directory, rows, **counts, finished=True, best=run.best)
     print(f"run: {directory}")
+
+
+def _earlier_steps(directory: Path, step: int, steps: int) -> list[int]:
+    """The numbers of steps that the run had before it was resumed with others, in order. A new change is printed.
+
+    The learning rate of a step depends on the number of steps: a change stretches the rest of the schedule.
+    """
+    run_json = read_run(directory) if step else {}
+    earlier = list(run_json.get("earlier_steps") or [])
+    if step and run_json["steps"] != steps:
+        earlier.append(run_json["steps"])
+        print(
+            f"steps: {steps}, before {run_json['steps']}; "
+            f"from step {step + 1} on the learning rate is that of a schedule of {steps} steps"
+        )
+    return earlier
 
 
 def attention_line(config: RunConfig, base: BaseModel, plan: Plan, programs: TrainPrograms) -> str:

@@ -15,7 +15,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import LoRA, PrefixTuning
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.runs.directory import read_run
 from jaxprefix.tasks.user_rows import own_rows_task
 
@@ -40,8 +40,8 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "an integer of 5,000 digits": (f'{{"vocab_size": {"9" * 5000}}}', "Exceeds the limit (4300 digits)"),
     "a key twice": ('{"vocab_size": 1, "vocab_size": 2}', "the key 'vocab_size' occurs twice in one object"),
     "half a surrogate pair": ('{"architectures": ["\\ud800"]}', "half a surrogate pair"),
-    "a long list as the message": (json.dumps(LLAMA | {"x": ["y" * 99] * 999}), "unknown key 'x' (value ['yyy"),
-    "a long key as the message": (json.dumps(LLAMA | {"x" * 9999: 1}), "it could change the numbers"),
+    "a long list as the message": (json.dumps(LLAMA | {"num_layers": ["y" * 99] * 999}), "num_layers ['yyy"),
+    "a long key as the message": (json.dumps(LLAMA | {"rope_scaling": {"x" * 9999: 1}}), "and no rope_type; expected"),
     "a size beyond floats": (json.dumps(LLAMA | {"hidden_size": 10**400}), "; expected at most 16777216"),
     "layers that fill the memory": (json.dumps(LLAMA | {"num_hidden_layers": 10**9}), "expected at most 10000"),
     "sizes that overflow": (json.dumps(LLAMA | {"num_attention_heads": 2**20, "head_dim": 2**20}), "wider together"),
@@ -199,3 +199,9 @@ def test_a_file_that_may_not_be_read(name: str, place: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     read = (lambda: DecoderConfig.read(place)) if name == "config.json" else (lambda: own_rows_task(place / name))
     refused(read, place / name, "cannot be read: Permission denied")
+
+
+def test_long_keys_that_are_ignored_are_named_in_short(place: Path):
+    (place / "config.json").write_text(json.dumps(LLAMA | {"x" * 9999: 1, "y\n": 2}))
+    (line,) = notes(place)
+    assert len(line) < 300 and "\n" not in line and line.endswith(f"{'x' * 57}..., y\\n")

@@ -9,7 +9,7 @@ import small
 from mutation import written
 from strict import fuzz, returns_or_says_why
 
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run
 
@@ -52,12 +52,13 @@ def test_config_json(valid: dict[str, Any], place: Path):
 
     def holds(found: bytes) -> bool:
         path.write_bytes(found)
-        return returns_or_says_why(lambda: _usable(DecoderConfig.read(place)), path)
+        return returns_or_says_why(lambda: _usable(DecoderConfig.read(place), notes(place)), path)
 
     fuzz(written(valid), holds)
 
 
-def _usable(config: DecoderConfig) -> None:
+def _usable(config: DecoderConfig, lines: list[str]) -> None:
+    assert all(line.isprintable() for line in lines)
     assert hash(config) == hash(dataclasses.replace(config))
     assert max(config.hidden_size, config.intermediate_size, config.vocabulary_size, config.layers) <= 2**24
 

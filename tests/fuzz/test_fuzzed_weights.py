@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch):
 
 
 def _read(directory: Path) -> None:
-    weights.fingerprint(directory)
+    weights.fingerprint(directory, CONFIG)
     with weights.opened(directory, CONFIG) as tensors:
         for tensor in tensors.values():
             assert tensor[:].nbytes <= 4 * 8 * 8

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file, save_file
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decoder, loading, sharding, weights
+from jaxprefix.models.checkpoint_files import ignored_file
+from jaxprefix.models.config import DecoderConfig, Rope
 
 # Sizes that 2x4 and 4x2 divide; on 2x4 the two key heads do not go round, and their input is divided by both axes.
 CONFIG = replace(tiny.CONFIG, vocabulary_size=64, head_size=8)
@@ -150,34 +152,85 @@ def test_loaded_onto_a_mesh(saved: Path, mesh: str, files: int):
     assert share * len(shardings["norm"].device_set) == FROZEN["layers"]["o_proj"].size
 
 
-def test_tied_head(saved: Path):
-    """A copy of the embedding under the head's name is no surprise in a tied checkpoint, and is not read."""
-    tied = replace(CONFIG, tied=True)
-    expected = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head"}
-    assert_same(loading.load(saved, tied), expected)
-    rewrite(saved, **{"lm_head.weight": None})
-    assert_same(loading.load(saved, tied), expected)
-    assert_refused(saved, "tensor lm_head.weight is missing")
+TIED = replace(CONFIG, tied=True)
+TIED_FROZEN = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head"}
 
 
-def test_rotary_frequencies_of_old_checkpoints_are_not_read(saved: Path):
-    rewrite(saved, **{"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(4, np.float32)})
+def test_a_tied_head_that_is_stored_too_must_be_the_embedding(saved: Path):
+    """Then it follows from the rest; else transformers uses the stored head, and so does `with_stored_head`."""
+    assert weights.with_stored_head(TIED, saved) == CONFIG
+    assert weights.with_stored_head(CONFIG, saved) == CONFIG
+    message = "tie_word_embeddings is true, but tensor lm_head.weight is not equal to model.embed_tokens.weight"
+    assert_refused(saved, message, config=TIED)
+    rewrite(saved, **{"lm_head.weight": load_file(saved / FILE)["model.embed_tokens.weight"]})
+    assert weights.with_stored_head(TIED, saved) == TIED
+    assert_same(loading.load(saved, TIED), TIED_FROZEN)
+
+
+def test_a_tied_head_that_differs_in_one_number_of_another_dtype_is_seen(saved: Path):
+    embedding = np.asarray(load_file(saved / FILE)["model.embed_tokens.weight"], ml_dtypes.bfloat16)
+    wide = embedding.astype(np.float32)
+    rewrite(saved, **{"lm_head.weight": wide, "model.embed_tokens.weight": embedding})
+    assert weights.with_stored_head(TIED, saved) == TIED
+    wide[-1, -1] = np.nextafter(wide[-1, -1], 9)
+    rewrite(saved, **{"lm_head.weight": wide})
+    assert weights.with_stored_head(TIED, saved) == CONFIG
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.embed_tokens.weight"])
+def test_one_of_two_tied_tensors_is_enough(saved: Path, name: str):
+    """transformers swaps them if only the head is stored."""
+    tensors = load_file(saved / FILE)
+    other = next(other for other in ("lm_head.weight", "model.embed_tokens.weight") if other != name)
+    rewrite(saved, **{name: None})
+    assert weights.with_stored_head(TIED, saved) == TIED
+    found = loading.load(saved, TIED)
+    np.testing.assert_array_equal(found["embed_tokens"], tensors[other])
+    assert_same(found, TIED_FROZEN | {"embed_tokens": jnp.asarray(tensors[other])})
+    hint = "tie_word_embeddings true" if name == "lm_head.weight" else "config.json asks for it"
+    assert_refused(saved, f"tensor {name} is missing (1 in all); config.json asks for it", hint)
+
+
+def frequencies(theta: float) -> np.ndarray:
+    """As transformers 4.30 stored them."""
+    return (1.0 / theta ** (np.arange(0, 8, 2, dtype=np.float32) / 8)).astype(np.float32)
+
+
+INV_FREQ = "model.layers.0.self_attn.rotary_emb.inv_freq"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_rotary_frequencies_of_old_checkpoints_follow_from_the_configuration(saved: Path, dtype: Any):
+    rewrite(saved, **{INV_FREQ: frequencies(CONFIG.rope.theta).astype(dtype)})
     assert_same(loading.load(saved, CONFIG), FROZEN)
+    linear = replace(CONFIG, rope=Rope(CONFIG.rope.theta, "linear", 4.0))
+    loading.load(saved, linear)
+    rewrite(saved, **{INV_FREQ: (frequencies(CONFIG.rope.theta) / 4).astype(dtype)})
+    loading.load(saved, linear)
+    assert_refused(saved, INV_FREQ)
+
+
+@pytest.mark.parametrize(
+    "wrong", [frequencies(5e5), frequencies(1e4)[:3], np.zeros(4), np.zeros(4, np.int32), np.zeros((2, 2), np.float32)]
+)
+def test_other_rotary_frequencies_are_refused(saved: Path, wrong: np.ndarray):
+    rewrite(saved, **{INV_FREQ: wrong})
+    assert_refused(saved, f"tensor {INV_FREQ} does not follow from rope_theta 100 and head_dim 8; the model was")
 
 
 def test_fingerprint(saved: Path):
-    first = weights.fingerprint(saved)
-    assert len(first) == 64 and weights.fingerprint(saved) == first
+    first = weights.fingerprint(saved, CONFIG)
+    assert len(first) == 64 and weights.fingerprint(saved, CONFIG) == first
     norm = load_file(saved / FILE)["model.norm.weight"]
     rewrite(saved, **{"model.norm.weight": np.nextafter(norm, 2)})
-    second = weights.fingerprint(saved)
+    second = weights.fingerprint(saved, CONFIG)
     (saved / "config.json").write_text("{ }")
-    assert len({first, second, weights.fingerprint(saved)}) == 3
+    assert len({first, second, weights.fingerprint(saved, CONFIG)}) == 3
 
 
-def assert_refused(directory: Path, *parts: str) -> None:
+def assert_refused(directory: Path, *parts: str, config: DecoderConfig = CONFIG) -> None:
     with pytest.raises(InputError) as raised:
-        loading.load(directory, CONFIG)
+        loading.load(directory, config)
     message = str(raised.value)
     assert "\n" not in message
     for part in (str(directory), *parts):
@@ -268,12 +321,88 @@ def test_a_malformed_index_is_refused(saved: Path, text: str):
     assert_refused(saved, str(saved / INDEX))
 
 
-def test_a_tensor_in_two_shards_is_refused(saved: Path):
-    """Which of them would count is nowhere written."""
+def test_a_tensor_in_two_shards_must_be_the_same(saved: Path):
+    """Which of two others would count is written nowhere; transformers takes the last one."""
     first, second, _ = shard(saved)
-    twice = dict(list(load_file(saved / first).items())[:1])
-    save_file(load_file(saved / second) | twice, saved / second)
-    assert_refused(saved, f"{saved / second}: tensor {next(iter(twice))} is in another shard too")
+    name, tensor = next(iter(load_file(saved / first).items()))
+    save_file(load_file(saved / second) | {name: tensor}, saved / second)
+    assert_same(loading.load(saved, CONFIG), FROZEN)
+    save_file(load_file(saved / second) | {name: np.nextafter(tensor, 9)}, saved / second)
+    assert_refused(saved, f"{saved / second}: tensor {name} is in {first} too, with other numbers")
+
+
+def test_an_index_that_names_the_wrong_shard_is_no_matter(saved: Path):
+    """As for transformers, which reads the shards and not the map."""
+    names = shard(saved)
+    (saved / INDEX).write_text(
+        json.dumps({"weight_map": {"a.weight": names[0], "b.weight": names[1], "model.norm.weight": names[2]}})
+    )
+    assert_same(loading.load(saved, CONFIG), FROZEN)
+
+
+def half_of(tensors: dict[str, Any]) -> dict[str, Any]:
+    return dict(list(tensors.items())[::2])
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("stale", ["missing shard", "damaged shard", "too few tensors"])
+def test_a_whole_file_beside_a_stale_index_is_read(saved: Path, stale: str):
+    whole = (saved / FILE).read_bytes()
+    first, *_ = shard(saved)
+    (saved / FILE).write_bytes(whole)
+    if stale == "missing shard":
+        (saved / first).unlink()
+    elif stale == "damaged shard":
+        damage(saved / first)
+    else:
+        save_file(half_of(load_file(saved / first)), saved / first)
+    files = weights.files_of(saved, CONFIG)
+    assert files == [saved / FILE]
+    assert ignored_file(saved, files) == f"{saved}: ignored {INDEX}, which is out of date; {FILE} has the whole model"
+    assert_same(loading.load(saved, CONFIG), FROZEN)
+
+
+@pytest.mark.parametrize("harm", ["too few tensors", "damaged"])
+def test_whole_shards_beside_a_file_that_is_not_whole_are_read(saved: Path, harm: str):
+    whole = load_file(saved / FILE)
+    shard(saved)
+    save_file(half_of(whole) if harm == "too few tensors" else whole, saved / FILE)
+    if harm == "damaged":
+        damage(saved / FILE)
+    files = weights.files_of(saved, CONFIG)
+    assert len(files) == 3 and ignored_file(saved, files) == (
+        f"{saved}: ignored {FILE}, which lacks tensors that the shards of {INDEX} have"
+    )
+    assert_same(loading.load(saved, CONFIG), FROZEN)
+
+
+def test_two_whole_checkpoints_are_both_named(saved: Path):
+    """transformers would read the single file; others read the index."""
+    whole = (saved / FILE).read_bytes()
+    shard(saved)
+    (saved / FILE).write_bytes(whole)
+    assert_refused(saved, f"two whole checkpoints, {FILE} and the shards of {INDEX}; move away the one")
+
+
+def test_two_checkpoints_of_which_none_is_whole_are_both_named(saved: Path):
+    whole = load_file(saved / FILE)
+    first, *_ = shard(saved)
+    (saved / first).unlink()
+    save_file(half_of(whole), saved / FILE)
+    assert_refused(saved, f"{FILE} and {INDEX}, but neither has all tensors")
+
+
+def test_an_index_of_the_single_file_is_no_other_checkpoint(saved: Path):
+    """Some programs write both."""
+    (saved / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(NAMES, FILE)}))
+    files = weights.files_of(saved, CONFIG)
+    assert files == [saved / FILE] and ignored_file(saved, files) is None
+    assert_same(loading.load(saved, CONFIG), FROZEN)
+    rewrite(saved, **{"model.norm.weight": None})
+    assert_refused(saved, "tensor model.norm.weight is missing (1 in all)")
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model-00001-of-00002.bin", "consolidated.00.pth", "model.pt"])

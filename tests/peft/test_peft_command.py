@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def test_a_hub_id_keeps_its_name_and_its_revision(base: BaseModel, tmp_path: Pat
     adapter = LoRA(2)
     params = theirs.drawn(adapter, base.config)
     config = RunConfig(model="org/tiny@abc", method="lora", lora=adapter)
-    save_run(tmp_path / "run", config, base, params, "en")
+    save_run(tmp_path / "run", config, replace(base, path=None), params, "en")
     run(monkeypatch, "export", tmp_path / "run", tmp_path / "out")
     settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (settings["base_model_name_or_path"], settings["revision"]) == ("org/tiny", "abc")

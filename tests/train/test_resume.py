@@ -125,15 +125,27 @@ def short(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(replace(config, steps=4), tmp_path_factory.mktemp("runs") / "short", quiet=True)
 
 
+# One step of warmup, then a line to 0 after the last step: over 4 steps, and from step 5 on over 8.
+LINES = {1: 1, 2: 3 / 3, 3: 2 / 3, 4: 1 / 3} | {step: (9 - step) / 7 for step in range(5, 9)}
+
+
 def test_a_run_resumes_with_more_steps(config: RunConfig, short: Path, tmp_path: Path, capsys: Any):
     """It continues from its last step. Fewer steps than it has done are refused."""
     output = shutil.copytree(short, tmp_path / "run")
     train(replace(config, steps=8), output, quiet=True)
-    assert "resumed at step 4 of 8" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "resumed at step 4 of 8" in printed
+    assert "steps: 8, before 4; from step 5 on the learning rate is that of a schedule of 8 steps\n" in printed
     late, early = small.metrics(output), small.metrics(short)
     assert late[: len(early)] == early and [row["step"] for row in late if "loss" in row] == list(range(1, 9))
     assert read_run(output)["steps"] == 8 and read_run(output)["config"]["steps"] == 8
+    assert read_run(output)["earlier_steps"] == [4] and read_run(short)["earlier_steps"] == []
+    rates = {row["step"]: row["learning_rate"] for row in late if "loss" in row}
+    peak = max(config.learning_rates.values())
+    assert rates == pytest.approx({step: peak * line for step, line in LINES.items()}, rel=1e-5)
 
+    train(replace(config, steps=8), output, quiet=True)
+    assert read_run(output)["earlier_steps"] == [4] and "before" not in capsys.readouterr().out
     before = files(output)
     with pytest.raises(InputError, match="is at step 8 already, beyond the requested 6"):
         train(replace(config, steps=6), output, quiet=True)

@@ -27,7 +27,7 @@ from jaxprefix.io.atomic import check_new_file, disk_errors, write_atomically
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models import sharding
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.runs.base_model import EMBEDDED, frozen_shapes
+from jaxprefix.runs.base_model import EMBEDDED, frozen_shapes, read_config
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import PLAN_FILE
 from jaxprefix.train.batches import TrainBatch, check_batch, check_length
@@ -54,7 +54,7 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimat
     dtype = "bfloat16" if config.dtype == "auto" else config.dtype  # as on an accelerator
     config = replace(config, mesh=config.mesh or "1x1", dtype=dtype)
     directory = EMBEDDED if config.model is None else model_directory(config.model, ("config.json",))
-    sizes = DecoderConfig.read(directory)
+    sizes = read_config(directory)
     mesh = meshes.make_mesh(config.mesh)
     check_batch(config, mesh)
     check_length(config, sizes)
