@@ -12,7 +12,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.evaluation import plots, report
 from jaxprefix.evaluation.answering import answer
 from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, Predictions, description, origin, unanswered
-from jaxprefix.evaluation.questions import Question, questions
+from jaxprefix.evaluation.questions import Question, judge, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
 from jaxprefix.evaluation.selection import Examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
@@ -80,14 +80,24 @@ def _evaluate(
     file_rows = _file_rows(selected[0]) if settings.eval_file else {}
     reports = []
     for run_predictions, run in zip(predictions, runs, strict=True):
-        cached = run_predictions.rows
-        empty = [unanswered(task, example) for task in selected for example in _examples_of(task, examples)]
-        current = {row["key"]: row | run_predictions.origin for row in empty}
-        rows = _merge(cached, current, file_rows)
+        cached, current, judged = run_predictions.rows, {}, {}
+        for task in selected:
+            for example in _examples_of(task, examples):
+                row = unanswered(task, example) | run_predictions.origin
+                current[row["key"]] = row
+                judged |= _judge_again(task, example, cached.get(row["key"]))
+        rows = _merge(cached | judged, current, file_rows)
         run_predictions.append([row for row in rows if row != cached.get(row["key"])])
         counted = [row for row in rows if SUPERSEDED not in row]
         reports.append(_report(run_predictions, run, counted, selected, baseline))
     return reports
+
+
+def _judge_again(task: Task, example: Example, row: dict[str, Any] | None) -> Answers:
+    """The row of a generated answer, scored by the current rules, by its key. Its text is not generated again."""
+    if row is None or not task.max_new_tokens or row.get("fit") == "none":
+        return {}
+    return {row["key"]: row | judge(task, example, row["prediction"])}
 
 
 def _merge(cached: Answers, current: Answers, file_rows: Answers) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class Task:
     example: Callable[[Row, str], Example | None]
     """(row, language) -> the example; None for a row without an answer."""
     metrics: tuple[str, ...]
-    """The names of the values that `score` returns; the first is the main metric."""
+    """The names of the values that `score` and `score_text` return; the first is the main metric."""
     score: Callable[[str, Example], dict[str, float]]
     """(answer, example) -> a value from 0 to 1 for each metric.
 
@@ -64,6 +64,8 @@ class Task:
     """Texts that end a generated answer and are not part of it. They may span tokens."""
     answer: Callable[[str], str] = str
     """Extracts from a generated text the answer that `score` takes; "" is a parse failure."""
+    score_text: Callable[[str, Example], dict[str, float]] | None = None
+    """(generated text, example) -> the metrics that are computed from the whole text, in place of the answer."""
     corpus_metrics: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
     """(answers, references of each) of one language -> values from 0 to 1, for metrics that are not means over rows,
     such as BLEU. The report has them instead of the means of the same names."""

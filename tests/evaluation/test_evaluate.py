@@ -195,6 +195,18 @@ def test_answers_are_not_asked_twice(folder: Path, run: Path, tmp_path: Path, mo
     assert json.loads((run / "report.json").read_text())["tasks"]["colours"]["languages"]["en"]["n"] == 6
 
 
+def test_answers_are_scored_by_todays_rules(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch):
+    """What an earlier version read from a text, and how it scored it, is computed again; the text is not."""
+    first = evaluated(run, eval_file=folder / "answers.jsonl")
+    path = run / "predictions.jsonl"
+    old = [json.loads(line) for line in path.read_text().splitlines()]
+    old[3] |= {"answer": "?", "scores": {"f1": 0.125, "em": 0.125}, "parse_failure": not old[3]["parse_failure"]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    monkeypatch.setattr(answering, "predict", None)  # nothing is asked
+    assert evaluated(run, eval_file=folder / "answers.jsonl") == first
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()[10:]] == [old[3]["key"]]
+
+
 def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     """Evaluating more adds, and rows of an adapter before further training are kept but do not count."""
     answers, colours = folder / "answers.jsonl", folder / "colours.jsonl"
