@@ -31,6 +31,8 @@ class Example:
     """Every accepted answer, if answers are generated."""
     choices: tuple[str, ...] = ()
     """The candidates, if the answer is the most likely of them. The response is one of them."""
+    shared: str = ""
+    """The text that several questions may share, such as a passage. Their errors are correlated."""
 
     @property
     def prompt(self) -> str:
@@ -75,6 +77,8 @@ class Task:
     """Names of the tasks that evaluate a model trained on this one."""
     forbidden_splits: Mapping[str, str] = field(default_factory=dict)
     """Splits that training refuses, each with the reason."""
+    cluster: str = "question"
+    """What `Example.shared` is, such as "passage"."""
     note: str = ""
     """What readers of the scores should know."""
 

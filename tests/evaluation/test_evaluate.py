@@ -30,7 +30,8 @@ from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
-COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "fit", "run", "step", "how", "evaluation"}
+COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "fit"}
+COLUMNS |= {"run", "step", "how", "evaluation", "selection"}
 
 
 @pytest.fixture(scope="module")
@@ -363,6 +364,27 @@ def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
     assert capsys.readouterr().out.count(caution) == 2 and caution[9:] in (run / "report.md").read_text()
     languages = json.loads((run / "report.json").read_text())["tasks"]["answers"]["languages"]
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 2, "de": 4}
+
+
+def test_the_first_rows_of_an_earlier_version_are_not_mixed_with_others(folder: Path, run: Path, tmp_path: Path):
+    """Their rows do not say how they were selected. All rows of a file are the same however they were selected."""
+    file = small.write_rows(tmp_path / "many.jsonl", small.rows(12))
+    evaluated(run, eval_file=file)
+    path = run / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = sorted(({k: v for k, v in row.items() if k != "selection"} for row in rows), key=lambda row: int(row["id"]))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(evaluated(run, eval_file=file, limit=3)) == 12  # they are all there
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    message = r"has answers to the first rows of many \(en\), and --limit now selects rows that are spread over"
+    with pytest.raises(InputError, match=message):
+        evaluated(run, eval_file=file, limit=3)
+    assert len(path.read_text().splitlines()) == 3
+    selected = evaluated(run, eval_file=file, limit=3, output=tmp_path / "new")
+    assert [row["id"] for row in selected] != ["1", "2", "3"]
+    more = evaluated(run, eval_file=file, limit=5, output=tmp_path / "new")
+    assert len(more) == 5 and all(row in more for row in selected)
+    assert len(evaluated(run, eval_file=file)) == 12
 
 
 def test_files_of_one_name_do_not_mix(folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
