@@ -73,6 +73,9 @@ from jaxprefix.tasks.task import Example
         ("Sie zahlt 18 Euro (6 Euro pro Person).", "de", 18),
         ("Sie zahlt 18 Euro. Probe: 18 / 6 = 3", "de", 18),
         ("她付了 18 元（3 × 6）。", "zh", 18),
+        ("She pays 18 dollars. (Check: 20 - 18 = 2)", "en", 18),
+        ("剩下的部分18元", "zh", 18),  # a number after a noun that it counts
+        ("เหลือคำถาม 18 ข้อ", "th", 18),
         ("答案是18。验算：18 / 6 = 3", "zh", 18),
         ("It is 3 (2 + 4) = 18", "en", 18),  # a factor
         ("The answer is 3 apples * 6 = 18 apples", "en", 18),

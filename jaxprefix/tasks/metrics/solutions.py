@@ -7,12 +7,13 @@ ASCII digits.
 import re
 from collections.abc import Sequence
 
-# A problem's heading, and words that a number names, in MGSM's languages.
+# A problem's heading, and words that a number names, in MGSM's languages. A number after a noun counts it in Thai, and
+# often in Swahili.
 _PROBLEMS = """problem question exercise example task q frage aufgabe beispiel problème exercice exemple
                pregunta problema ejercicio ejemplo вопрос задача задание пример 问题 题目 例题 問題 質問 swali tatizo
-               mfano ప్రశ్న సమస్య ఉదాహరణ โจทย์ คำถาม ตัวอย่าง প্রশ্ন সমস্যা উদাহরণ""".split()
-_PARTS = """part step teil schritt partie étape parte paso часть часи части шаг шага 第 步骤 部分 ステップ sehemu hatua
-            భాగం దశ ส่วน ขั้นตอน ข้อ অংশ ধাপ""".split()
+               mfano ప్రశ్న సమస్య ఉదాహరణ প্রশ্ন সমস্যা উদাহরণ""".split()
+_THAI_PROBLEMS = "โจทย์ คำถาม ตัวอย่าง".split()
+_PARTS = "part step teil schritt partie étape parte paso часть части шаг 第 步骤 ステップ భాగం దశ অংশ ধাপ".split()
 _CHECKS = """check verify verification probe überprüfung vérification verificación comprobación проверка проверим 检验
              验证 验算 検算 確認 uthibitisho hakiki తనిఖీ ตรวจสอบ যাচাই""".split()
 
@@ -22,9 +23,9 @@ def _any(words: Sequence[str]) -> str:
     return "|".join(rf"\b{word}\b" if word.lower() != word.upper() else word for word in words)
 
 
-_HEADING = re.compile(rf"\n[\s#*_>-]*(?i:{_any(_PROBLEMS)})\s*(?:no\.?|#)?\s*\d*\s*[*_]*\s*[:.)\n]")
+_HEADING = re.compile(rf"\n[\s#*_>-]*(?i:{_any(_PROBLEMS + _THAI_PROBLEMS)})\s*(?:no\.?|#)?\s*\d*\s*[*_]*\s*[:.)\n]")
 _CHECK = re.compile(
-    rf"(?:\n|[.!?。।]\s)[\s*_#]*(?i:(?:let(?:'s| us| me)|to|we can|now|double)?[\s-]*(?:{_any(_CHECKS)}))"
+    rf"(?:\n|[.!?。।]\s)[\s*_#(]*(?i:(?:let(?:'s| us| me)|to|we can|now|double)?[\s-]*(?:{_any(_CHECKS)}))"
     r"(?:[^\n\d.:]{0,40}[:\n]|,)"
 )
 # The numbers of "part 2", "question no. 3", "第2問" and "Answer 2: 18". A word of the text is kept, its number is not.
@@ -34,7 +35,7 @@ _NAMED = re.compile(
 # The exponents of "m^2", "\text{cm}^{2}" and "km2", and the amount of "per 100 g".
 _UNIT = re.compile(
     r"(?<=[A-Za-z}])\s?\^\s?(?:\{[-+]?\d+\}|[-+]?\d)"
-    r"|(?<![A-Za-z])(?<=\b)([kcdm]?m|in|ft|yd|mi)[23](?![\d\w])"
+    r"|(?<![A-Za-z])([kcdm]?m|in|ft|yd|mi)[23](?![\d\w])"
     r"|\b(per|pro)\s\d[\d.,]*(?=\s?[A-Za-z])"
 )
 # A bracket after a number and at most two words: "18 (= 3 * 6)". Before an operator it is a factor: "5 (3) = 15".
