@@ -222,6 +222,7 @@ TEXTS = [
     "The answer is ১৮",
     "so 18...",
     "so 18, or not",
+    "so it is 18 .",
     "$18",
     "18%",
     "1 8",
