@@ -15,7 +15,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from benchmarks import real
 from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import NO_LIMIT, JaxPrefixLM, open_adapted
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
@@ -123,20 +122,6 @@ def test_every_task_on_more_rows(
     found = compare(pair(place, name), manager, list(harness.TASKS), 60, 64)
     changed = np.abs(harness.likelihoods(found.responses["xcopa_zh"])[: len(plain)] - plain).max()
     assert changed > 1 or name == "none"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (real.directory() / "config.json").is_file(), reason="run `make real` first")
-def test_a_real_model(manager: TaskManager):
-    """SmolLM2: 240 log-likelihoods of Belebele and 60 answers to MGSM."""
-    directory, threads = str(real.directory()), torch.get_num_threads()
-    torch.set_num_threads(max(2, threads))
-    ours = JaxPrefixLM(open_frozen(directory, "1x1", 8, NO_LIMIT), 8)
-    theirs = HFLM(pretrained=directory, device="cpu", dtype="float32", batch_size=1)
-    found = compare((ours, theirs), manager, ["belebele_deu_Latn", "mgsm_direct_de"], 60, 64)
-    torch.set_num_threads(threads)
-    assert len(found.responses["belebele_deu_Latn"]) == 240
-    assert len(set(found.responses["mgsm_direct_de"])) > 30
 
 
 @peers.peft_generates
