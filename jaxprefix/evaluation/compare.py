@@ -15,7 +15,7 @@ from jaxprefix.evaluation import statistics
 from jaxprefix.evaluation.predictions import Answers, read_answered
 from jaxprefix.evaluation.report.cells import INTERVAL, Cells, percent, points, span
 from jaxprefix.evaluation.report.files import read_report, write_output
-from jaxprefix.evaluation.report.intervals import Estimate
+from jaxprefix.evaluation.report.intervals import Estimate, clusters_of
 from jaxprefix.evaluation.report.summary import language_of, score
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import names
@@ -99,7 +99,7 @@ def compare(settings: Compare) -> dict[str, Any]:
         raise InputError(
             f"{settings.run_a} and {settings.run_b} have no answered question in common; evaluate both on the same rows"
         )
-    print(f"p: sign-flip test over questions; Holm: over the languages, * below {LEVEL}")
+    print(f"p: sign flips of questions or shared passages; Holm: languages, * below {LEVEL}")
     values = {"runs": [str(directory) for directory in directories], "sources": sources, "tasks": results}
     values |= {"confidence": statistics.CONFIDENCE, "resamples": statistics.RESAMPLES, "flips": statistics.FLIPS}
     if settings.output:
@@ -118,7 +118,7 @@ def differences(pairs: Sequence[tuple[Row, Row]], metric: str, sources: Sequence
             others.
     """
     values = np.array([[score(row, metric) for row in pair] for pair in pairs])
-    sample = statistics.sample([row["language"] for row, _ in pairs], [row["id"] for row, _ in pairs], values)
+    sample = statistics.sample([row["language"] for row, _ in pairs], clusters_of([row for row, _ in pairs]), values)
     codes, rows = sample.languages, sample.counts.sum(axis=0)
     source_codes = [code for source in sources if (code := language_of(source, codes))]
     others = [code not in source_codes for code in codes]

@@ -11,10 +11,18 @@ from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import plots, report
 from jaxprefix.evaluation.answering import answer
-from jaxprefix.evaluation.predictions import SUPERSEDED, Answers, Predictions, description, origin, unanswered
-from jaxprefix.evaluation.questions import Question, questions
+from jaxprefix.evaluation.predictions import (
+    SELECTION,
+    SUPERSEDED,
+    Answers,
+    Predictions,
+    description,
+    origin,
+    unanswered,
+)
+from jaxprefix.evaluation.questions import Question, judge, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
-from jaxprefix.evaluation.selection import Examples, select_examples, select_tasks
+from jaxprefix.evaluation.selection import Examples, all_examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io.atomic import exclusive
@@ -74,20 +82,51 @@ def _evaluate(
         Predictions(settings.output or directory, origin(run.run_json, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
     ]
+    for run_predictions in predictions:
+        _check_selection(run_predictions, selected, examples, settings, runs[0].config)
     answer(model, task_questions, predictions, settings.batch, settings.sampling, quiet)
     if model.compilations:
         print(f"compiled {model.compilations} shapes")
     file_rows = _file_rows(selected[0]) if settings.eval_file else {}
     reports = []
     for run_predictions, run in zip(predictions, runs, strict=True):
-        cached = run_predictions.rows
-        empty = [unanswered(task, example) for task in selected for example in _examples_of(task, examples)]
-        current = {row["key"]: row | run_predictions.origin for row in empty}
-        rows = _merge(cached, current, file_rows)
+        cached, current, updated = run_predictions.rows, {}, {}
+        for task in selected:
+            for example in _examples_of(task, examples):
+                row = unanswered(task, example) | run_predictions.origin
+                current[row["key"]] = row
+                updated |= _up_to_date(task, example, cached.get(row["key"]))
+        rows = _merge(cached | updated, current, file_rows)
         run_predictions.append([row for row in rows if row != cached.get(row["key"])])
         counted = [row for row in rows if SUPERSEDED not in row]
         reports.append(_report(run_predictions, run, counted, selected, baseline))
     return reports
+
+
+def _check_selection(
+    predictions: Predictions, selected: Sequence[Task], examples: Examples, settings: Evaluation, config: RunConfig
+) -> None:
+    """InputError if --limit would add to the first rows of a file, which earlier versions selected."""
+    for task in selected if settings.limit else ():
+        keys = {description(task, example)["key"] for example in _examples_of(task, examples)}
+        for language in (language for name, language in examples if name == task.name):
+            rows = predictions.of_language(task.name, language)
+            others = [row for row in rows if SELECTION not in row and row["key"] not in keys]
+            if others and len(rows) < len(all_examples(task, language, settings, config)):
+                raise InputError(
+                    f"{predictions.path} has answers to the first rows of {task.name} ({language}), and --limit now "
+                    "selects rows that are spread over the file; give a new --output, or leave --limit out"
+                )
+
+
+def _up_to_date(task: Task, example: Example, row: dict[str, Any] | None) -> Answers:
+    """The cached row of an example, by its key, scored by the current rules. Its text is not generated again."""
+    if row is None:
+        return {}
+    row = row | description(task, example)
+    if task.max_new_tokens and row.get("fit") != "none":
+        row |= judge(task, example, row["prediction"])
+    return {row["key"]: row}
 
 
 def _merge(cached: Answers, current: Answers, file_rows: Answers) -> list[dict[str, Any]]:
@@ -129,6 +168,9 @@ def _report(
     report.write(result, notes(result, known, predictions.origin["how"], baseline), directory, baseline, statistics)
     pictures = plots.draw(result, statistics, directory, baseline)
     Console().print(*report.table(result, baseline, statistics))
+    for name, task in statistics["tasks"].items():
+        if sentence := report.resampling(task):
+            print(f"{name}: {sentence}")
     for line in all_cautions(result, baseline):
         print(line)
     print(f"report: {directory / 'report.md'} · pictures: {', '.join(map(str, pictures))} (and .svg)")
@@ -142,10 +184,10 @@ def build(
     summaries, measured = {}, {}
     for name in dict.fromkeys(row["task"] for row in rows):
         task_rows = [row for row in rows if row["task"] == name]
-        corpus = known[name].corpus_metrics if name in known else None
+        corpus, cluster = (known[name].corpus_metrics, known[name].cluster) if name in known else (None, "question")
         summary = report.summarise(task_rows, list(task_rows[0]["scores"]), source, corpus)
         summaries[name] = summary
-        measured[name] = report.measure(task_rows, summary, whole=summary["metrics"] if corpus else ())
+        measured[name] = report.measure(task_rows, summary, whole=summary["metrics"] if corpus else (), cluster=cluster)
     return report.build(config.model or "embedded", config.method, source, summaries), report.build_statistics(measured)
 
 

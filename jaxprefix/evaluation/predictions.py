@@ -22,6 +22,8 @@ from jaxprefix.tasks.task import Example, Task
 PREDICTIONS = "predictions.jsonl"
 SUPERSEDED = "superseded"  # true in rows that reports exclude, because the task no longer has the question
 EVALUATION = "evaluation"  # the hash of the evaluation that computed the row
+SELECTION, SPREAD = "selection", "spread"  # how --limit selects rows; rows of earlier versions, the first, lack it
+SHARED = "shared"  # a hash of the text that several questions share
 
 Answers = dict[str, dict[str, Any]]  # rows by key
 
@@ -71,6 +73,11 @@ class Predictions:
         if complete != content:
             write_atomically(self.path, complete)
 
+    def of_language(self, task: str, language: str) -> list[dict[str, Any]]:
+        """The answers to current questions of a language."""
+        rows = self.rows.values()
+        return [row for row in rows if (row["task"], row["language"]) == (task, language) and SUPERSEDED not in row]
+
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Appends the rows to the file."""
         self.rows |= {row["key"]: row for row in rows}
@@ -108,7 +115,7 @@ def unanswered(task: Task, example: Example) -> dict[str, Any]:
 
 
 def description(task: Task, example: Example) -> dict[str, Any]:
-    """The fields of the question in predictions.jsonl, and its key."""
+    """The fields of the question in predictions.jsonl, its key, and the hash of the text that it shares with others."""
     question = {
         "task": task.name,
         "language": example.language,
@@ -117,7 +124,8 @@ def description(task: Task, example: Example) -> dict[str, Any]:
         "references": list(example.references or (example.response,)),
         "choices": list(example.choices),
     }
-    return question | {"key": _key(question)}
+    shared = {SHARED: digest(example.shared)} if example.shared else {}
+    return question | {"key": _key(question)} | shared
 
 
 def _key(row: Mapping[str, Any]) -> str:
@@ -131,8 +139,8 @@ def digest(values: object) -> str:
 
 
 def origin(run_json: Mapping[str, Any], step: int, how: str) -> dict[str, Any]:
-    """The origin of a row: a hash of the run, its step, and the settings `how` of the evaluation."""
-    return {"run": _run_hash(run_json), "step": step, "how": how}
+    """The origin of a row: a hash of the run, its step, the settings `how` of the evaluation, and its selection."""
+    return {"run": _run_hash(run_json), "step": step, "how": how, SELECTION: SPREAD}
 
 
 def _run_hash(run_json: Mapping[str, Any]) -> str:

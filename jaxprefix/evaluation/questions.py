@@ -87,12 +87,16 @@ def predict(
         yield [(index, _chosen(task, rows[index], scores)) for index, scores in scored]
 
 
+def judge(task: Task, example: Example, text: str) -> dict[str, Any]:
+    """The fields of a row that follow from a generated text."""
+    answer = task.answer(text)
+    scores = task.score(answer, example) | (task.score_text(text, example) if task.score_text else {})
+    return {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
+
+
 def _generated(task: Task, question: Question, text: str) -> dict[str, Any]:
     """The row of a generated answer."""
-    answer = task.answer(text)
-    scores = task.score(answer, question.example)
-    result = {"prediction": text, "answer": answer, "scores": scores, "parse_failure": not answer}
-    return description(task, question.example) | result | {"fit": question.fit}
+    return description(task, question.example) | judge(task, question.example, text) | {"fit": question.fit}
 
 
 def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:

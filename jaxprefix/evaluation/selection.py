@@ -1,5 +1,6 @@
 """The tasks, languages and examples of an evaluation."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 from jaxprefix import tasks
@@ -10,6 +11,7 @@ from jaxprefix.tasks.languages import same_language
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.tasks.user_rows import own_rows_task
 
+SEED = 0  # of --limit alone: --seed is of the samples, and every run is evaluated on the same rows
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
 
 
@@ -57,9 +59,24 @@ def select_examples(selected: Sequence[Task], settings: Evaluation, config: RunC
         if settings.split and config.task == task.name and settings.split == (config.split or task.train_split):
             raise InputError(f"the run was trained on --split {settings.split} of {task.name}; choose another split")
     pairs = [(task, language) for task in selected for language in _languages(task, settings.languages)]
-    return {(task.name, language): _examples(task, language, settings, config) for task, language in pairs}
+    return {
+        (task.name, language): spread(all_examples(task, language, settings, config), settings.limit)
+        for task, language in pairs
+    }
 
 
-def _examples(task: Task, language: str, settings: Evaluation, config: RunConfig) -> list[Example]:
+def all_examples(task: Task, language: str, settings: Evaluation, config: RunConfig) -> list[Example]:
+    """The examples of a language, without --limit."""
     rows = task.load(language, settings.split or task.split, settings.data or config.data)
-    return [example for row in rows if (example := task.example(row, language))][: settings.limit]
+    return [example for row in rows if (example := task.example(row, language))]
+
+
+def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """At most `limit` examples from all parts of a file, in its order.
+
+    They are those whose ids have the lowest hashes. So languages with the same ids have the same questions, and a
+    higher limit adds questions to those of a lower one.
+    """
+    hashes = [hashlib.sha256(f"{SEED} {example.id}".encode()).digest() for example in examples]
+    selected = sorted(range(len(examples)), key=lambda index: (hashes[index], index))[:limit]
+    return [examples[index] for index in sorted(selected)]

@@ -25,7 +25,7 @@ class Evaluation:
     data: Path | None = None
     """A local mirror of the Hub; None means the mirror that the run was trained with."""
     limit: int | None = None
-    """Rows per language; None means all."""
+    """Rows per language, spread over the file: the same questions in every language. None means all."""
     batch: int = 32
     """Rows per batch."""
     max_length: int | None = None

@@ -1,9 +1,10 @@
 """Intervals and tests over questions: a cluster bootstrap, sign-flip tests and Holm's correction, in NumPy.
 
-The scores of one question in several languages are correlated. So a question is resampled (Efron's bootstrap over
-clusters: Davison and Hinkley 1997, section 3.8) or has its sign flipped in all its languages at once.
+The scores of one question in several languages are correlated, and so are those of several questions about one passage.
+So a question, or a passage with all its questions, is resampled (Efron's bootstrap over clusters: Davison and Hinkley
+1997, section 3.8) or has its sign flipped in all its languages at once.
 
-Letters: Q questions (ids), L languages, M metrics, R resamples, K statistics.
+Letters: Q questions (ids) or clusters of them, L languages, M metrics, R resamples, K statistics.
 """
 
 from collections.abc import Hashable, Sequence
@@ -31,6 +32,33 @@ class Sample:
     def means(self) -> np.ndarray:
         """The means by language, [L, M]."""
         return self.sums.sum(axis=0) / self.counts.sum(axis=0)[:, None]
+
+
+def clusters(
+    languages: Sequence[str], questions: Sequence[Hashable], shared: Sequence[Hashable | None]
+) -> list[Hashable]:
+    """A label for each row. Rows have the same label if they have the same question, or share a text in a language.
+
+    The languages of a benchmark need not have the same questions about a passage: the questions that two of them have
+    in common connect their translations of it.
+
+    Args:
+        shared: for each row, what it shares with other rows of its language, such as a passage; None for nothing.
+    """
+    parents: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        while (parent := parents.setdefault(node, node)) != node:
+            parents[node] = node = parents[parent]
+        return node
+
+    for language, question, text in zip(languages, questions, shared, strict=True):
+        own = ("question", question)
+        parents[root(own)] = root(own if text is None else ("text", language, text))
+    first: dict[Hashable, Hashable] = {}  # the least question of each cluster: the order of rows does not matter
+    for question in sorted(set(questions), key=repr):
+        first.setdefault(root(("question", question)), question)
+    return [first[root(("question", question))] for question in questions]
 
 
 def sample(languages: Sequence[str], questions: Sequence[Hashable], values: np.ndarray) -> Sample:

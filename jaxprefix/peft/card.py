@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.markdown import table
+from jaxprefix.peft.lora import export_note
 from jaxprefix.runs.base_model import EMBEDDED_TASK, trainable_line
 from jaxprefix.runs.saved import TrainedRun
 from jaxprefix.train import metrics
@@ -53,7 +54,12 @@ def _front_matter(saved: TrainedRun, base_model: str | None, peft_type: str | No
 
 def _description(saved: TrainedRun, base: str, peft_type: str | None) -> str:
     form = f"in PEFT's format {peft_type}" if peft_type else "merged into a full checkpoint"
-    return f"An adapter that jaxprefix trained on {base} with method `{saved.config.method}`, {form}."
+    if saved.step:
+        text = f"An adapter that jaxprefix trained on {base} with method `{saved.config.method}`, {form}."
+    else:  # an imported adapter has no steps
+        text = f"An adapter of {base} with method `{saved.config.method}`, {form}. How it was trained is not recorded."
+    note = export_note(saved.params) if peft_type == "LORA" else ""
+    return f"{text} {note[0].upper()}{note[1:]}." if note else text
 
 
 def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
@@ -61,7 +67,7 @@ def _settings(saved: TrainedRun) -> Iterable[tuple[str, Any]]:
     for name in saved.config.method.split("+"):
         for setting, value in values.get(name.replace("-", "_"), {}).items():
             yield f"{name}.{setting}", value
-    if saved.step:  # an imported adapter has no steps: how it was trained is unknown
+    if saved.step:
         yield "steps", saved.step if saved.step == saved.run_json["steps"] else f"{saved.step}, unfinished"
         if earlier := saved.run_json.get("earlier_steps"):
             yield "earlier numbers of steps", ", ".join(map(str, earlier))

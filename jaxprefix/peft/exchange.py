@@ -11,6 +11,8 @@ from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import shell, truncate
 from jaxprefix.models import weights
+from jaxprefix.models.adapters import LoRA
+from jaxprefix.peft import lora
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CARD, read_adapter, write_adapter
@@ -40,6 +42,8 @@ def export_adapter(run: Path, out: Path) -> str:
             "note: PEFT counts the prefix as part of the base's sliding window, so its numbers differ beyond "
             f"{text_length} tokens"
         )
+    if peft_type == "LORA" and (note := lora.export_note(saved.params)):
+        print(f"note: {note}")
     return f"wrote {out}: {peft_type} on {name}; load it with peft.PeftModel.from_pretrained(base, {str(out)!r})"
 
 
@@ -88,6 +92,8 @@ def import_adapter(
     max_length = min(RunConfig.max_length, base.config.max_positions)
     config = RunConfig(model=model, dtype=dtype, language=language, max_length=max_length).with_adapter(method)
     save_run(run, config, base, params, language)
+    if isinstance(method, LoRA) and (note := lora.import_note(settings, tensors, base.config)):
+        print(f"note: {note}")
     if fingerprint is None:
         note_other_base(settings, model, base)
     return (

@@ -4,37 +4,37 @@ import math
 import re
 
 import numpy as np
-import regex
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, short_repr
-from jaxprefix.io.values import LARGEST_NUMBER, number
+from jaxprefix.io.messages import short_repr, truncate
+from jaxprefix.io.values import number
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
-from jaxprefix.models.weights import MODULES
-from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
+from jaxprefix.peft.lora_modules import Module, ranks_and_scales, selected_modules
+from jaxprefix.peft.settings import Settings, Tensors, check, common, take
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
-READ = "r lora_alpha lora_dropout use_rslora target_modules exclude_modules init_lora_weights bias".split()
+READ = (
+    "r lora_alpha lora_dropout use_rslora rank_pattern alpha_pattern target_modules exclude_modules "
+    "layers_to_transform layers_pattern init_lora_weights bias"
+).split()
 # How A and B were initialized, and settings of other modules, do not change a trained adapter.
 INERT = (
     "megatron_core qalora_group_size runtime_config loftq_config eva_config corda_config "
-    "lora_ga_config ensure_weight_tying layers_pattern"
+    "lora_ga_config ensure_weight_tying"
 ).split()
+MERGE = "merge them with PEFT (merge_and_unload, then save_pretrained) and use the result as --model"
 REFUSED = {
     "use_dora": "DoRA also scales the base's weights; only plain LoRA is supported",
     "lora_bias": "only LoRA without biases is supported",
-    "modules_to_save": "whole modules were trained beside LoRA; only the low-rank matrices are supported",
-    "rank_pattern": "this package needs one rank for all layers and targets",
-    "alpha_pattern": "this package needs one alpha for all layers and targets",
-    "layers_to_transform": "this package needs every target in every layer",
+    "modules_to_save": f"whole modules were trained beside LoRA; {MERGE}",
     "layer_replication": "layers of the base were replicated; this base has no replicated layers",
     "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
 }
-# Bounds of a pattern in target_modules. The patterns of PEFT's examples have 100 characters and take microseconds.
-MAX_PATTERN, MAX_REPETITIONS, MAX_SECONDS = 2000, 10_000, 1.0
+# Which biases of the base were trained. The base has none, so no value changes a number; a bias in the file is refused.
+BIASES = (None, "none", "all", "lora_only")
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # these leave the base unchanged
 
 
@@ -51,107 +51,137 @@ def to_peft(adapter: LoRA, params: Params, config: DecoderConfig) -> tuple[Setti
     for name in adapter.projections:
         a, b = (np.asarray(params[name][part], np.float32) for part in ("a", "b"))
         for layer in range(config.layers):
-            first, second = _names(layer, name)
+            first, second = _names(Module(name, layer))
             tensors[first] = np.ascontiguousarray(a[layer].reshape(adapter.rank, -1))
             tensors[second] = np.ascontiguousarray(b[layer].reshape(-1, adapter.rank))
     return settings, tensors
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[LoRA, Params]:
-    """The inverse of `to_peft`; `use_rslora` (alpha/√r) becomes an alpha of alpha·√r.
+    """The inverse of `to_peft`, for one rank and one scale in all layers.
+
+    Smaller ranks and modules without LoRA are padded with zeros up to the largest rank. If the modules have different
+    scales, each is folded into its B, in float64, and the common scale is 1. `use_rslora` (alpha/√r) becomes an alpha
+    of alpha·√r.
 
     Raises:
         InputError: if this package cannot represent the adapter.
     """
     check(settings, READ, INERT, REFUSED)
-    if settings.get("bias", "none") not in ("none", None):
-        raise InputError(
-            f"bias is {short_repr(settings['bias'])}: projections have no biases in this package; expected 'none'"
-        )
+    _check_values(settings)
+    modules = ranks_and_scales(settings, _modules(settings, tensors, config))
+    dims = _dims(config)
+    shapes = {}
+    for module, (rank, _) in modules.items():
+        outputs, inputs = dims[module.projection]
+        first, second = _names(module)
+        shapes |= {first: (rank, math.prod(inputs)), second: (math.prod(outputs), rank)}
+    take(tensors, shapes)
+    targets = [name for name in PROJECTIONS if any(module.projection == name for module in modules)]
+    largest, scale = max(rank for rank, _ in modules.values()), _common_scale(modules)
+    adapter = LoRA(
+        largest,
+        scale * largest,
+        ",".join(name.removesuffix("_proj") for name in targets),
+        number({"lora_dropout": 0} | settings, "lora_dropout"),
+    )
+    params = {}
+    for name in targets:
+        outputs, inputs = dims[name]
+        a = np.zeros((config.layers, largest, math.prod(inputs)), np.float32)
+        b = np.zeros((config.layers, math.prod(outputs), largest), np.float32)
+        for module, (rank, factor) in modules.items():
+            if module.projection == name:
+                first, second = (tensors[tensor] for tensor in _names(module))
+                a[module.layer, :rank] = first
+                b[module.layer, :, :rank] = second if factor == scale else factor * second.astype(np.float64)
+        params[name] = {
+            "a": a.reshape(config.layers, largest, *inputs),
+            "b": b.reshape(config.layers, *outputs, largest),
+        }
+    return adapter, params
+
+
+def import_note(settings: Settings, tensors: Tensors, config: DecoderConfig) -> str:
+    """A sentence about what the import rewrote to have one rank and one scale; "" if nothing."""
+    modules = ranks_and_scales(settings, _modules(settings, tensors, config))
+    largest = max(rank for rank, _ in modules.values())
+    smaller = sum(rank < largest for rank, _ in modules.values())
+    without = len({name for name, _ in modules}) * config.layers - len(modules)
+    parts = []
+    if smaller:
+        parts.append(f"{smaller} modules of a smaller rank were padded with zeros to rank {largest}")
+    if without:
+        parts.append(f"{without} modules without LoRA were filled with zeros")
+    if len({scale for _, scale in modules.values()}) > 1:
+        parts.append("the scales, which differ, were folded into B")
+    return f"{'; '.join(parts)}: the same function as PEFT's" if parts else ""
+
+
+def export_note(params: Params) -> str:
+    """A sentence about modules whose rank is smaller than the one that is written; "" if there are none."""
+    ranks = np.concatenate([_used_ranks(part["a"], part["b"]) for part in params.values()])
+    largest = next(iter(params.values()))["a"].shape[1]
+    if not (count := int((ranks < largest).sum())):
+        return ""
+    return f"every module has rank {largest}; {count} of {len(ranks)} are padded with zeros"
+
+
+def _used_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """For each layer, the rank that is left without components that are zero in A and in B, [L]."""
+    layers, rank = a.shape[:2]
+    used = np.asarray(a).reshape(layers, rank, -1).any(axis=2) | np.asarray(b).reshape(layers, -1, rank).any(axis=1)
+    return used.sum(axis=1)
+
+
+def _check_values(settings: Settings) -> None:
+    if settings.get("bias") not in BIASES:
+        raise InputError(f"bias is {short_repr(settings['bias'])}; expected none, all or lora_only")
     init = settings.get("init_lora_weights", True)
     if init not in INITS:
         raise InputError(
             f"init_lora_weights is {short_repr(init)}: it changed the base's weights; convert the adapter to plain "
             "LoRA (PEFT's path_initial_model_for_weight_conversion) first"
         )
-    values = {"lora_alpha": 8, "lora_dropout": 0} | settings
-    rank, alpha = whole(settings, "r"), number(values, "lora_alpha", least=-LARGEST_NUMBER)
-    targets = _targets(settings, tensors)
-    adapter = LoRA(
-        rank,
-        alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha,
-        ",".join(name.removesuffix("_proj") for name in targets),
-        number(values, "lora_dropout"),
-    )
-    weight_shapes, shapes = decoder.shapes(config)["layers"], {}
-    for name in targets:
-        dims = weight_shapes[name].shape[1:]
+
+
+def _dims(config: DecoderConfig) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The output and the input dimensions of each projection."""
+    shapes = decoder.shapes(config)["layers"]
+    result = {}
+    for name in PROJECTIONS:
+        dims = shapes[name].shape[1:]
         cut = len(dims) - input_dims(name)
-        for layer in range(config.layers):
-            first, second = _names(layer, name)
-            shapes |= {first: (rank, math.prod(dims[cut:])), second: (math.prod(dims[:cut]), rank)}
-    take(tensors, shapes)
-    params = {}
-    for name in targets:
-        dims = weight_shapes[name].shape[1:]
-        cut = len(dims) - input_dims(name)
-        a, b = (np.stack([tensors[_names(layer, name)[part]] for layer in range(config.layers)]) for part in (0, 1))
-        params[name] = {
-            "a": a.reshape(config.layers, rank, *dims[cut:]),
-            "b": b.reshape(config.layers, *dims[:cut], rank),
-        }
-    return adapter, params
+        result[name] = dims[:cut], dims[cut:]
+    return result
 
 
-def _names(layer: int, projection: str) -> tuple[str, str]:
-    module = f"base_model.model.model.layers.{layer}.{MODULES[projection]}{projection}"
-    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+def _common_scale(modules: dict[Module, tuple[int, float]]) -> float:
+    scales = {scale for _, scale in modules.values()}
+    return scales.pop() if len(scales) == 1 else 1.0
 
 
-def _targets(settings: Settings, tensors: Tensors) -> list[str]:
-    """The projections that have tensors; InputError if PEFT reads other ones from the settings."""
-    matches = [NAME.fullmatch(name) for name in tensors]
-    adapted = {match[2] for match in matches if match}
-    targets = [name for name in PROJECTIONS if name in adapted]
-    if not targets:
+def _names(module: Module) -> tuple[str, str]:
+    return f"base_model.model.{module.path}.lora_A.weight", f"base_model.model.{module.path}.lora_B.weight"
+
+
+def _modules(settings: Settings, tensors: Tensors, config: DecoderConfig) -> list[Module]:
+    """The modules that PEFT adapts; InputError if the file has tensors of other projections."""
+    matches = {name: NAME.fullmatch(name) for name in tensors}
+    adapted = {match[2] for match in matches.values() if match} & set(PROJECTIONS)
+    if not adapted:
         raise InputError(f"none of the {len(tensors)} tensors is a LoRA matrix of a projection of Llama or Mistral")
-    selected = _selected(settings, "target_modules", ["q_proj", "v_proj"])
-    selected -= _selected(settings, "exclude_modules", [])
-    if selected != set(targets):
+    if others := sorted(name for name, match in matches.items() if not match):
+        raise InputError(
+            f"tensor {truncate(others[0])} is unknown ({len(others)} in all): only LoRA matrices of the projections "
+            f"can be imported; if PEFT loads the others, {MERGE}"
+        )
+    modules = selected_modules(settings, config.layers)
+    if (selected := {module.projection for module in modules}) != adapted:
         raise InputError(
             f"target_modules {short_repr(settings.get('target_modules'))} means "
-            f"{', '.join(sorted(selected)) or 'no projection'}, the file has {', '.join(targets)}; "
+            f"{', '.join(sorted(selected)) or 'no projection'}, the file has "
+            f"{', '.join(name for name in PROJECTIONS if name in adapted)}; "
             "the two files are not of one adapter; export it again"
         )
-    return targets
-
-
-def _selected(settings: Settings, key: str, default: list[str]) -> set[str]:
-    """The projections that PEFT selects by `key`: names or suffixes of names, a pattern, or all."""
-    modules = settings.get(key) or default
-    if modules == "all-linear":
-        return set(PROJECTIONS)
-    if isinstance(modules, str):
-        paths = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
-        return {name for name, path in paths.items() if _matches(modules, path, key)}
-    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
-        raise InputError(f"{key} is {short_repr(modules)}; expected names of modules, or a pattern")
-    return {name.rpartition(".")[2] for name in modules} & set(PROJECTIONS)
-
-
-def _matches(pattern: str, module: str, key: str) -> bool:
-    """Whether the pattern matches, in bounded time.
-
-    PEFT uses Python's `re`, which some patterns keep busy for ever. `regex` has the same syntax and a timeout.
-    """
-    if len(pattern) > MAX_PATTERN:
-        raise InputError(f"{key} is a pattern of {len(pattern)} characters; expected at most {MAX_PATTERN}")
-    # regex expands "a{99}" when it compiles a pattern, and the timeout bounds only the matching.
-    if math.prod(max(int(count), 1) for count in re.findall(r"[{,]\s*(\d+)", pattern)) > MAX_REPETITIONS:
-        raise InputError(f"{key} is {short_repr(pattern)}, a pattern of more than {MAX_REPETITIONS} repetitions")
-    try:
-        return regex.fullmatch(pattern, module, timeout=MAX_SECONDS) is not None
-    except (regex.error, TimeoutError, OverflowError, RecursionError, MemoryError) as error:
-        raise InputError(
-            f"{key} is {short_repr(pattern)}, a pattern that cannot be matched: {one_line(error)}"
-        ) from None
+    return modules

@@ -30,6 +30,7 @@ BELEBELE = Task(
     split="test",
     load=load,
     example=example,
+    cluster="passage",
     metrics=("accuracy",),
     score=score_choice,
 )

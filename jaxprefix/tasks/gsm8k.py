@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxprefix.io.hub import dataset_rows
 from jaxprefix.tasks.columns import row_error, text_of, with_ids
+from jaxprefix.tasks.metrics import harness
 from jaxprefix.tasks.metrics.numbers import find_number, score_number
 from jaxprefix.tasks.prompts import NEXT_PROBLEM, word_problem
 from jaxprefix.tasks.task import Example, Row, Task, check_languages
@@ -34,11 +35,12 @@ GSM8K = Task(
     split="test",
     load=load,
     example=example,
-    metrics=("exact_match",),
+    metrics=("exact_match", *harness.METRICS),
     score=score_number,
     max_new_tokens=400,
     stop=(NEXT_PROBLEM,),
     answer=find_number,
+    score_text=harness.score_text,
     eval_tasks=("mgsm",),
     forbidden_splits={"test": "MGSM translates its first 250 rows, so the scores would measure memory"},
 )

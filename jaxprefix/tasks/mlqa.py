@@ -24,6 +24,7 @@ MLQA = Task(
     split="test",
     load=load,
     example=passage_question,
+    cluster="passage",
     metrics=("f1", "em", "f1_fixed", "em_fixed"),
     score=score_by_language,
     max_new_tokens=32,

@@ -38,6 +38,7 @@ def passage_question(row: Row, language: str) -> Example | None:
         after=f"\n\nQuestion: {text_of(row, 'question')}\nAnswer:\n",
         response=references[0],
         references=references,
+        shared=text_of(row, "context"),
     )
 
 
@@ -59,6 +60,7 @@ def premise_hypothesis(row: Row, language: str) -> Example | None:
         after=f"Premise: {text_of(row, 'premise')}\nHypothesis: {text_of(row, 'hypothesis')}\nAnswer:\n",
         response=response,
         choices=NLI_CHOICES,
+        shared=text_of(row, "premise"),
     )
 
 
@@ -80,6 +82,7 @@ def passage_options(row: Row, language: str, passage: str, option: str) -> Examp
         after=f"\n\nQuestion: {text_of(row, 'question')}\n{options}\nAnswer:\n",
         response=one_of(row, "correct_answer_num", _LETTER_ANSWERS),
         choices=LETTERS,
+        shared=text_of(row, passage),
     )
 
 

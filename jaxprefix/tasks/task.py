@@ -31,6 +31,8 @@ class Example:
     """Every accepted answer, if answers are generated."""
     choices: tuple[str, ...] = ()
     """The candidates, if the answer is the most likely of them. The response is one of them."""
+    shared: str = ""
+    """The text that several questions may share, such as a passage. Their errors are correlated."""
 
     @property
     def prompt(self) -> str:
@@ -51,7 +53,7 @@ class Task:
     example: Callable[[Row, str], Example | None]
     """(row, language) -> the example; None for a row without an answer."""
     metrics: tuple[str, ...]
-    """The names of the values that `score` returns; the first is the main metric."""
+    """The names of the values that `score` and `score_text` return; the first is the main metric."""
     score: Callable[[str, Example], dict[str, float]]
     """(answer, example) -> a value from 0 to 1 for each metric.
 
@@ -64,6 +66,8 @@ class Task:
     """Texts that end a generated answer and are not part of it. They may span tokens."""
     answer: Callable[[str], str] = str
     """Extracts from a generated text the answer that `score` takes; "" is a parse failure."""
+    score_text: Callable[[str, Example], dict[str, float]] | None = None
+    """(generated text, example) -> the metrics that are computed from the whole text, in place of the answer."""
     corpus_metrics: Callable[[Sequence[str], Sequence[Sequence[str]]], dict[str, float]] | None = None
     """(answers, references of each) of one language -> values from 0 to 1, for metrics that are not means over rows,
     such as BLEU. The report has them instead of the means of the same names."""
@@ -73,6 +77,8 @@ class Task:
     """Names of the tasks that evaluate a model trained on this one."""
     forbidden_splits: Mapping[str, str] = field(default_factory=dict)
     """Splits that training refuses, each with the reason."""
+    cluster: str = "question"
+    """What `Example.shared` is, such as "passage"."""
     note: str = ""
     """What readers of the scores should know."""
 

@@ -49,6 +49,7 @@ TYDIQA = Task(
     split="validation",
     load=load,
     example=passage_question,
+    cluster="passage",
     metrics=("f1", "em"),
     score=score_generated,
     max_new_tokens=32,

@@ -24,6 +24,7 @@ XNLI = Task(
     split="test",
     load=load,
     example=premise_hypothesis,
+    cluster="premise",
     metrics=("accuracy",),
     score=score_choice,
     eval_tasks=("xnli",),

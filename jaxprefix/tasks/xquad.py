@@ -23,6 +23,7 @@ XQUAD = Task(
     split="validation",
     load=load,
     example=passage_question,
+    cluster="passage",
     metrics=("f1", "em"),
     score=score_generated,
     max_new_tokens=32,

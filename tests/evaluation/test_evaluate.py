@@ -31,7 +31,8 @@ from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.train.loop import train
 
 QUESTION = {"task", "language", "id", "prompt", "references", "choices"}
-COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "fit", "run", "step", "how", "evaluation"}
+COLUMNS = QUESTION | {"key", "prediction", "scores", "parse_failure", "fit"}
+COLUMNS |= {"run", "step", "how", "evaluation", "selection"}
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +200,18 @@ def test_existing_answers_are_not_computed_again(
     assert json.loads((run / "report.json").read_text())["tasks"]["colours"]["languages"]["en"]["n"] == 6
 
 
+def test_answers_are_scored_by_todays_rules(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch):
+    """What an earlier version read from a text, and how it scored it, is computed again; the text is not."""
+    first = evaluated(run, eval_file=folder / "answers.jsonl")
+    path = run / "predictions.jsonl"
+    old = [json.loads(line) for line in path.read_text().splitlines()]
+    old[3] |= {"answer": "?", "scores": {"f1": 0.125, "em": 0.125}, "parse_failure": not old[3]["parse_failure"]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    monkeypatch.setattr(answering, "predict", None)  # nothing is asked
+    assert evaluated(run, eval_file=folder / "answers.jsonl") == first
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()[10:]] == [old[3]["key"]]
+
+
 def test_other_tasks_and_languages_are_kept(folder: Path, run: Path):
     """Another evaluation adds rows. Rows of the adapter before further training are kept but do not count."""
     answers, colours = folder / "answers.jsonl", folder / "colours.jsonl"
@@ -358,6 +371,27 @@ def test_a_smaller_limit_loses_no_answer(folder: Path, run: Path, capsys: Any):
     assert capsys.readouterr().out.count(caution) == 2 and caution[9:] in (run / "report.md").read_text()
     languages = json.loads((run / "report.json").read_text())["tasks"]["answers"]["languages"]
     assert {code: scores["n"] for code, scores in languages.items()} == {"en": 2, "de": 4}
+
+
+def test_the_first_rows_of_an_earlier_version_are_not_mixed_with_others(folder: Path, run: Path, tmp_path: Path):
+    """Their rows do not say how they were selected. All rows of a file are the same however they were selected."""
+    file = small.write_rows(tmp_path / "many.jsonl", small.rows(12))
+    evaluated(run, eval_file=file)
+    path = run / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = sorted(({k: v for k, v in row.items() if k != "selection"} for row in rows), key=lambda row: int(row["id"]))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(evaluated(run, eval_file=file, limit=3)) == 12  # they are all there
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    message = r"has answers to the first rows of many \(en\), and --limit now selects rows that are spread over"
+    with pytest.raises(InputError, match=message):
+        evaluated(run, eval_file=file, limit=3)
+    assert len(path.read_text().splitlines()) == 3
+    selected = evaluated(run, eval_file=file, limit=3, output=tmp_path / "new")
+    assert [row["id"] for row in selected] != ["1", "2", "3"]
+    more = evaluated(run, eval_file=file, limit=5, output=tmp_path / "new")
+    assert len(more) == 5 and all(row in more for row in selected)
+    assert len(evaluated(run, eval_file=file)) == 12
 
 
 def test_files_with_the_same_name_are_kept_apart(

@@ -280,6 +280,23 @@ def test_statistics_have_the_figures_of_the_report_and_intervals_of_one_draw():
     assert about["gap"]["f1"] == {"value": pytest.approx(1 - 1.25 / 3), "low": 0.5, "high": pytest.approx(2 / 3)}
 
 
+def test_questions_about_one_passage_are_resampled_together_and_the_report_says_so():
+    """Two passages; en has other questions about the first than de. All that is right is about the first."""
+    texts = {"1": "a", "2": "a", "3": "b", "4": "b"}
+    rows = [prediction("de", float(text == "a"), 0.0, id=id) | {"shared": text} for id, text in texts.items()]
+    rows += [prediction("en", float(id in "25"), 0.0, id=id) | {"shared": f"en {id in '25'}"} for id in "2345"]
+    summary = summarise(rows, ("f1", "em"), "en")
+    by_passage = measure(rows, summary, cluster="passage")
+    assert by_passage["resampled"] == {"unit": "passage", "units": 2, "questions": 5}
+    assert by_passage["languages"]["de"]["f1"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    alone = measure([{key: row[key] for key in row if key != "shared"} for row in rows], summary, cluster="passage")
+    assert alone["resampled"] == {"unit": "question", "units": 5, "questions": 5}
+    report = build("m", "none", "en", {"xquad": summary})
+    for part, said in ((by_passage, True), (alone, False)):
+        text = markdown(report, {"xquad": "A note."}, None, build_statistics({"xquad": part}))
+        assert ("Intervals resample 2 passages, which 5 questions share. A note.\n" in text) == said
+
+
 def test_statistics_json_is_whole_and_the_same_for_any_order_of_rows(tmp_path):
     rows = parallel([*BELEBELE[:12], "eng_Latn"])
     report, statistics = measured(rows)

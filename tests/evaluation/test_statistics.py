@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 
 from jaxprefix.evaluation import statistics
-from jaxprefix.evaluation.statistics import holm, interval, resampled_means, sample, sign_flip
+from jaxprefix.evaluation.statistics import clusters, holm, interval, resampled_means, sample, sign_flip
 
 
 def parallel(values, languages=None):
@@ -140,6 +141,46 @@ def test_holm_is_bonferroni_over_every_set_of_hypotheses():
         ]
         assert holm(values) == pytest.approx(closed)
     assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_clusters_are_connected_components():
+    """Questions that share a text in a language, directly or through a language that has other questions about it."""
+    languages = ["de", "de", "de", "en", "en", "en", "en", "zh"]
+    questions = ["1", "2", "3", "2", "4", "5", "6", "6"]
+    texts = ["A", "A", "B", "a", "a", "b", None, "A"]  # zh's text "A" is not the German one
+    assert clusters(languages, questions, texts) == ["1", "1", "3", "1", "1", "5", "6", "6"]
+    assert clusters(languages, questions, [None] * 8) == questions
+    chance = random.Random(12)
+    for _ in range(30):
+        rows = [(chance.choice("ab"), chance.randrange(30), chance.choice([None, *range(12)])) for _ in range(40)]
+        labels = clusters(*zip(*rows, strict=True))
+        near = np.array(
+            [[a[1] == b[1] or (a[2] is not None and (a[0], a[2]) == (b[0], b[2])) for a in rows] for b in rows]
+        )
+        count, expected = connected_components(near)
+        assert len(set(labels)) == len(set(zip(labels, expected, strict=True))) == count
+        shuffled = chance.sample(range(40), 40)
+        again = clusters(*zip(*(rows[index] for index in shuffled), strict=True))
+        assert again == [labels[index] for index in shuffled]
+
+
+def test_intervals_over_passages_hold_the_truth_and_those_over_questions_do_not():
+    """400 simulated evaluations of 60 passages with 1 to 9 questions, which are hard together."""
+    chance, inside, widths = np.random.default_rng(13), np.zeros(2), np.zeros(2)
+    for number in range(400):
+        sizes = chance.integers(1, 10, 60)
+        passages = np.repeat(np.arange(60), sizes)
+        right = chance.random(len(passages)) < 1 / (1 + np.exp(-1.5 * chance.normal(size=60)))[passages]  # mean 0.5
+        labels = clusters(["de"] * len(passages), range(len(passages)), passages.tolist())
+        for column, questions in enumerate((labels, range(len(passages)))):
+            draws = resampled_means(sample(["de"] * len(passages), questions, right[:, None]), 500, number)
+            low, high = interval(draws)[:, 0, 0]
+            inside[column] += low <= 0.5 <= high
+            widths[column] += high - low
+    inside, widths = inside / 400, widths / 400
+    print("coverage by passage and by question", inside, "width", widths.round(3))
+    assert 0.915 <= inside[0] <= 0.98  # 0.95, with a standard error of 0.011
+    assert inside[1] < 0.85 and widths[1] < 0.8 * widths[0]
 
 
 def asked(chance, questions, levels):

@@ -32,7 +32,8 @@ ADAPTERS: dict[str, Adapter] = {
 }
 SIZES = {"hidden_size": 8, "intermediate_size": 4, "num_hidden_layers": 2, "head_dim": 2}
 MORE = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B", "revision": None, "auto_mapping": None}
-OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weights": True, "rank_pattern": {}}
+OF_LORA = {"use_rslora": False, "exclude_modules": ["k_proj"], "init_lora_weights": True}
+OF_LORA |= {"rank_pattern": {".*q_proj": 2}, "alpha_pattern": {"1.self_attn.q_proj": 3.0}, "layers_to_transform": None}
 
 
 @pytest.fixture

@@ -92,12 +92,32 @@ SETTINGS: list[tuple[str, Settings, str]] = [
     ("LORA", {"peft_type": None}, "peft_type is None; expected one of"),
     ("LORA", {"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'; expected CAUSAL_LM"),
     ("LORA", {"use_dora": True}, "use_dora is True: DoRA also scales"),
-    ("LORA", {"bias": "lora_only"}, "bias is 'lora_only'"),
+    ("LORA", {"bias": "some"}, "bias is 'some'; expected none, all or lora_only"),
     ("LORA", {"lora_bias": True}, "lora_bias is True"),
-    ("LORA", {"modules_to_save": ["lm_head"]}, "modules_to_save is ['lm_head']: whole modules were trained"),
-    ("LORA", {"rank_pattern": {"q_proj": 2}}, "rank_pattern is {'q_proj': 2}: this package needs one rank"),
-    ("LORA", {"alpha_pattern": {"q_proj": 2}}, "alpha_pattern is {'q_proj': 2}: this package needs one alpha"),
-    ("LORA", {"layers_to_transform": [0, 1]}, "layers_to_transform is [0, 1]: this package needs every target"),
+    (
+        "LORA",
+        {"modules_to_save": ["lm_head"]},
+        "modules_to_save is ['lm_head']: whole modules were trained beside ",
+    ),
+    ("LORA", {"modules_to_save": ["lm_head"]}, "merge them with PEFT (merge_and_unload, then save_pretrained) and use"),
+    ("LORA", {"rank_pattern": {"q_proj": 2}}, "lora_A.weight has shape [3, 32]; expected [2, 32]"),
+    ("LORA", {"rank_pattern": {"q_proj": 0}}, "rank_pattern of 'q_proj' is 0; expected a whole number of at least 1"),
+    ("LORA", {"rank_pattern": ["q_proj"]}, "rank_pattern is ['q_proj']; expected an object or null"),
+    (
+        "LORA",
+        {"rank_pattern": {"(q_proj": 2}},
+        "rank_pattern is '(.*\\\\.)?((q_proj)', a pattern that cannot be matched",
+    ),
+    ("LORA", {"alpha_pattern": {"q_proj": "2"}}, "alpha_pattern of 'q_proj' is '2'; expected a number"),
+    ("LORA", {"layers_to_transform": [0, 1]}, "layers.2.mlp.down_proj.lora_A.weight is unknown (4 in all)"),
+    ("LORA", {"layers_to_transform": [3]}, "means no projection, the file has q_proj, down_proj"),
+    (
+        "LORA",
+        {"layers_to_transform": ["0"]},
+        "layers_to_transform is ['0'] with layers_pattern []; expected whole",
+    ),
+    ("LORA", {"layers_to_transform": [0], "target_modules": "all-linear"}, "and target_modules is a pattern, which"),
+    ("LORA", {"layers_pattern": "layers"}, "layers_pattern is 'layers' without layers_to_transform"),
     ("LORA", {"layer_replication": [[0, 2]]}, "layer_replication is [[0, 2]]"),
     ("LORA", {"fan_in_fan_out": True}, "fan_in_fan_out is True"),
     ("LORA", {"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa': it changed the base's weights"),
@@ -154,6 +174,8 @@ TENSORS: list[tuple[str, dict[str, Any], str]] = [
     ("LORA", {A: None}, f"tensor {A} is missing (1 in all)"),
     ("LORA", {B: np.zeros((16, 3))}, f"tensor {B} has shape [16, 3]; expected [32, 3]"),
     ("LORA", {"base_model.model.lm_head.lora_A.weight": np.zeros((3, 32))}, "lm_head.lora_A.weight is unknown (1 in"),
+    ("LORA", {"base_model.model.model.embed_tokens.weight": np.zeros((9, 32))}, "embed_tokens.weight is unknown (1 in"),
+    ("LORA", {A.replace("lora_A.weight", "base_layer.bias"): np.zeros(32)}, "q_proj.base_layer.bias is unknown (1 in"),
     ("LORA", {A.replace(".1.", ".3."): np.zeros((3, 32))}, "layers.3.self_attn.q_proj.lora_A.weight is unknown"),
     ("LORA", {A.replace("lora_A.weight", "lora_magnitude_vector"): np.zeros(32)}, "lora_magnitude_vector is unknown"),
     ("LORA", dict.fromkeys(GOOD["LORA"][1]), "none of the 0 tensors is a LoRA matrix"),
@@ -178,6 +200,9 @@ def test_adaption_prompts_on_a_base_where_peft_fails():
         from_peft(*GOOD["ADAPTION_PROMPT"], WIDE)
 
 
+LINEAR = [f"{name}_proj" for name in "q k v o gate up down".split()]
+
+
 def test_what_changes_no_number_is_skipped():
     settings, tensors = GOOD["LORA"]
     inert = {
@@ -185,9 +210,13 @@ def test_what_changes_no_number_is_skipped():
         "peft_version": "0.21.0",
         "runtime_config": {"ephemeral_gpu_offload": False},
         "eva_config": {"rho": 2.0},
+        "bias": "all",
+        "modules_to_save": [],
+        "layers_to_transform": [],
+        "rank_pattern": {"up_proj": 9},
         "init_lora_weights": "eva",
         "exclude_modules": r".*\.([kvo]|gate|up)_proj|lm_head",
-        "target_modules": "all-linear",
+        "target_modules": [*LINEAR, "lm_heads"],
         "task_type": None,
         "invented_by_peft_1": None,
         "invented_by_peft_2": [],

@@ -73,6 +73,7 @@ def test_a_task_scores_the_metrics_that_it_names():
     for task in TASKS:
         example = Example("1", task.languages[0], "", "", "?\n", "18", references=("18",), choices=("18", "2"))
         scores = task.score("18", example)
+        scores |= task.score_text("The answer is 18.", example) if task.score_text else {}
         assert tuple(scores) == task.metrics
         assert all(value == pytest.approx(1) or name == "rouge2" for name, value in scores.items())
         if task.corpus_metrics:

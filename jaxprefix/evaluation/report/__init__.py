@@ -1,7 +1,7 @@
 """report.json, statistics.json, report.md and the terminal's tables, from prediction rows."""
 
 from jaxprefix.evaluation.report.files import read_report, write
-from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure
+from jaxprefix.evaluation.report.intervals import Statistics, TaskStatistics, build_statistics, measure, resampling
 from jaxprefix.evaluation.report.markdown import markdown
 from jaxprefix.evaluation.report.summary import Report, TaskReport, baseline_scores, build, source_language, summarise
 from jaxprefix.evaluation.report.terminal import table
@@ -17,6 +17,7 @@ __all__ = [
     "markdown",
     "measure",
     "read_report",
+    "resampling",
     "source_language",
     "summarise",
     "table",

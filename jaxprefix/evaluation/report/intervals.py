@@ -1,12 +1,13 @@
 """statistics.json: every figure of the report with its interval, and means by groups of languages."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 
 from jaxprefix.evaluation import statistics
+from jaxprefix.evaluation.predictions import SHARED
 from jaxprefix.evaluation.report.summary import TaskReport, mean, others_of, score, source_language
 from jaxprefix.tasks import languages
 from jaxprefix.tasks.languages import Language
@@ -28,10 +29,19 @@ class Group(TypedDict):
     gap: dict[str, Estimate] | None  # the source's score - this mean; None without the source
 
 
+class Resampled(TypedDict):
+    """What the intervals of a task resample."""
+
+    unit: str  # "question", or what several questions share, such as "passage"
+    units: int
+    questions: int
+
+
 class TaskStatistics(TypedDict):
     """One task's part of statistics.json."""
 
     metrics: list[str]
+    resampled: Resampled
     languages: dict[str, dict[str, Estimate]]  # code -> metric -> score
     names: dict[str, str]  # of the known codes
     mean_others: dict[str, Estimate] | None
@@ -54,15 +64,21 @@ def build_statistics(tasks: Mapping[str, TaskStatistics]) -> Statistics:
     return Statistics(confidence=statistics.CONFIDENCE, resamples=statistics.RESAMPLES, tasks=dict(tasks))
 
 
-def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collection[str] = ()) -> TaskStatistics:
+def measure(
+    rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collection[str] = (), cluster: str = "question"
+) -> TaskStatistics:
     """Intervals of a task's figures, and groups of its languages.
 
     Args:
         rows: the rows that `task` summarizes, in any order.
         whole: the metrics that are not means of rows (`Task.corpus_metrics`). They get no interval.
+        cluster: what several questions share (`Task.cluster`).
     """
     metrics, others, source = task["metrics"], others_of(task), source_language(task)
-    resampled = _resample(list(rows), [name for name in metrics if name not in whole])
+    rows = list(rows)
+    labels = clusters_of(rows)
+    units, questions = len(set(labels)), len({row["id"] for row in rows})
+    resampled = _resample(rows, labels, [name for name in metrics if name not in whole])
 
     def estimates(figures: Mapping[str, float], samples: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
         return {name: _estimate(figures[name], samples.get(name)) for name in metrics}
@@ -87,6 +103,7 @@ def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collecti
     mean_others = task["mean_others"]
     return TaskStatistics(
         metrics=metrics,
+        resampled=Resampled(unit=cluster if units < questions else "question", units=units, questions=questions),
         languages={code: estimates(figures, resampled_mean([code])) for code, figures in task["languages"].items()},
         names={code: known.name for code in task["languages"] if (known := languages.find_language(code))},
         mean_others=estimates(mean_others, resampled_mean(others)) if mean_others else None,
@@ -97,12 +114,30 @@ def measure(rows: Iterable[Mapping[str, Any]], task: TaskReport, whole: Collecti
     )
 
 
-def _resample(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+def clusters_of(rows: Sequence[Mapping[str, Any]]) -> list[Hashable]:
+    """A label for each row: questions that share a text have one label, in all their languages."""
+    return statistics.clusters(
+        [row["language"] for row in rows], [row["id"] for row in rows], [row.get(SHARED) for row in rows]
+    )
+
+
+def resampling(task: TaskStatistics) -> str:
+    """A sentence about what is resampled, if it is not each question by itself; else ""."""
+    unit, count = task["resampled"]["unit"], task["resampled"]["units"]
+    if unit == "question":
+        return ""
+    questions = task["resampled"]["questions"]
+    return f"Intervals resample {count:,} {unit}{'s'[: count > 1]}, which {questions:,} questions share."
+
+
+def _resample(
+    rows: Sequence[Mapping[str, Any]], labels: Sequence[Hashable], metrics: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
     """metric -> code -> the language's mean in each resample, [R]. All metrics have the same resamples."""
     if not metrics:
         return {}
     values = np.array([[score(row, name) for name in metrics] for row in rows])
-    sample = statistics.sample([row["language"] for row in rows], [row["id"] for row in rows], values)
+    sample = statistics.sample([row["language"] for row in rows], labels, values)
     means = statistics.resampled_means(sample)
     return {name: dict(zip(sample.languages, means[..., m].T, strict=True)) for m, name in enumerate(metrics)}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from jaxprefix.evaluation.report.cells import Cells, group_cells, language_cells
-from jaxprefix.evaluation.report.intervals import Statistics
+from jaxprefix.evaluation.report.intervals import Statistics, resampling
 from jaxprefix.evaluation.report.summary import Report
 from jaxprefix.io.markdown import escape, table
 
@@ -13,10 +13,10 @@ ABOUT = (
 )
 ABOUT_INTERVALS = (
     "Intervals have a confidence of {confidence:.0%}. They are percentiles of {resamples:,} bootstrap resamples of the "
-    "questions; a question is resampled in all its languages at once. An interval without width means that all "
-    "answers have the same score, not that the score is certain. A score that is not a mean over questions has no "
-    "interval (–). Means by family, script and resource class (0 to 5, Joshi et al. 2020) are over languages other "
-    "than the source. statistics.json has every figure."
+    "questions, or of the passages that several questions share; each is resampled in all its languages at once. An "
+    "interval without width means that all answers have the same score, not that the score is certain. A score that is "
+    "not a mean over questions has no interval (–). Means by family, script and resource class (0 to 5, Joshi et al. "
+    "2020) are over languages other than the source. statistics.json has every figure."
 )
 
 
@@ -35,7 +35,8 @@ def markdown(
         stats = statistics["tasks"][name] if statistics else None
         other = baseline["tasks"].get(name) if baseline else None
         text += [f"## {escape(name)}", "", *_table(language_cells(task, other, stats))]
-        text += [escape(notes[name]), ""] if notes.get(name) else []
+        about = " ".join(filter(None, (stats and resampling(stats), notes.get(name))))
+        text += [escape(about), ""] if about else []
         if stats and (groups := group_cells(stats)):
             for section in groups.sections:
                 text += _table(Cells(groups.header, [section]))
