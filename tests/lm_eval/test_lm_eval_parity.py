@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from benchmarks import real
 from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import NO_LIMIT, JaxPrefixLM, open_adapted
 from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
@@ -122,6 +123,18 @@ def test_every_task_on_more_rows(
     found = compare(pair(place, name), manager, list(harness.TASKS), 60, 64)
     changed = np.abs(harness.likelihoods(found.responses["xcopa_zh"])[: len(plain)] - plain).max()
     assert changed > 1 or name == "none"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (real.directory() / "config.json").is_file(), reason="run `make real` first")
+@pytest.mark.parametrize(("task", "count"), [("belebele_deu_Latn", 240), ("mgsm_direct_de", 60)])
+def test_a_real_model(manager: TaskManager, task: str, count: int):
+    """SmolLM2: 240 log-likelihoods of Belebele and 60 answers to MGSM."""
+    directory = str(real.directory())
+    ours = JaxPrefixLM(open_frozen(directory, "1x1", 8, NO_LIMIT), 8)
+    theirs = HFLM(pretrained=directory, device="cpu", dtype="float32", batch_size=1)
+    found = compare((ours, theirs), manager, [task], 60, 32)
+    assert len(found.responses[task]) == count and len(set(map(str, found.responses[task]))) > 30
 
 
 @peers.peft_generates
