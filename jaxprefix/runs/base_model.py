@@ -47,9 +47,9 @@ def open_base(model: str | None, path: str | None = None) -> BaseModel:
     """The base that `--model` names; None is the embedded model. InputError if it cannot be used.
 
     What its files leave out, or have without effect, is printed. `path` is the absolute path that run.json has beside
-    the name; if it is still a directory, it is used, so that a relative name works in any working directory.
+    the name. If it is still a directory, it is used for a relative name, which so works in any working directory.
     """
-    if path is None or not Path(path).is_dir():
+    if model is None or path is None or expanded(model).is_absolute() or not Path(path).is_dir():
         path = str(expanded(model).absolute()) if model and expanded(model).is_dir() else None
     given = expanded(model).absolute() if model else None
     directory = EMBEDDED if model is None else model_directory(model if path in (None, str(given)) else path)
