@@ -103,7 +103,7 @@ def main() -> None:
         names, (model, _) = list(map(str, directories)), open_model(directories, "1x1", command.batch)
     else:
         names, model = [command.model], open_frozen(command.model, "1x1", command.batch, ALL_POSITIONS)
-        model = replace(model, chat=command.chat)
+        model = replace(model, chat=command.chat, ends_prompts=False)
     if prompts is None or (command.prompt is not None and not command.output):
         converse(command, names, model, _typed() if prompts is None else prompts)
     else:

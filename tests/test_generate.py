@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 import small
+import torch
+from transformers import LlamaForCausalLM
 
 from jaxprefix import PrefixTuning, generate, load_model
 from jaxprefix.errors import InputError
+from jaxprefix.text.tokenizer import load_tokenizer
 
 LONG = "boat " * 200
 Ask = Callable[..., tuple[str, str]]
@@ -104,15 +107,24 @@ def test_a_single_prompt_is_not_printed_again(runs: tuple[Path, Path], ask: Ask,
 
 
 def test_a_base_answers_without_a_run(runs: tuple[Path, Path], ask: Ask, tmp_path: Path):
-    """As a run of method none does, and as load_model without an adapter."""
+    """It continues the prompt as it is typed, as transformers does. A run's prompts end with a newline."""
     base = runs[0].parent / "model"
-    expected = load_model(str(base), mesh="1x1").generate("Who?", max_new_tokens=5)
-    assert expected != load_run_answer(runs[0])
+    expected = transformers_answer(base, "Who?")
+    assert expected not in (transformers_answer(base, "Who?\n"), load_run_answer(runs[0]))
     assert ask("--model", base, "Who?")[0] == f"{expected}\n"
     assert ask("Who?", "--model", base)[0] == f"{expected}\n"
     ask("--model", base, "Who?", "--output", tmp_path / "answers.jsonl")
     row = json.loads((tmp_path / "answers.jsonl").read_text(encoding="utf-8"))
     assert row == {"run": str(base), "prompt": "Who?", "answer": expected}
+
+
+def transformers_answer(base: Path, prompt: str) -> str:
+    tokenizer = load_tokenizer(base)
+    ids = torch.tensor([tokenizer.prompt_ids(prompt)])
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    settings = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": list(tokenizer.eos), "pad_token_id": 0}
+    tokens = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :].tolist()
+    return tokenizer.decode([token for token in tokens if token not in tokenizer.eos])
 
 
 def load_run_answer(run: Path) -> str:

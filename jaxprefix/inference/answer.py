@@ -40,7 +40,7 @@ def stream(
 
 
 def _request(model: Model, prompt: str, adapter: int) -> Request:
-    text, tokenizer = prompt_end(prompt), model.base.tokenizer
+    text, tokenizer = prompt_end(prompt) if model.ends_prompts else prompt, model.base.tokenizer
     ids = tokenizer.chat(text) if model.chat else tokenizer.prompt_ids(text)
     if len(ids) > model.max_length:
         raise InputError(

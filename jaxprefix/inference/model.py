@@ -36,6 +36,7 @@ class Model:
     max_length: int
     chat: bool
     multi_adapter: bool = False
+    ends_prompts: bool = True  # with a newline, as rows are trained; False for a base without a run
 
     @cached_property
     def init_state(self) -> Callable[..., DecodeState]:
