@@ -127,14 +127,14 @@ def test_every_task_on_more_rows(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (real.directory() / "config.json").is_file(), reason="run `make real` first")
-@pytest.mark.parametrize(("task", "count"), [("belebele_deu_Latn", 240), ("mgsm_direct_de", 60)])
+@pytest.mark.parametrize(("task", "count"), [("belebele_deu_Latn", 240), ("mgsm_direct_de", 120)])
 def test_a_real_model(manager: TaskManager, task: str, count: int):
-    """SmolLM2: 240 log-likelihoods of Belebele and 60 answers to MGSM."""
+    """SmolLM2: 240 log-likelihoods of Belebele, and 60 answers to MGSM, each through two filters."""
     directory = str(real.directory())
     ours = JaxPrefixLM(open_frozen(directory, "1x1", 8, NO_LIMIT), 8)
     theirs = HFLM(pretrained=directory, device="cpu", dtype="float32", batch_size=1)
     found = compare((ours, theirs), manager, [task], 60, 32)
-    assert len(found.responses[task]) == count and len(set(map(str, found.responses[task]))) > 30
+    assert len(found.responses[task]) == count and len(set(map(str, found.responses[task]))) > 10
 
 
 @peers.peft_generates
