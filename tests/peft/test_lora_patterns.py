@@ -78,7 +78,7 @@ def test_the_commands_say_what_was_rewritten(
     monkeypatch.setattr("jaxprefix.runs.saved.open_base", lambda model: Base)
 
     class Base:
-        config, directory, name, fingerprint = pair.config, pair.directory, "tiny", "hash"
+        config, directory, name, fingerprint, path = pair.config, pair.directory, "tiny", "hash", None
 
     changes = {"layers_to_transform": [0, 2], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 9}}
     theirs.save(pair, peft.LoraConfig(task_type="CAUSAL_LM", **(LORA | changes)), tmp_path / "peft")
