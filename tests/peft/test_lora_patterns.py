@@ -74,11 +74,15 @@ def test_the_commands_say_what_was_rewritten(
     pair: hf.Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """And the card, which does not claim a training."""
-    monkeypatch.setattr("jaxprefix.peft.exchange.open_base", lambda model: Base)
-    monkeypatch.setattr("jaxprefix.runs.saved.open_base", lambda model: Base)
+    monkeypatch.setattr("jaxprefix.peft.exchange.open_base", lambda *_: Base)
+    monkeypatch.setattr("jaxprefix.runs.saved.open_base", lambda *_: Base)
 
     class Base:
         config, directory, name, fingerprint, path = pair.config, pair.directory, "tiny", "hash", None
+
+        @classmethod
+        def with_chat_date(cls, day: str | None) -> type["Base"]:
+            return cls
 
     changes = {"layers_to_transform": [0, 2], "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 9}}
     theirs.save(pair, peft.LoraConfig(task_type="CAUSAL_LM", **(LORA | changes)), tmp_path / "peft")
