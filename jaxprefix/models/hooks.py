@@ -81,13 +81,14 @@ class Gated:
 
 @struct.dataclass
 class LowRank:
-    """`scale · b (a x)`, added to a projection. `a` has its input dimensions, `b` its output dimensions.
+    """`scale · b (a x)`, added to a projection: `a` is `[L, *B, R, inputs...]`, `b` is `[L, *B, outputs..., R]`.
 
-    `dropout` is the rate on the inputs, with one key per layer in `dropout_keys`; without keys there is no dropout.
+    With a batch dimension in both each row has its own. `dropout` is the rate on the inputs, with one key per layer in
+    `dropout_keys`; without keys there is no dropout.
     """
 
-    a: Float[Array, "L R ..."]
-    b: Float[Array, "L ... R"]
+    a: Float[Array, "L ..."]
+    b: Float[Array, "L ..."]
     scale: float = struct.field(pytree_node=False, default=1.0)
     dropout: float = struct.field(pytree_node=False, default=0.0)
     dropout_keys: Array | None = None
@@ -95,10 +96,10 @@ class LowRank:
 
 @struct.dataclass
 class Bottleneck:
-    """`x + up(silu(down(x)))` on a block's residual stream."""
+    """`x + up(silu(down(x)))` on a block's residual stream. With a batch dimension in both each row has its own."""
 
-    down: Float[Array, "L R D"]
-    up: Float[Array, "L D R"]
+    down: Float[Array, "L *B R D"]
+    up: Float[Array, "L *B D R"]
 
 
 @struct.dataclass

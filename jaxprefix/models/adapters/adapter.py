@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -52,6 +54,16 @@ class Method(Adapter, Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     method: ClassVar[str]  # the name on the command line
     learning_rate: ClassVar[float]  # the default
+
+
+def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:
+    """The leaves `[A, L, ...]` of several adapters as `[L, B, ...]`: row b of the batch has adapter `adapter_ids[b]`.
+
+    Without ids the leaves are those of one adapter, `[L, ...]`, and stay.
+    """
+    if adapter_ids is None:
+        return params
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1)[:, adapter_ids], params)
 
 
 MAX_SIZE = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks

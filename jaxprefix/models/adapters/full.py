@@ -34,8 +34,6 @@ class FullFineTuning:
         self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
-            raise InputError(
-                "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
-            )
+            raise InputError("all weights cannot differ between the rows of a batch; use such runs separately")
         params = unstack(params) if is_unstacked(frozen["layers"]) else params
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

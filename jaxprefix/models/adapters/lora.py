@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size
+from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, LowRank, Params, input_dims
 
@@ -66,11 +66,8 @@ class LoRA:
         key: Array | None = None,
         adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
-        if adapter_ids is not None:
-            raise InputError(
-                "LoRA cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
-            )
-        delta = {}
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
+        params, delta = of_rows(params, adapter_ids), {}
         for index, name in enumerate(self.projections):
             part = params[name]
             keys = None
