@@ -55,7 +55,8 @@ class Block(nn.Module):
         def apply(name: str, inputs: Array, dims: int = 1) -> Array:
             weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
             scale = self.get_variable("params", int8.scale_name(name))
-            return project(inputs, weight, dims, hooks.delta.get(name), scale)
+            outputs = project(inputs, weight, dims, hooks.delta.get(name), scale)
+            return scaled(outputs, hooks.gain[name]) if name in hooks.gain else outputs
 
         def norm(name: str) -> Array:
             return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
@@ -124,6 +125,13 @@ def project_rows(inputs: Shaped[Array, "B T ..."], weights: Shaped[Array, "B ...
     matrices = weights.reshape(rows, -1, width)
     outputs = jax.lax.dot_general(inputs.reshape(rows, time, width), matrices, (((2,), (2,)), ((0,), (0,))))
     return outputs.reshape(rows, time, *weights.shape[1:-dims])
+
+
+def scaled(outputs: Shaped[Array, "B T ..."], gain: Float[Array, "..."]) -> Array:
+    """The outputs times one factor each, the same for all rows or with a batch dimension. The product is in float32."""
+    per_row = gain.ndim > outputs.ndim - 2
+    gain = sharding.shard_rows(gain)[:, None] if per_row else sharding.replicate(gain)
+    return (outputs * gain).astype(outputs.dtype)
 
 
 def matmul(
