@@ -53,7 +53,10 @@ class Method(Adapter, Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     method: ClassVar[str]  # the name on the command line
-    learning_rate: ClassVar[float]  # the default
+    learning_rate: ClassVar[float]  # the default for models with billions of parameters
+    embedded_factor: ClassVar[float]  # the default on the embedded model, as a multiple of it (see RunConfig)
+    leaves: ClassVar[frozenset[str]]  # the names of all leaves of its parameters, unless these are the weights
+    no_decay: ClassVar[frozenset[str]]  # those without weight decay, which are not linear maps that should stay small
 
 
 def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:

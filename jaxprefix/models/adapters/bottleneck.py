@@ -28,6 +28,9 @@ class BottleneckAdapter:
 
     method: ClassVar[str] = "bottleneck"
     learning_rate: ClassVar[float] = 1e-3
+    embedded_factor: ClassVar[float] = 3
+    leaves: ClassVar[frozenset[str]] = frozenset({"down", "up"})
+    no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
 
     size: int = 64  # R

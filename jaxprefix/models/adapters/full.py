@@ -24,6 +24,9 @@ class FullFineTuning:
 
     method: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-5
+    embedded_factor: ClassVar[float] = 10
+    leaves: ClassVar[frozenset[str]] = frozenset()
+    no_decay: ClassVar[frozenset[str]] = frozenset({"norm", "input_layernorm", "post_attention_layernorm"})
     starts_as_base = True
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:

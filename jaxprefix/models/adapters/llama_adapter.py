@@ -32,6 +32,9 @@ class LlamaAdapter:
 
     method: ClassVar[str] = "llama-adapter"
     learning_rate: ClassVar[float] = 3e-3
+    embedded_factor: ClassVar[float] = 20
+    leaves: ClassVar[frozenset[str]] = frozenset({"hidden", "gate"})
+    no_decay: ClassVar[frozenset[str]] = leaves
     starts_as_base = True
 
     length: int = 10  # virtual tokens per layer

@@ -26,6 +26,9 @@ class LoRA:
 
     method: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 1e-3
+    embedded_factor: ClassVar[float] = 3
+    leaves: ClassVar[frozenset[str]] = frozenset({"a", "b"})
+    no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
 
     rank: int = 4

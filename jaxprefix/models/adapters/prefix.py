@@ -39,6 +39,11 @@ class PrefixTuning:
 
     method: ClassVar[str] = "prefix"
     learning_rate: ClassVar[float] = 3e-3
+    embedded_factor: ClassVar[float] = 20
+    no_decay: ClassVar[frozenset[str]] = frozenset(
+        "hidden keys values slots inner_bias hidden_bias keys_bias values_bias".split()
+    )
+    leaves: ClassVar[frozenset[str]] = no_decay | {"inner", "hidden_map", "keys_map", "values_map"}
     starts_as_base = False
 
     length: int = 10  # virtual tokens per layer

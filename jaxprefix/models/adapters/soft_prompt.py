@@ -25,6 +25,9 @@ class SoftPrompt:
 
     method: ClassVar[str] = "soft-prompt"
     learning_rate: ClassVar[float] = 1e-2
+    embedded_factor: ClassVar[float] = 20
+    leaves: ClassVar[frozenset[str]] = frozenset({"prompt"})
+    no_decay: ClassVar[frozenset[str]] = leaves
     starts_as_base = False
 
     length: int = 10  # vectors
