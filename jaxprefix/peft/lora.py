@@ -4,16 +4,16 @@ import math
 import re
 
 import numpy as np
-import regex
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import one_line, short_repr
+from jaxprefix.io.messages import short_repr
 from jaxprefix.io.values import LARGEST_NUMBER, number
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
 from jaxprefix.models.weights import MODULES
+from jaxprefix.peft.modules import check_selected
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take, whole
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
@@ -33,8 +33,6 @@ REFUSED = {
     "layer_replication": "layers of the base were replicated; this base has no replicated layers",
     "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
 }
-# Bounds of a pattern in target_modules. The patterns of PEFT's examples have 100 characters and take microseconds.
-MAX_PATTERN, MAX_REPETITIONS, MAX_SECONDS = 2000, 10_000, 1.0
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # these leave the base unchanged
 
 
@@ -115,43 +113,5 @@ def _targets(settings: Settings, tensors: Tensors) -> list[str]:
     targets = [name for name in PROJECTIONS if name in adapted]
     if not targets:
         raise InputError(f"none of the {len(tensors)} tensors is a LoRA matrix of a projection of Llama or Mistral")
-    selected = _selected(settings, "target_modules", ["q_proj", "v_proj"])
-    selected -= _selected(settings, "exclude_modules", [])
-    if selected != set(targets):
-        raise InputError(
-            f"target_modules {short_repr(settings.get('target_modules'))} means "
-            f"{', '.join(sorted(selected)) or 'no projection'}, the file has {', '.join(targets)}; "
-            "the two files are not of one adapter; export it again"
-        )
+    check_selected(settings, targets, ["q_proj", "v_proj"])
     return targets
-
-
-def _selected(settings: Settings, key: str, default: list[str]) -> set[str]:
-    """The projections that PEFT selects by `key`: names or suffixes of names, a pattern, or all."""
-    modules = settings.get(key) or default
-    if modules == "all-linear":
-        return set(PROJECTIONS)
-    if isinstance(modules, str):
-        paths = {name: f"model.layers.0.{MODULES[name]}{name}" for name in PROJECTIONS}
-        return {name for name, path in paths.items() if _matches(modules, path, key)}
-    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
-        raise InputError(f"{key} is {short_repr(modules)}; expected names of modules, or a pattern")
-    return {name.rpartition(".")[2] for name in modules} & set(PROJECTIONS)
-
-
-def _matches(pattern: str, module: str, key: str) -> bool:
-    """Whether the pattern matches, in bounded time.
-
-    PEFT uses Python's `re`, which some patterns keep busy for ever. `regex` has the same syntax and a timeout.
-    """
-    if len(pattern) > MAX_PATTERN:
-        raise InputError(f"{key} is a pattern of {len(pattern)} characters; expected at most {MAX_PATTERN}")
-    # regex expands "a{99}" when it compiles a pattern, and the timeout bounds only the matching.
-    if math.prod(max(int(count), 1) for count in re.findall(r"[{,]\s*(\d+)", pattern)) > MAX_REPETITIONS:
-        raise InputError(f"{key} is {short_repr(pattern)}, a pattern of more than {MAX_REPETITIONS} repetitions")
-    try:
-        return regex.fullmatch(pattern, module, timeout=MAX_SECONDS) is not None
-    except (regex.error, TimeoutError, OverflowError, RecursionError, MemoryError) as error:
-        raise InputError(
-            f"{key} is {short_repr(pattern)}, a pattern that cannot be matched: {one_line(error)}"
-        ) from None

@@ -1,6 +1,6 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Method
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
@@ -19,6 +19,7 @@ __all__ = [
     "InitText",
     "LlamaAdapter",
     "LoRA",
+    "Mergeable",
     "Method",
     "NoAdapter",
     "PrefixTuning",

@@ -1,6 +1,6 @@
 """The protocol of every method: a frozen dataclass without arrays, with two pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -57,6 +57,20 @@ class Method(Adapter, Protocol):
     embedded_factor: ClassVar[float]  # the default on the embedded model, as a multiple of it (see RunConfig)
     leaves: ClassVar[frozenset[str]]  # the names of all leaves of its parameters, unless these are the weights
     no_decay: ClassVar[frozenset[str]]  # those without weight decay, which are not linear maps that should stay small
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A method that is a change of the projections, and can be merged into them."""
+
+    @property
+    def projections(self) -> Sequence[str]:
+        """The names of the projections that it changes. Each has parameters under its name."""
+        ...
+
+    def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
+        """The changed projection, its heads folded into one dimension. `params` are those of this projection."""
+        ...
 
 
 def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
@@ -79,7 +79,7 @@ class LoRA:
             delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
         return frozen, Hooks(delta=delta)
 
-    def terms(self, params: dict[str, dict[str, Array]]) -> dict[str, Array]:
-        """(alpha/r)·B A of each projection, in the shape of its stacked weight."""
-        product = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))
-        return {name: product(part["a"], part["b"]) for name, part in params.items()}
+    def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
+        """W + (alpha/r)·B A, with the parameters of this projection."""
+        terms = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))(params["a"], params["b"])
+        return weight + terms.reshape(weight.shape)
