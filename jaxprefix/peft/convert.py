@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Params
-from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
+from jaxprefix.peft import adaption_prompt, ia3, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import Settings, Tensors
 
 # (adapter, params, config) -> (settings, tensors). A prefix in the softmax of the text has more arguments.
 TO_PEFT: Mapping[type, Callable[..., tuple[Settings, Tensors]]] = {
     LoRA: lora.to_peft,
+    IA3: ia3.to_peft,
     SoftPrompt: prompt_tuning.to_peft,
     LlamaAdapter: adaption_prompt.to_peft,
     PrefixTuning: adaption_prompt.to_peft,
@@ -20,6 +21,7 @@ TO_PEFT: Mapping[type, Callable[..., tuple[Settings, Tensors]]] = {
 # (settings, tensors, config) -> (adapter, params)
 FROM_PEFT: Mapping[str, Callable[[Settings, Tensors, DecoderConfig], tuple[Adapter, Params]]] = {
     "LORA": lora.from_peft,
+    "IA3": ia3.from_peft,
     "PREFIX_TUNING": prefix_tuning.from_peft,
     "ADAPTION_PROMPT": adaption_prompt.from_peft,
     "PROMPT_TUNING": prompt_tuning.from_peft,
@@ -59,6 +61,6 @@ def _why_not(adapter: Adapter) -> str:
     reasons = {
         "none": "it has no parameters, so there is nothing to export",
         "full": "every weight was trained; export the whole checkpoint with --merge",
-        "bottleneck": "PEFT has no bottleneck adapters; lora, prefix, llama-adapter and soft-prompt can be exported",
+        "bottleneck": "PEFT has no bottleneck adapters; lora, ia3, prefix, llama-adapter and soft-prompt have a type",
     }
     return f"method {adapter.method}: {reasons[adapter.method]}"  # type: ignore[attr-defined]

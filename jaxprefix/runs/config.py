@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import (
+    IA3,
     METHODS,
     Adapter,
     BottleneckAdapter,
@@ -37,7 +38,7 @@ class RunConfig:
     model: str | None = None
     """A directory in Hugging Face layout, or a Hub id with an optional @revision. The default is the embedded model."""
     method: str = "prefix"
-    """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full, or a sum such as prefix+lora."""
+    """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, ia3, full, or a sum such as prefix+lora."""
     task: str | None = None
     """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores,
     or of the embedded world: babel-qa (the embedded default), babel-nli, babel-choice, babel-math, babel-text."""
@@ -112,6 +113,7 @@ class RunConfig:
     soft_prompt: SoftPrompt = field(default_factory=SoftPrompt)
     lora: LoRA = field(default_factory=LoRA)
     bottleneck: BottleneckAdapter = field(default_factory=BottleneckAdapter)
+    ia3: IA3 = field(default_factory=IA3)
 
     def check(self) -> None:
         """InputError if a setting is invalid or contradicts another."""

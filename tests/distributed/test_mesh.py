@@ -14,6 +14,7 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, sharding
 from jaxprefix.models.adapters import (
+    IA3,
     METHODS,
     BottleneckAdapter,
     FullFineTuning,
@@ -134,6 +135,7 @@ def test_every_parameter_of_the_decoder_has_a_sharding(tied: bool):
         SoftPrompt(),
         LoRA(targets="q,k,v,o,gate,up,down"),
         BottleneckAdapter(placement="houlsby"),
+        IA3("q,k,v,o,gate,up,down"),
     ],
     ids=str,
 )

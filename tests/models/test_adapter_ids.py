@@ -11,7 +11,7 @@ import tiny
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder, int8, sharding
-from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import IA3, Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 
 PREFIXES = {
     f"{source} {softmax} mlp {mlp}": PrefixTuning(3, "1:3", source, softmax, mlp=mlp)
@@ -33,6 +33,7 @@ SMALL: dict[str, Adapter] = {
     "pfeiffer": BottleneckAdapter(3),
     "houlsby": BottleneckAdapter(3, "houlsby"),
     "lora+bottleneck": Sum((("lora", LoRA(2)), ("bottleneck", BottleneckAdapter(3, "houlsby")))),
+    "ia3": IA3(every.ALL_SEVEN),
     "all at once": every.ALL_AT_ONCE,
 }
 CASES: dict[str, Adapter] = PREFIXES | GATED | {"soft-prompt": SoftPrompt(3, start="random")} | SUMS | SMALL
@@ -75,7 +76,7 @@ def run(adapter: Adapter, params: Any, frozen: Any, ids: Any = None) -> Any:
 
 
 ALONE = jax.jit(run, static_argnums=0)
-MESHED: dict[str, Adapter] = {name: SMALL[name] for name in ("lora", "houlsby", "lora+bottleneck")}
+MESHED: dict[str, Adapter] = {name: SMALL[name] for name in ("lora", "houlsby", "ia3", "lora+bottleneck")}
 
 
 @pytest.mark.parametrize("base", ["float32", "int8"])

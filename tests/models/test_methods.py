@@ -15,6 +15,7 @@ import tiny
 
 from jaxprefix.models import adapter_init, adapters
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -37,6 +38,8 @@ SILENT: list[Adapter] = [
     LlamaAdapter(3, "top:1", "layer", "identity"),
     BottleneckAdapter(5),
     BottleneckAdapter(5, "houlsby"),
+    IA3(),
+    IA3(every.ALL_SEVEN),
     FullFineTuning(),
     Sum((("llama-adapter", LlamaAdapter(3)), ("lora", LoRA()), ("bottleneck", BottleneckAdapter(5)))),
 ]
@@ -114,6 +117,11 @@ def test_shapes_of_parameters():
     block = {"down": (4, 5, 16), "up": (4, 16, 5)}
     assert shapes(BottleneckAdapter(5)) == {"after_feed_forward": block}
     assert shapes(BottleneckAdapter(5, "houlsby")) == {"after_attention": block, "after_feed_forward": block}
+    assert shapes(IA3("k,o,up")) == {
+        "k_proj": {"gain": (4, 2, 6)},
+        "o_proj": {"gain": (4, 16)},
+        "up_proj": {"gain": (4, 24)},
+    }
     assert set(shapes(Sum((("prefix", PrefixTuning()), ("lora", LoRA()))))) == {"prefix", "lora"}
 
 

@@ -3,6 +3,7 @@
 from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
+from jaxprefix.models.adapters.ia3 import IA3
 from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
 from jaxprefix.models.adapters.lora import LoRA
 from jaxprefix.models.adapters.none import NoAdapter
@@ -11,6 +12,7 @@ from jaxprefix.models.adapters.soft_prompt import SoftPrompt
 from jaxprefix.models.adapters.sum import Sum
 
 __all__ = [
+    "IA3",
     "METHODS",
     "Adapter",
     "BottleneckAdapter",
@@ -34,5 +36,6 @@ METHODS: tuple[type[Method], ...] = (
     SoftPrompt,
     LoRA,
     BottleneckAdapter,
+    IA3,
     FullFineTuning,
 )
