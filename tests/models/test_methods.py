@@ -150,6 +150,32 @@ def test_random_starts():
 
 
 @pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
+def test_the_form_for_inference_computes_the_same(adapter: Adapter):
+    """And has nothing left that matters only in training: it is its own form."""
+    params = tiny.noisy(adapter)
+    form, folded = adapters.inference_form(adapter, params, CONFIG.layers)
+    assert adapters.inference_form(form, folded, CONFIG.layers)[0] == form
+    np.testing.assert_allclose(tiny.adapted(form, folded), tiny.adapted(adapter, params), rtol=0, atol=1e-5)
+
+
+def test_the_form_for_inference_leaves_out_what_training_chose():
+    def form(adapter: Adapter) -> Adapter:
+        return adapters.inference_form(adapter, tiny.noisy(adapter), CONFIG.layers)[0]
+
+    assert form(PrefixTuning(3, "top:2", mlp=5, std=0.3)) == form(PrefixTuning(3, "2:4", start="random"))
+    assert form(LlamaAdapter(3, "top:2", std=0.3)) == form(LlamaAdapter(3, "2:4", start="vocabulary"))
+    assert form(SoftPrompt(3)) == form(SoftPrompt(3, start="random", std=0.3))
+    assert form(LoRA(2, 8.0, "q,v", 0.1)) == form(LoRA(2, 1.0, "v,q")) != form(LoRA(3, 8.0, "q,v"))
+    assert form(IA3("k,up")) == form(IA3("up,k")) != form(IA3("k"))
+
+
+@pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
+def test_a_prompt_is_as_long_as_it_says(adapter: Adapter):
+    prompt = adapter.bind(tiny.noisy(adapter), FROZEN)[1].prompt
+    assert adapter.prompt_length == (0 if prompt is None else prompt.shape[0])
+
+
+@pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
 def test_follows_the_protocol(adapter: Adapter):
     """A method is hashable, holds no arrays and prints as its own configuration (law 2)."""
     assert isinstance(adapter, Adapter) and hash(adapter) == hash(adapter)

@@ -1,6 +1,6 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method, inference_form
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.ia3 import IA3
@@ -27,6 +27,7 @@ __all__ = [
     "PrefixTuning",
     "SoftPrompt",
     "Sum",
+    "inference_form",
 ]
 
 METHODS: tuple[type[Method], ...] = (

@@ -37,6 +37,11 @@ class Adapter(Protocol):
         """Whether the initial parameters leave the outputs of the base unchanged, bit for bit."""
         ...
 
+    @property
+    def prompt_length(self) -> int:
+        """The number of vectors that it puts before the embeddings, where they take positions from the text."""
+        ...
+
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         """The initial parameters (float32)."""
         ...
@@ -57,6 +62,20 @@ class Method(Adapter, Protocol):
     embedded_factor: ClassVar[float]  # the default on the embedded model, as a multiple of it (see RunConfig)
     leaves: ClassVar[frozenset[str]]  # the names of all leaves of its parameters, unless these are the weights
     no_decay: ClassVar[frozenset[str]]  # those without weight decay, which are not linear maps that should stay small
+
+
+@runtime_checkable
+class TrainingForm(Protocol):
+    """An adapter with settings or parameters that matter only in training, such as a start or dropout."""
+
+    def inference_form(self, params: Params, layers: int) -> tuple[Adapter, Params]:
+        """The adapter without them, for a model of `layers` layers. Equal ones can share a batch."""
+        ...
+
+
+def inference_form(adapter: Adapter, params: Params, layers: int) -> tuple[Adapter, Params]:
+    """`TrainingForm.inference_form`; other adapters are returned as they are."""
+    return adapter.inference_form(params, layers) if isinstance(adapter, TrainingForm) else (adapter, params)
 
 
 @runtime_checkable

@@ -32,6 +32,7 @@ class BottleneckAdapter:
     leaves: ClassVar[frozenset[str]] = frozenset({"down", "up"})
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     size: int = 64  # R
     placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"  # after the feed-forward, or after both blocks

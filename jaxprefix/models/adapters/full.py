@@ -28,6 +28,7 @@ class FullFineTuning:
     leaves: ClassVar[frozenset[str]] = frozenset()
     no_decay: ClassVar[frozenset[str]] = frozenset({"norm", "input_layernorm", "post_attention_layernorm"})
     starts_as_base = True
+    prompt_length = 0
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         # Always a copy, because the step donates these buffers and the base must survive.

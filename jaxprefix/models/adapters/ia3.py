@@ -33,6 +33,7 @@ class IA3:
     leaves: ClassVar[frozenset[str]] = frozenset({"gain"})
     no_decay: ClassVar[frozenset[str]] = leaves
     starts_as_base = True
+    prompt_length = 0
 
     targets: str = "k,v,up"  # the outputs of some of q, k, v, o, gate, up (or the input of down, the same), down
 
@@ -54,6 +55,10 @@ class IA3:
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(gain={name: part["gain"] for name, part in of_rows(params, adapter_ids).items()})
+
+    def inference_form(self, params: Params, layers: int) -> tuple["IA3", Params]:
+        """With the targets in order."""
+        return IA3(",".join(name for name in TARGETS if name in self.targets.split(","))), params
 
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """The projection with its rows scaled."""

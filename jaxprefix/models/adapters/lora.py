@@ -1,6 +1,6 @@
 """lora: a low-rank term added to chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ class LoRA:
     leaves: ClassVar[frozenset[str]] = frozenset({"a", "b"})
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     rank: int = 4
     alpha: float = 8.0  # the term is scaled by alpha / rank
@@ -78,6 +79,13 @@ class LoRA:
                 keys = jax.random.split(jax.random.fold_in(key, index), part["a"].shape[0])
             delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
         return frozen, Hooks(delta=delta)
+
+    def inference_form(self, params: Params, layers: int) -> tuple["LoRA", Params]:
+        """Without dropout, with the scale in B and the targets in order, so that runs of other alphas share a batch."""
+        scale = self.alpha / self.rank
+        params = {name: part | {"b": scale * part["b"]} for name, part in params.items()}
+        targets = ",".join(name for name in TARGETS if name in self.targets.split(","))
+        return replace(self, alpha=float(self.rank), targets=targets, dropout=0.0), params
 
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """W + (alpha/r)·B A, with the parameters of this projection."""

@@ -20,6 +20,7 @@ class NoAdapter:
     leaves: ClassVar[frozenset[str]] = frozenset()
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         return {}

@@ -1,6 +1,6 @@
 """soft-prompt: learnt vectors before the embeddings, at positions 0..P-1 (Lester et al., arXiv:2104.08691)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
@@ -39,6 +39,14 @@ class SoftPrompt:
         if not 0 <= self.std < inf:
             raise InputError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
+
+    @property
+    def prompt_length(self) -> int:
+        return self.length
+
+    def inference_form(self, params: Params, layers: int) -> tuple["SoftPrompt", Params]:
+        """Without its start."""
+        return replace(self, start="random", std=0.0), params
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         if self.start == "random":
