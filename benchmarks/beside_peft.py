@@ -1,7 +1,7 @@
 """python -m benchmarks.beside_peft DATA [STEPS]: PEFT's training losses beside ours, on SmolLM2-135M (`make real`).
 
-Weights, initial parameters, batches and optimizer are the same on both sides. LoRA trains with AdamW. A prefix trains
-with SGD, because PEFT stores rotated keys, and Adam's steps depend on the coordinates. The losses are written to
+Weights, initial parameters, batches and optimizer are the same on both sides. LoRA and (IA)³ train with AdamW. A prefix
+trains with SGD, because PEFT stores rotated keys, and Adam's steps depend on the coordinates. The losses are written to
 benchmarks/results/starts.json. DATA is a local mirror of the Hub with TyDiQA.
 """
 
@@ -23,7 +23,7 @@ from transformers import LlamaForCausalLM
 
 from benchmarks import real, starts
 from jaxprefix.models import adapter_init, loading
-from jaxprefix.models.adapters import Adapter, LoRA, NoAdapter, PrefixTuning
+from jaxprefix.models.adapters import IA3, Adapter, LoRA, NoAdapter, PrefixTuning
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.peft.convert import to_peft
@@ -43,6 +43,11 @@ METHODS: dict[str, tuple[Adapter, optax.GradientTransformation, Any]] = {
         optax.adamw(1e-3, b1=0.9, b2=0.95, **ADAMW),
         partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.95), **ADAMW),
     ),
+    "ia3": (
+        IA3(),
+        optax.adamw(3e-3, b1=0.9, b2=0.95, **ADAMW),
+        partial(torch.optim.AdamW, lr=3e-3, betas=(0.9, 0.95), **ADAMW),
+    ),
     "prefix": (PrefixTuning(10, "all", "kv"), optax.sgd(0.1), partial(torch.optim.SGD, lr=0.1)),
 }
 
@@ -58,7 +63,8 @@ def curves(data: Path, name: str, steps: int) -> tuple[list[float], list[float]]
     batches = list(_batches(data, steps))
     model = _peft_model(adapter, params, config, frozen)
     # PEFT loads prompts as frozen; their parameters can be trained all the same.
-    learnt = [leaf.requires_grad_() for key, leaf in model.named_parameters() if "lora_" in key or "prompt_" in key]
+    named = model.named_parameters()
+    learnt = [leaf.requires_grad_() for key, leaf in named if any(part in key for part in ("lora_", "ia3_", "prompt_"))]
     expected = _their_losses(model, batches, theirs(learnt))
     step = jax.jit(train_step(config, adapter, ours, "dots", jax.random.key(0)))
     state, losses = State(params, ours.init(params), jnp.int32(0)), []

@@ -19,6 +19,7 @@ from benchmarks import real
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.io.markdown import table
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -43,6 +44,7 @@ METHODS: dict[str, Adapter] = {
     "lora": LoRA(),
     "llama-adapter": LlamaAdapter(),
     "bottleneck": BottleneckAdapter(),
+    "ia3": IA3(),
     "soft-prompt": SoftPrompt(),
     "prefix, split": PrefixTuning(softmax="split"),
     "prefix, kv": PrefixTuning(source="kv"),

@@ -8,6 +8,7 @@ from jaxprefix.errors import InputError
 if TYPE_CHECKING:
     from jaxprefix.api import LanguageModel, Sampling, load_model
     from jaxprefix.models.adapters import (
+        IA3,
         BottleneckAdapter,
         FullFineTuning,
         LlamaAdapter,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from jaxprefix.train.optimizer import adapter_only
 
 __all__ = [
+    "IA3",
     "BottleneckAdapter",
     "FullFineTuning",
     "InputError",

@@ -23,6 +23,7 @@ class Extras:
     prefix: tuple[Floats, Floats] | None = None  # keys and values [P, K, H] in the text's softmax
     gated: tuple[Floats, Floats, Floats] | None = None  # keys and values [P, K, H] apart, and the gate [N]
     added: Mapping[str, Callable[[Floats], Floats]] = field(default_factory=dict)  # to a projection's output
+    gain: Mapping[str, Floats] = field(default_factory=dict)  # factors on a projection's output, after `added`
     after_attention: Callable[[Floats], Floats] = lambda x: x
     after_feed_forward: Callable[[Floats], Floats] = lambda x: x
 
@@ -56,7 +57,7 @@ def layer(
         """`[T, in...]` -> `[T, out...]`; o_proj contracts heads and head size."""
         dims = 2 if name == "o_proj" else 1
         outputs = np.tensordot(inputs, weights[name], (list(range(-dims, 0)), list(range(-dims, 0))))
-        return outputs + (extras.added[name](inputs) if name in extras.added else 0)
+        return (outputs + (extras.added[name](inputs) if name in extras.added else 0)) * extras.gain.get(name, 1)
 
     inputs = norm(config, stream, weights["input_layernorm"])
     query, key, value = (project(name, inputs) for name in ("q_proj", "k_proj", "v_proj"))

@@ -11,7 +11,17 @@ import pytest
 import small
 
 import jaxprefix
-from jaxprefix import LanguageModel, LoRA, NoAdapter, PrefixTuning, Sampling, SoftPrompt, Sum, load_model
+from jaxprefix import (
+    FullFineTuning,
+    LanguageModel,
+    LoRA,
+    NoAdapter,
+    PrefixTuning,
+    Sampling,
+    SoftPrompt,
+    Sum,
+    load_model,
+)
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
 from jaxprefix.runs.saved import load_run
@@ -101,6 +111,26 @@ def test_rows_of_one_batch_have_their_own_adapters(base: LanguageModel, saved: P
     expected = [alone[name][place] for place, name in enumerate(names)]
     assert base.generate(PROMPTS, max_new_tokens=6, adapters=names) == expected
     assert base.generate(PROMPTS, max_new_tokens=6, adapters="blue", batch=2) == alone["blue"]
+
+
+def test_loras_of_one_batch_may_differ_in_alpha(base: LanguageModel, tmp_path: Path):
+    """The scale and the order of the targets are no part of the kind; dropout is for training."""
+    adapters = {"low": LoRA(2, 1.0, "q,up"), "high": LoRA(2, 30.0, "up,q", dropout=0.5)}
+    alone = {}
+    for seed, (name, adapter) in enumerate(adapters.items(), 1):
+        base.set_adapter(adapter)
+        leaves, tree = jax.tree.flatten(base.params)
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        base.params = tree.unflatten(
+            [0.5 * jax.random.normal(*pair) for pair in zip(keys, map(np.shape, leaves), strict=True)]
+        )
+        base.save(tmp_path / name)
+        base.load(tmp_path / name)
+        alone[name] = base.generate(PROMPTS, max_new_tokens=6)
+    assert alone["low"] != alone["high"]
+    base.load(*(tmp_path / name for name in adapters))
+    for name in adapters:
+        assert base.generate(PROMPTS, max_new_tokens=6, adapters=name) == alone[name]
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -266,12 +296,17 @@ def test_any_whole_number_is_a_seed(base: LanguageModel, seed: int):
 def test_adapters_that_cannot_share_a_batch(base: LanguageModel, saved: Path, tmp_path: Path):
     base.set_adapter(LoRA())
     base.save(tmp_path / "lora")
-    base.set_adapter(LoRA(), seed=1)
+    base.set_adapter(LoRA(targets="q"))
     base.save(tmp_path / "other")
+    base.set_adapter(FullFineTuning())
+    base.save(tmp_path / "full")
+    base.save(tmp_path / "again")
     with pytest.raises(InputError, match=r"must have the same kind of adapter: found PrefixTuning.* and LoRA"):
         base.load(saved / "red", tmp_path / "lora")
-    with pytest.raises(InputError, match="LoRA cannot differ between the rows of a batch"):
+    with pytest.raises(InputError, match=r"must have the same kind of adapter: found LoRA.*'q,k,v'.* and LoRA.*'q'"):
         base.load(tmp_path / "lora", tmp_path / "other")
+    with pytest.raises(InputError, match="all weights cannot differ between the rows of a batch"):
+        base.load(tmp_path / "full", tmp_path / "again")
 
 
 def test_an_adapter_of_another_base(saved: Path, tmp_path: Path):

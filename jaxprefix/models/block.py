@@ -55,7 +55,8 @@ class Block(nn.Module):
         def apply(name: str, inputs: Array, dims: int = 1) -> Array:
             weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
             scale = self.get_variable("params", int8.scale_name(name))
-            return project(inputs, weight, dims, hooks.delta.get(name), scale)
+            outputs = project(inputs, weight, dims, hooks.delta.get(name), scale)
+            return scaled(outputs, hooks.gain[name]) if name in hooks.gain else outputs
 
         def norm(name: str) -> Array:
             return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
@@ -102,9 +103,35 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     if delta.dropout_keys is not None:
         keep = jax.random.bernoulli(delta.dropout_keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    a, b = sharding.replicate((delta.a, delta.b))
-    inner = project(inputs, a.astype(inputs.dtype), dims)
-    return outputs + delta.scale * project(inner, b.astype(inputs.dtype), 1)
+    return outputs + delta.scale * two_products(inputs, delta.a, delta.b, dims)
+
+
+def two_products(
+    inputs: Array, first: Array, second: Array, dims: int, between: Callable[[Array], Array] = lambda inner: inner
+) -> Array:
+    """`second · between(first · inputs)` with weights of an adapter: one pair for the batch, or one for each row."""
+    per_row = first.ndim > 1 + dims
+    if per_row:
+        first, second = sharding.shard_rows(first), sharding.shard_rows(second)
+    else:
+        first, second = sharding.replicate((first, second))
+    multiply = project_rows if per_row else project
+    return multiply(between(multiply(inputs, first.astype(inputs.dtype), dims)), second.astype(inputs.dtype), 1)
+
+
+def project_rows(inputs: Shaped[Array, "B T ..."], weights: Shaped[Array, "B ..."], dims: int) -> Array:
+    """`project`, with a weight of its own for each row of the batch."""
+    (rows, time), width = inputs.shape[:2], math.prod(inputs.shape[-dims:])
+    matrices = weights.reshape(rows, -1, width)
+    outputs = jax.lax.dot_general(inputs.reshape(rows, time, width), matrices, (((2,), (2,)), ((0,), (0,))))
+    return outputs.reshape(rows, time, *weights.shape[1:-dims])
+
+
+def scaled(outputs: Shaped[Array, "B T ..."], gain: Float[Array, "..."]) -> Array:
+    """The outputs times one factor each, the same for all rows or with a batch dimension. The product is in float32."""
+    per_row = gain.ndim > outputs.ndim - 2
+    gain = sharding.shard_rows(gain)[:, None] if per_row else sharding.replicate(gain)
+    return (outputs * gain).astype(outputs.dtype)
 
 
 def matmul(
@@ -121,6 +148,4 @@ def matmul(
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     if hook is None:
         return stream
-    down, up = sharding.replicate((hook.down, hook.up))
-    inner = nn.silu(project(stream, down.astype(stream.dtype), 1))
-    return stream + project(inner, up.astype(stream.dtype), 1)
+    return stream + two_products(stream, hook.down, hook.up, 1, nn.silu)

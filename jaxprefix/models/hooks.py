@@ -81,13 +81,14 @@ class Gated:
 
 @struct.dataclass
 class LowRank:
-    """`scale · b (a x)`, added to a projection. `a` has its input dimensions, `b` its output dimensions.
+    """`scale · b (a x)`, added to a projection: `a` is `[L, *B, R, inputs...]`, `b` is `[L, *B, outputs..., R]`.
 
-    `dropout` is the rate on the inputs, with one key per layer in `dropout_keys`; without keys there is no dropout.
+    With a batch dimension in both each row has its own. `dropout` is the rate on the inputs, with one key per layer in
+    `dropout_keys`; without keys there is no dropout.
     """
 
-    a: Float[Array, "L R ..."]
-    b: Float[Array, "L ... R"]
+    a: Float[Array, "L ..."]
+    b: Float[Array, "L ..."]
     scale: float = struct.field(pytree_node=False, default=1.0)
     dropout: float = struct.field(pytree_node=False, default=0.0)
     dropout_keys: Array | None = None
@@ -95,10 +96,10 @@ class LowRank:
 
 @struct.dataclass
 class Bottleneck:
-    """`x + up(silu(down(x)))` on a block's residual stream."""
+    """`x + up(silu(down(x)))` on a block's residual stream. With a batch dimension in both each row has its own."""
 
-    down: Float[Array, "L R D"]
-    up: Float[Array, "L D R"]
+    down: Float[Array, "L *B R D"]
+    up: Float[Array, "L *B D R"]
 
 
 @struct.dataclass
@@ -112,6 +113,8 @@ class Hooks:
     cache: tuple[Cache, ...] | Cache | None = None
     gated: Gated | None = None
     delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by a name in PROJECTIONS
+    # A factor on the output of a projection, after its delta, by a name in PROJECTIONS: [L, *B, outputs...]
+    gain: Mapping[str, Float[Array, "L ..."]] = struct.field(default_factory=dict)
     after_attention: Bottleneck | None = None
     after_feed_forward: Bottleneck | None = None
 
@@ -123,19 +126,20 @@ class Hooks:
 
 def merge(parts: Sequence[Hooks]) -> Hooks:
     """The hooks of several adapters together. InputError if two of them use the same field."""
-    merged, delta = {}, {}
+    merged, delta, gain = {}, {}, {}
     for part in parts:
-        for name, hook in part.delta.items():
-            if name in delta:
-                raise InputError(f"two methods of the sum change {name}; give each its own targets")
-            delta[name] = hook
+        for all_hooks, own, verb in ((delta, part.delta, "change"), (gain, part.gain, "scale")):
+            for name, hook in own.items():
+                if name in all_hooks:
+                    raise InputError(f"two methods of the sum {verb} {name}; give each its own targets")
+                all_hooks[name] = hook
         for seam in SEAMS:
             hook = getattr(part, seam)
             if hook is not None and seam in merged:
                 raise InputError(f"two methods of the sum use the decoder's seam {seam!r}; at most one may")
             if hook is not None:
                 merged[seam] = hook
-    return Hooks(first_adapted_layer=min(part.first_adapted_layer for part in parts), delta=delta, **merged)
+    return Hooks(first_adapted_layer=min(part.first_adapted_layer for part in parts), delta=delta, gain=gain, **merged)
 
 
 def visible(query: Int[Array, "B T"], key: Int[Array, "B S"], window: int | None) -> Array:

@@ -16,6 +16,7 @@ from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 
 from jaxprefix.errors import InputError
+from jaxprefix.models.adapters import METHODS
 
 Axes = tuple[str, ...]
 
@@ -48,12 +49,9 @@ CHOICES: Mapping[str, tuple[Axes, ...]] = {
 }
 
 
-# Leaves of adapters. They are replicated up to SHARD_ABOVE numbers (16 MiB in float32, three times that with the
-# optimizer) and sharded over all devices beyond.
-ADAPTER_LEAVES = frozenset(
-    "hidden keys values gate prompt a b down up slots inner inner_bias hidden_map hidden_bias keys_map keys_bias "
-    "values_map values_bias".split()
-)
+# Leaves of adapters are replicated up to SHARD_ABOVE numbers (16 MiB in float32, three times that with the optimizer)
+# and sharded over all devices beyond.
+ADAPTER_LEAVES = frozenset[str]().union(*(method.leaves for method in METHODS))
 SHARD_ABOVE = 2**22
 
 

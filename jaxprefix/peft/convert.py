@@ -1,12 +1,31 @@
 """Conversion between methods and PEFT types. A method without a PEFT type is refused, with an alternative."""
 
+from collections.abc import Callable, Mapping
+
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Params
-from jaxprefix.peft import adaption_prompt, lora, prefix_tuning, prompt_tuning
-from jaxprefix.peft.settings import TYPES, Settings, Tensors
+from jaxprefix.peft import adaption_prompt, ia3, lora, prefix_tuning, prompt_tuning
+from jaxprefix.peft.settings import Settings, Tensors
+
+# (adapter, params, config) -> (settings, tensors). A prefix in the softmax of the text has more arguments.
+TO_PEFT: Mapping[type, Callable[..., tuple[Settings, Tensors]]] = {
+    LoRA: lora.to_peft,
+    IA3: ia3.to_peft,
+    SoftPrompt: prompt_tuning.to_peft,
+    LlamaAdapter: adaption_prompt.to_peft,
+    PrefixTuning: adaption_prompt.to_peft,
+}
+# (settings, tensors, config) -> (adapter, params)
+FROM_PEFT: Mapping[str, Callable[[Settings, Tensors, DecoderConfig], tuple[Adapter, Params]]] = {
+    "LORA": lora.from_peft,
+    "IA3": ia3.from_peft,
+    "PREFIX_TUNING": prefix_tuning.from_peft,
+    "ADAPTION_PROMPT": adaption_prompt.from_peft,
+    "PROMPT_TUNING": prompt_tuning.from_peft,
+}
 
 
 def to_peft(
@@ -20,31 +39,19 @@ def to_peft(
     Raises:
         InputError: if no PEFT type can represent this adapter; says why, and what would work.
     """
-    if isinstance(adapter, LoRA):
-        return lora.to_peft(adapter, params, config)
-    if isinstance(adapter, SoftPrompt):
-        return prompt_tuning.to_peft(adapter, params, config)
-    if isinstance(adapter, LlamaAdapter):
-        return adaption_prompt.to_peft(adapter, params, config)
-    if isinstance(adapter, PrefixTuning):
-        if adapter.softmax == "split":
-            return adaption_prompt.to_peft(adapter, params, config)
+    if isinstance(adapter, PrefixTuning) and adapter.softmax == "joint":
         return prefix_tuning.to_peft(adapter, params, config, projections)
-    raise InputError(_why_not(adapter))
+    if type(adapter) not in TO_PEFT:
+        raise InputError(_why_not(adapter))
+    return TO_PEFT[type(adapter)](adapter, params, config)
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[Adapter, Params]:
     """(adapter, parameters); InputError if this package cannot represent the adapter."""
     peft_type = settings.get("peft_type")
-    if peft_type == "LORA":
-        return lora.from_peft(settings, tensors, config)
-    if peft_type == "PREFIX_TUNING":
-        return prefix_tuning.from_peft(settings, tensors, config)
-    if peft_type == "ADAPTION_PROMPT":
-        return adaption_prompt.from_peft(settings, tensors, config)
-    if peft_type == "PROMPT_TUNING":
-        return prompt_tuning.from_peft(settings, tensors, config)
-    raise InputError(f"peft_type is {short_repr(peft_type)}; expected one of {', '.join(TYPES)}")
+    if not isinstance(peft_type, str) or peft_type not in FROM_PEFT:
+        raise InputError(f"peft_type is {short_repr(peft_type)}; expected one of {', '.join(FROM_PEFT)}")
+    return FROM_PEFT[peft_type](settings, tensors, config)
 
 
 def _why_not(adapter: Adapter) -> str:
@@ -54,6 +61,6 @@ def _why_not(adapter: Adapter) -> str:
     reasons = {
         "none": "it has no parameters, so there is nothing to export",
         "full": "every weight was trained; export the whole checkpoint with --merge",
-        "bottleneck": "PEFT has no bottleneck adapters; lora, prefix, llama-adapter and soft-prompt can be exported",
+        "bottleneck": "PEFT has no bottleneck adapters; lora, ia3, prefix, llama-adapter and soft-prompt have a type",
     }
     return f"method {adapter.method}: {reasons[adapter.method]}"  # type: ignore[attr-defined]

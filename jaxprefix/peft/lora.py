@@ -12,7 +12,7 @@ from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
-from jaxprefix.peft.lora_modules import Module, ranks_and_scales, selected_modules
+from jaxprefix.peft.modules import Module, check_selected, ranks_and_scales
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take
 
 NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
@@ -35,6 +35,7 @@ REFUSED = {
 }
 # Which biases of the base were trained. The base has none, so no value changes a number; a bias in the file is refused.
 BIASES = (None, "none", "all", "lora_only")
+DEFAULT_TARGETS = ("q_proj", "v_proj")  # PEFT's for Llama and Mistral
 INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # these leave the base unchanged
 
 
@@ -176,12 +177,4 @@ def _modules(settings: Settings, tensors: Tensors, config: DecoderConfig) -> lis
             f"tensor {truncate(others[0])} is unknown ({len(others)} in all): only LoRA matrices of the projections "
             f"can be imported; if PEFT loads the others, {MERGE}"
         )
-    modules = selected_modules(settings, config.layers)
-    if (selected := {module.projection for module in modules}) != adapted:
-        raise InputError(
-            f"target_modules {short_repr(settings.get('target_modules'))} means "
-            f"{', '.join(sorted(selected)) or 'no projection'}, the file has "
-            f"{', '.join(name for name in PROJECTIONS if name in adapted)}; "
-            "the two files are not of one adapter; export it again"
-        )
-    return modules
+    return check_selected(settings, adapted, config.layers, DEFAULT_TARGETS)

@@ -7,13 +7,14 @@ from math import prod
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import weights
-from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, NoAdapter
+from jaxprefix.models.adapters import METHODS, Adapter, FullFineTuning, Mergeable, NoAdapter
 from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel
 
@@ -38,7 +39,7 @@ def merge(
         shapes = weights.disk_shapes(base.config)
         types = {name: tensors[name].dtype for name in shapes}
         sizes = {name: prod(shape) * BYTES[types[name]] for name, shape in shapes.items()}
-        update = _trained(params, base) if isinstance(adapter, FullFineTuning) else _low_rank(adapter, params, base)
+        update = _trained(params, base) if isinstance(adapter, FullFineTuning) else _changed(adapter, params, base)
 
         def read(name: str) -> np.ndarray:
             old = tensors[name][:]
@@ -66,8 +67,10 @@ def check_mergeable(adapter: Adapter, method: str) -> None:
     """InputError if the method cannot be expressed as a change of the weights."""
     if isinstance(adapter, NoAdapter):
         raise InputError("--merge: method none has no parameters; the base itself is the checkpoint")
-    if not isinstance(adapter, LoRA | FullFineTuning):
-        raise InputError(f"--merge: method {method} does more than change weights; only lora and full can be merged")
+    if not isinstance(adapter, Mergeable | FullFineTuning):
+        able = [kind.method for kind in METHODS if issubclass(kind, FullFineTuning) or hasattr(kind, "merged")]
+        names = f"{', '.join(able[:-1])} and {able[-1]}"
+        raise InputError(f"--merge: method {method} does more than change weights; only {names} can be merged")
 
 
 def _trained(params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
@@ -75,9 +78,9 @@ def _trained(params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.
     return lambda name, old: tensors[name]
 
 
-def _low_rank(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
-    """W + (alpha/r)·B A of one projection of one layer at a time; all of them at once would need too much memory."""
-    assert isinstance(adapter, LoRA)
+def _changed(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Changes one projection of one layer at a time; all of them at once would need too much memory."""
+    assert isinstance(adapter, Mergeable)
     locations = {
         f"model.layers.{layer}.{weights.MODULES[name]}{name}.weight": (name, layer)
         for name in adapter.projections
@@ -88,8 +91,7 @@ def _low_rank(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[st
         if name not in locations:
             return old
         projection, layer = locations[name]
-        factors = jax.tree.map(lambda leaf: leaf[layer : layer + 1], params[projection])
-        term = adapter.terms({projection: factors})[projection]
-        return old.astype(np.float32) + np.asarray(term, np.float32).reshape(old.shape)
+        part = jax.tree.map(lambda leaf: leaf[layer : layer + 1], params[projection])
+        return np.asarray(adapter.merged(jnp.asarray(old[None], jnp.float32), part))[0]
 
     return update

@@ -16,7 +16,6 @@ from jaxprefix.models.adapters.adapter import MAX_SIZE
 Settings = dict[str, Any]  # the object in adapter_config.json
 Tensors = dict[str, np.ndarray]  # adapter_model.safetensors: name -> tensor, in float32
 
-TYPES = ("LORA", "PREFIX_TUNING", "ADAPTION_PROMPT", "PROMPT_TUNING")
 COMMON = frozenset("peft_type base_model_name_or_path revision inference_mode auto_mapping peft_version".split())
 
 

@@ -15,7 +15,7 @@ from jaxprefix.io.hub import expanded, model_directory
 from jaxprefix.io.messages import truncate
 from jaxprefix.io.terminal import note
 from jaxprefix.models import adapter_init, decoder, int8, loading, sharding, weights
-from jaxprefix.models.adapters import Adapter, FullFineTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import Adapter, FullFineTuning
 from jaxprefix.models.checkpoint_files import ignored_file
 from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.models.layers import unstack
@@ -126,9 +126,7 @@ def frozen_shapes(config: DecoderConfig, dtype: str, on_cpu: bool) -> decoder.Fr
 
 def max_text_tokens(config: DecoderConfig, adapter: Adapter, max_length: int) -> int:
     """The most tokens that a row may have: `max_length`, or the positions that a soft prompt leaves, if fewer."""
-    members = [member for _, member in adapter.members] if isinstance(adapter, Sum) else [adapter]
-    prompt = sum(member.length for member in members if isinstance(member, SoftPrompt))
-    return min(max_length, config.max_positions - prompt)
+    return min(max_length, config.max_positions - adapter.prompt_length)
 
 
 def init_token_ids(tokenizer: Tokenizer, seed: int) -> adapter_init.InitTokens:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import (
+    IA3,
     METHODS,
     Adapter,
     BottleneckAdapter,
@@ -22,11 +23,6 @@ from jaxprefix.models.adapters import (
 )
 from jaxprefix.runs.from_json import from_json
 from jaxprefix.text.chat_template import parse_date
-
-# The methods' learning rates suit models with billions of parameters. The embedded model has 3.6M and learns best with
-# these multiples of them (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at
-# 10, 90% at 5; bottleneck 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
-EMBEDDED_FACTORS = {"prefix": 20, "llama-adapter": 20, "soft-prompt": 20, "lora": 3, "bottleneck": 3, "full": 10}
 
 Dtype = Literal["auto", "float32", "bfloat16", "int8"]
 ABOVE_ZERO = tuple("batch accumulate max_length log_every eval_every save_every keep steps epochs limit lr".split())
@@ -42,7 +38,7 @@ class RunConfig:
     model: str | None = None
     """A directory in Hugging Face layout, or a Hub id with an optional @revision. The default is the embedded model."""
     method: str = "prefix"
-    """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, full, or a sum such as prefix+lora."""
+    """none, prefix, llama-adapter, soft-prompt, lora, bottleneck, ia3, full, or a sum such as prefix+lora."""
     task: str | None = None
     """The task to train on: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores,
     or of the embedded world: babel-qa (the embedded default), babel-nli, babel-choice, babel-math, babel-text."""
@@ -117,6 +113,7 @@ class RunConfig:
     soft_prompt: SoftPrompt = field(default_factory=SoftPrompt)
     lora: LoRA = field(default_factory=LoRA)
     bottleneck: BottleneckAdapter = field(default_factory=BottleneckAdapter)
+    ia3: IA3 = field(default_factory=IA3)
 
     def check(self) -> None:
         """InputError if a setting is invalid or contradicts another."""
@@ -183,10 +180,14 @@ class RunConfig:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The peak learning rate of each method: `lr`, or the default of the method."""
-        factors = {} if self.model else EMBEDDED_FACTORS
+        """The peak learning rate of each method: `lr`, or the default of the method.
+
+        The defaults suit models with billions of parameters. The embedded model has 3.6M and learns best with multiples
+        of them (babel-nli, seed 0, English after 488 steps: prefix 63% at 10 times and 81% at 20; lora 62% at 10, 90%
+        at 5; bottleneck 85% at 10, 91% at 3; full 93% at 10, 90% at 30).
+        """
         return {
-            kind.method: self.lr or kind.learning_rate * factors.get(kind.method, 1)
+            kind.method: self.lr or kind.learning_rate * (1 if self.model else kind.embedded_factor)
             for kind in parse_method(self.method)
         }
 

@@ -18,8 +18,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, decoder, sharding
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, NoAdapter, PrefixTuning, SoftPrompt, Sum
-from jaxprefix.models.config import layer_range
+from jaxprefix.models.adapters import Adapter, NoAdapter, inference_form
 from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
@@ -139,7 +138,7 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
                 raise InputError(
                     f"runs of one batch must have the same {flag}: found {one} and {other}; use them separately"
                 )
-    served = [_for_inference(run.config.adapter, run.params, run.base.config.layers) for run in runs]
+    served = [inference_form(run.config.adapter, run.params, run.base.config.layers) for run in runs]
     for adapter, _ in served[1:]:
         if adapter != served[0][0]:
             raise InputError(
@@ -153,20 +152,4 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
         params,
         decoder.shapes(first.base.config),
     )
-    return adapter, params
-
-
-def _for_inference(adapter: Adapter, params: Params, count: int) -> tuple[Adapter, Params]:
-    """The adapter without what matters only in training: its initialization and an MLP that computes a prefix."""
-    if isinstance(adapter, Sum):
-        parts = {name: _for_inference(member, params[name], count) for name, member in adapter.members}
-        members = tuple((name, member) for name, (member, _) in parts.items())
-        return Sum(members), {name: params for name, (_, params) in parts.items()}
-    if isinstance(adapter, PrefixTuning):
-        adapter, params = adapter.fold(params)
-    if isinstance(adapter, PrefixTuning | LlamaAdapter):
-        first, last = layer_range(adapter.layers, count)
-        adapter = replace(adapter, layers=f"{first}:{last}")
-    if isinstance(adapter, PrefixTuning | LlamaAdapter | SoftPrompt):
-        adapter = replace(adapter, start="random", std=0.0)
     return adapter, params

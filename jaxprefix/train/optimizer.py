@@ -11,13 +11,10 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from jaxprefix.models.adapters import METHODS
 from jaxprefix.models.hooks import Params
 
-# Leaves without weight decay: prompts, prefixes and gates are not linear maps that should stay small.
-NO_DECAY = frozenset(
-    "hidden keys values prompt gate slots inner_bias hidden_bias keys_bias values_bias "
-    "norm input_layernorm post_attention_layernorm".split()
-)
+NO_DECAY = frozenset[str]().union(*(method.no_decay for method in METHODS))  # the names of leaves without weight decay
 
 
 def adapter_only(transformation: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

@@ -60,7 +60,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
 
 
-METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "full")
+METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "ia3", "full")
 
 
 @pytest.mark.slow  # a prefix learns English in test_learning.py

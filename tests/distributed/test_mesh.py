@@ -8,11 +8,21 @@ from typing import Any
 import jax
 import pytest
 from jax.sharding import PartitionSpec as P
+from models import every, tiny
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, sharding
-from jaxprefix.models.adapters import BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import (
+    IA3,
+    METHODS,
+    BottleneckAdapter,
+    FullFineTuning,
+    LlamaAdapter,
+    LoRA,
+    PrefixTuning,
+    SoftPrompt,
+)
 from jaxprefix.models.config import DecoderConfig, Rope
 
 CONFIG = DecoderConfig(
@@ -125,6 +135,7 @@ def test_every_parameter_of_the_decoder_has_a_sharding(tied: bool):
         SoftPrompt(),
         LoRA(targets="q,k,v,o,gate,up,down"),
         BottleneckAdapter(placement="houlsby"),
+        IA3("q,k,v,o,gate,up,down"),
     ],
     ids=str,
 )
@@ -141,6 +152,21 @@ def test_a_large_adapter_is_sharded_over_all_devices():
 def test_full_fine_tuning_is_sharded_as_the_weights():
     params = jax.eval_shape(lambda frozen: FullFineTuning().init(jax.random.key(0), CONFIG, frozen), SHAPES)
     assert specs("4x2", params) == specs("4x2")
+
+
+@pytest.mark.parametrize("adapter", [*every.SINGLE.values(), PrefixTuning(4, "all", mlp=5)], ids=str)
+def test_a_method_names_all_leaves_of_its_parameters(adapter: Any):
+    paths = jax.tree_util.tree_leaves_with_path(adapter_init.abstract_params(adapter, tiny.CONFIG))
+    assert {path[-1].key for path, _ in paths} <= adapter.leaves
+
+
+def test_methods_agree_about_a_name_that_they_share():
+    """Sharding and weight decay look leaves up by name, whatever the method."""
+    for method in METHODS:
+        assert method.no_decay <= method.leaves or method is FullFineTuning
+        assert not method.leaves & set(sharding.DIMS)
+        for other in METHODS:
+            assert not (method.leaves - method.no_decay) & other.no_decay
 
 
 def test_no_catch_all():

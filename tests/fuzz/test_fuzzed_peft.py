@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from strict import fuzz, returns_or_says_why
 
 from jaxprefix.models import adapter_init, decoder
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft import exchange
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import BASE, CONFIG, WEIGHTS
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("little_memory")
 
 ADAPTERS: dict[str, Adapter] = {
     "LORA": LoRA(2, 4.0, "q"),
+    "IA3": IA3("k,up"),
     "PREFIX_TUNING": PrefixTuning(length=2, layers="all", source="kv"),
     "ADAPTION_PROMPT": LlamaAdapter(length=2, layers="top:2", gate="layer"),
     "PROMPT_TUNING": SoftPrompt(length=2, start="random"),

@@ -13,7 +13,7 @@ from models import every, tiny
 
 from benchmarks import decoding
 from jaxprefix.models import decoder, scoring
-from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, PrefixTuning, Sum
+from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER, Hooks
@@ -168,12 +168,14 @@ MIXED: dict[str, Adapter] = {
     "prefix": PrefixTuning(4, "1:3"),
     "llama-adapter": GATED,
     "soft-prompt": SOFT,
+    "lora": LoRA(2),
+    "lora+bottleneck": Sum((("lora", LoRA(2, targets="v,down")), ("bottleneck", BottleneckAdapter(3)))),
     "all three": Sum((("soft-prompt", SOFT), ("prefix", PrefixTuning(4, "all", "kv")), ("llama-adapter", GATED))),
 }
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "all three" else name for name in MIXED]
+    "name", [pytest.param(name, marks=[] if "+" in name or " " in name else pytest.mark.slow) for name in MIXED]
 )
 def test_one_batch_of_several_adapters(name: str):
     """Each row continues, and scores its choices, as with its own adapter alone: the cache holds one prefix a row."""

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 from benchmarks import real
 from jaxprefix.inference.model import open_frozen
 from jaxprefix.lm_eval.model import NO_LIMIT, JaxPrefixLM, open_adapted
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft.__main__ import main as exchange
 
 pytestmark = [small.needs_rows, pytest.mark.filterwarnings("ignore")]  # theirs warn of each other
@@ -27,6 +27,7 @@ pytestmark = [small.needs_rows, pytest.mark.filterwarnings("ignore")]  # theirs 
 METHODS: dict[str, Adapter | None] = {
     "none": None,
     "LORA": LoRA(3, 6.0, "q,k,v,o,gate,up,down"),
+    "IA3": IA3(),
     "PREFIX_TUNING": PrefixTuning(5, "all"),
     "PROMPT_TUNING": SoftPrompt(5, start="random"),
     "ADAPTION_PROMPT": LlamaAdapter(5, "top", gate="layer"),
@@ -106,7 +107,7 @@ def test_the_base(place: Path, manager: TaskManager):
         pytest.param("PREFIX_TUNING", marks=peers.peft_generates),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("PROMPT_TUNING", "ADAPTION_PROMPT")),
     ],
-)  # LORA is among the slow ones below
+)  # LORA and IA3 are among the slow ones below
 def test_adapters(place: Path, manager: TaskManager, plain: np.ndarray, name: str):
     tasks = ["xcopa_zh", "mgsm_direct_de"] if name == "PREFIX_TUNING" else ["xcopa_zh"]
     found = compare(pair(place, name), manager, tasks, 2, 16)

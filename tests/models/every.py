@@ -1,6 +1,7 @@
 """Every method in its forms, and sums of methods, small enough for any tiny decoder with three or more layers."""
 
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -26,11 +27,13 @@ SINGLE: dict[str, Adapter] = {
     "lora": LoRA(2, targets=ALL_SEVEN),
     "pfeiffer": BottleneckAdapter(3),
     "houlsby": BottleneckAdapter(3, "houlsby"),
+    "ia3": IA3(),
 }
 SUMS: dict[str, Adapter] = {
     "prefix+lora": Sum((("prefix", PrefixTuning(4, "1:3")), ("lora", LoRA(2)))),
     "soft-prompt+prefix": Sum((("soft-prompt", SOFT), ("prefix", PrefixTuning(4, "1:3", "kv")))),
     "llama-adapter+lora": Sum((("llama-adapter", LlamaAdapter(4, "top:2")), ("lora", LoRA(2, targets="o,down")))),
+    "ia3+lora": Sum((("ia3", IA3()), ("lora", LoRA(2)))),
     "bottleneck+soft-prompt": Sum((("bottleneck", BottleneckAdapter(3, "houlsby")), ("soft-prompt", SOFT))),
 }
 ALL_AT_ONCE = Sum(
@@ -40,6 +43,7 @@ ALL_AT_ONCE = Sum(
         ("llama-adapter", LlamaAdapter(4, "top:2")),
         ("lora", LoRA(2, targets=ALL_SEVEN)),
         ("bottleneck", BottleneckAdapter(3, "houlsby")),
+        ("ia3", IA3(ALL_SEVEN)),
     )
 )
 LEARN: dict[str, Adapter] = SINGLE | SUMS | {"full": FullFineTuning()}  # methods with parameters

@@ -8,6 +8,7 @@ import pytest
 from published import LLAMA_31_8B, MISTRAL_7B_V03, MISTRAL_SMALL_24B, MODELS
 
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -54,6 +55,8 @@ def test_total(name: str):
         (LoRA(rank=128, targets="q,k,v"), 75_497_472),  # the study's 75.5M
         (LoRA(rank=4, targets="q,v"), 1_703_936),
         (LoRA(rank=4, targets=ALL_SEVEN), 10_485_760),
+        (IA3(), 524_288),  # 32 · (1,024 + 1,024 + 14,336), as PEFT counts
+        (IA3("q,o"), 32 * 2 * 4096),
         (Sum((("prefix", PrefixTuning()), ("lora", LoRA()))), 1_228_800 + 2_359_296),
         (Sum((("soft-prompt", SoftPrompt()), ("llama-adapter", LlamaAdapter()))), 40_960 + 1_229_760),
         # An MLP of M units: slots P·D, D·M + M inside, and M + 1 times what the plain slots have in each layer.

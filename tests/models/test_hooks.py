@@ -119,6 +119,32 @@ def test_delta():
     assert_rows(Hooks(delta=delta), lambda tokens: naive.logits(CONFIG, tiny.FROZEN, tokens, extras))
 
 
+@pytest.mark.parametrize("per_row", [False, True])
+def test_gain(per_row: bool):
+    """A factor on each output of every projection, after its delta; for all rows, or one for each."""
+    gain, delta = {}, LowRank(tiny.normal(1, LAYERS, 2, 16), tiny.normal(2, LAYERS, 24, 2), scale=0.3)
+    for seed, name in enumerate(PROJECTIONS):
+        outputs = tiny.FROZEN["layers"][name].shape[1 : -2 if name == "o_proj" else -1]
+        gain[name] = 1 + tiny.normal(seed, LAYERS, *([2] if per_row else []), *outputs, std=0.3)
+    hooks = Hooks(gain=gain, delta={"up_proj": delta})
+    found = tiny.logits(hooks)
+
+    def term(layer: int) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda x: 0.3 * x @ naive.wide(delta.a[layer]).T @ naive.wide(delta.b[layer]).T
+
+    for row, length in enumerate(tiny.LENGTHS):
+        extras = {
+            layer: naive.Extras(
+                added={"up_proj": term(layer)},
+                gain={name: naive.wide(leaf[layer, row] if per_row else leaf[layer]) for name, leaf in gain.items()},
+            )
+            for layer in range(LAYERS)
+        }
+        expected = naive.logits(CONFIG, tiny.FROZEN, tiny.TOKENS[row, :length], extras)
+        np.testing.assert_allclose(found[row, :length], expected, rtol=0, atol=2e-4)
+        assert np.abs(tiny.logits(Hooks(delta=hooks.delta))[row, :length] - expected).max() > 0.1
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_prompt_is_text_in_front(batched: bool):
     """Embeddings of a text as prompt: the base with that text in front (its own positions are not returned)."""
@@ -137,6 +163,7 @@ EMPTY = {
     "gate 0": Hooks(gated=Gated(*slots(3), jnp.zeros((LAYERS, CONFIG.heads)))),
     "up 0 after attention": Hooks(after_attention=UP_ZERO),
     "up 0 after feed-forward": Hooks(after_feed_forward=UP_ZERO),
+    "gain 1": Hooks(gain={"v_proj": jnp.ones((LAYERS, *KV)), "down_proj": jnp.ones((LAYERS, 16))}),
     "no prefix in any layer": Hooks(prefix=Prefix(*slots(3), jnp.full((LAYERS, SLOTS), NEVER))),
 }
 
@@ -167,12 +194,19 @@ def test_visible():
     assert np.array_equal(visible(positions, keys, window=None)[0, 3], [True, True, True, True, True, False])
 
 
+GAIN = tiny.normal(4, LAYERS, 24)
+
+
 def test_merge_takes_every_seam_and_the_lowest_layer():
     prefix = Prefix(*slots(1), jnp.full((LAYERS, SLOTS), ALWAYS))
     low_rank = LowRank(tiny.normal(1, LAYERS, 2, 16), tiny.normal(2, LAYERS, 24, 2))
     merged = merge(
-        [Hooks(first_adapted_layer=3, prefix=prefix), Hooks(first_adapted_layer=2, delta={"up_proj": low_rank})]
+        [
+            Hooks(first_adapted_layer=3, prefix=prefix, gain={"up_proj": GAIN}),
+            Hooks(first_adapted_layer=2, delta={"up_proj": low_rank}, gain={"gate_proj": GAIN}),
+        ]
     )
+    assert set(merged.gain) == {"up_proj", "gate_proj"}
     assert merged.first_adapted_layer == 2 and merged.prefix is prefix and merged.delta == {"up_proj": low_rank}
     assert merged.prompt is merged.gated is merged.after_attention is merged.after_feed_forward is None
 
@@ -184,6 +218,8 @@ def test_merge_refuses_two_of_the_same_seam():
         merge([prefix, prefix])
     with pytest.raises(InputError, match="change q_proj"):
         merge([delta, delta])
+    with pytest.raises(InputError, match="scale up_proj; give each its own targets"):
+        merge([Hooks(gain={"up_proj": GAIN}), Hooks(gain={"up_proj": GAIN})])
 
 
 def test_annotations_of_shapes_are_executed():

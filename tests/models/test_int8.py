@@ -15,7 +15,7 @@ from benchmarks.decoding import generate
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init, decoder, int8, loading
-from jaxprefix.models.adapters import Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import PROJECTIONS
@@ -24,7 +24,14 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import dry_run
 from jaxprefix.train.dry_run.chips import CHIPS
 
-METHODS = [PrefixTuning(length=4), LlamaAdapter(length=4), SoftPrompt(length=4), LoRA(), BottleneckAdapter(size=4)]
+METHODS = [
+    PrefixTuning(length=4),
+    LlamaAdapter(length=4),
+    SoftPrompt(length=4),
+    LoRA(),
+    BottleneckAdapter(size=4),
+    IA3(),
+]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import tiny
 
 from jaxprefix.models import adapter_init, adapters
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -37,6 +38,8 @@ SILENT: list[Adapter] = [
     LlamaAdapter(3, "top:1", "layer", "identity"),
     BottleneckAdapter(5),
     BottleneckAdapter(5, "houlsby"),
+    IA3(),
+    IA3(every.ALL_SEVEN),
     FullFineTuning(),
     Sum((("llama-adapter", LlamaAdapter(3)), ("lora", LoRA()), ("bottleneck", BottleneckAdapter(5)))),
 ]
@@ -114,6 +117,11 @@ def test_shapes_of_parameters():
     block = {"down": (4, 5, 16), "up": (4, 16, 5)}
     assert shapes(BottleneckAdapter(5)) == {"after_feed_forward": block}
     assert shapes(BottleneckAdapter(5, "houlsby")) == {"after_attention": block, "after_feed_forward": block}
+    assert shapes(IA3("k,o,up")) == {
+        "k_proj": {"gain": (4, 2, 6)},
+        "o_proj": {"gain": (4, 16)},
+        "up_proj": {"gain": (4, 24)},
+    }
     assert set(shapes(Sum((("prefix", PrefixTuning()), ("lora", LoRA()))))) == {"prefix", "lora"}
 
 
@@ -139,6 +147,32 @@ def test_random_starts():
     for block in blocks.values():
         assert 0.97 * 16**-0.5 < float(jnp.abs(block["down"]).max()) <= 16**-0.5 and not block["up"].any()
     assert not np.array_equal(*(block["down"] for block in blocks.values()))
+
+
+@pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
+def test_the_form_for_inference_computes_the_same(adapter: Adapter):
+    """And has nothing left that matters only in training: it is its own form."""
+    params = tiny.noisy(adapter)
+    form, folded = adapters.inference_form(adapter, params, CONFIG.layers)
+    assert adapters.inference_form(form, folded, CONFIG.layers)[0] == form
+    np.testing.assert_allclose(tiny.adapted(form, folded), tiny.adapted(adapter, params), rtol=0, atol=1e-5)
+
+
+def test_the_form_for_inference_leaves_out_what_training_chose():
+    def form(adapter: Adapter) -> Adapter:
+        return adapters.inference_form(adapter, tiny.noisy(adapter), CONFIG.layers)[0]
+
+    assert form(PrefixTuning(3, "top:2", mlp=5, std=0.3)) == form(PrefixTuning(3, "2:4", start="random"))
+    assert form(LlamaAdapter(3, "top:2", std=0.3)) == form(LlamaAdapter(3, "2:4", start="vocabulary"))
+    assert form(SoftPrompt(3)) == form(SoftPrompt(3, start="random", std=0.3))
+    assert form(LoRA(2, 8.0, "q,v", 0.1)) == form(LoRA(2, 1.0, "v,q")) != form(LoRA(3, 8.0, "q,v"))
+    assert form(IA3("k,up")) == form(IA3("up,k")) != form(IA3("k"))
+
+
+@pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
+def test_a_prompt_is_as_long_as_it_says(adapter: Adapter):
+    prompt = adapter.bind(tiny.noisy(adapter), FROZEN)[1].prompt
+    assert adapter.prompt_length == (0 if prompt is None else prompt.shape[0])
 
 
 @pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)

@@ -16,6 +16,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     LlamaAdapter,
@@ -89,6 +90,7 @@ def test_fresh_is_the_base_bit_for_bit(data: st.DataObject):
         LoRA(length, targets=data.draw(st.sampled_from(["q", "k,o", "v,down", "gate,up"]))),
         LlamaAdapter(length, layers, data.draw(st.sampled_from(["head", "layer"]))),
         BottleneckAdapter(length, data.draw(st.sampled_from(["pfeiffer", "houlsby"]))),
+        IA3(data.draw(st.sampled_from(["k,v,up", "q,o", "gate,down"]))),
     ]
     adapter = data.draw(st.sampled_from(made))
     params = adapter.init(jax.random.key(0), config, frozen)

@@ -10,6 +10,7 @@ import tiny
 from jaxprefix.errors import InputError
 from jaxprefix.models import adapter_init
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -68,6 +69,9 @@ REFUSED = [
     (lambda: LoRA(dropout=NAN), "lora dropout is nan"),
     (lambda: LoRA(targets="q,x"), "lora targets are 'q,x'; expected some of q,k,v,o,gate,up,down"),
     (lambda: LoRA(targets="q,q"), "lora targets are 'q,q'"),
+    (lambda: IA3("k,x"), "ia3 targets are 'k,x'; expected some of q,k,v,o,gate,up,down, each once"),
+    (lambda: IA3("k,k"), "ia3 targets are 'k,k'"),
+    (lambda: IA3(""), "ia3 targets are ''"),
     (lambda: LoRA(targets=""), "lora targets are ''"),
     (lambda: PrefixTuning(layers="top:5").init(KEY, CONFIG, FROZEN), "layers 'top:5' of a model of 4;"),
     (lambda: PrefixTuning(layers="2:5", mlp=12).init(KEY, CONFIG, FROZEN), "layers '2:5' of a model of 4;"),
@@ -85,9 +89,7 @@ REFUSED = [
     (lambda: together(FullFineTuning(), LoRA()), "full cannot be part of a sum"),
     (lambda: together(LoRA(), LoRA(rank=2)), "'lora+lora': a method can be in a sum only once"),
     (lambda: together(LlamaAdapter(), SPLIT), "use the decoder's seam 'gated'; at most one may"),
-    (lambda: LoRA().bind({}, FROZEN, adapter_ids=ROWS), "LoRA cannot differ between the rows of a batch"),
-    (lambda: BottleneckAdapter().bind({}, FROZEN, adapter_ids=ROWS), "bottlenecks cannot differ between the rows"),
-    (lambda: FullFineTuning().bind({}, FROZEN, adapter_ids=ROWS), "weights cannot differ between the rows"),
+    (lambda: FullFineTuning().bind({}, FROZEN, adapter_ids=ROWS), "all weights cannot differ between the rows"),
 ]
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -45,7 +46,7 @@ def out(adapter: Adapter, config: DecoderConfig = CONFIG) -> tuple[Settings, Ten
 EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
     "method none: it has no parameters": (NoAdapter(), CONFIG),
     "method full: every weight was trained; export the whole checkpoint with --merge": (FullFineTuning(), CONFIG),
-    "method bottleneck: PEFT has no bottleneck adapters; lora, prefix": (BottleneckAdapter(), CONFIG),
+    "method bottleneck: PEFT has no bottleneck adapters; lora, ia3, prefix": (BottleneckAdapter(), CONFIG),
     "method prefix+lora: no PEFT type can represent a sum": (
         Sum((("prefix", PrefixTuning(layers="all")), ("lora", LoRA()))),
         CONFIG,
@@ -78,6 +79,7 @@ def test_settings_that_no_peft_type_has(message: str):
 
 GOOD: dict[str, tuple[Settings, Tensors]] = {
     "LORA": out(LoRA(3, 6.0, "q,down")),
+    "IA3": out(IA3()),
     "PREFIX_TUNING": out(PrefixTuning(4, "all", "kv")),
     "ADAPTION_PROMPT": out(LlamaAdapter(4, "top:2", gate="layer")),
     "PROMPT_TUNING": out(SoftPrompt(4, start="random")),
@@ -88,7 +90,7 @@ PROMPT, GATE = f"{LAYER}.1.self_attn.adaption_prompt", f"{LAYER}.1.self_attn.ada
 
 # (type, changes to its settings, what the line says)
 SETTINGS: list[tuple[str, Settings, str]] = [
-    ("LORA", {"peft_type": "IA3"}, "peft_type is 'IA3'; expected one of LORA, PREFIX_TUNING, ADAPTION_PROMPT, PROMPT_"),
+    ("LORA", {"peft_type": "VERA"}, "peft_type is 'VERA'; expected one of LORA, IA3, PREFIX_TUNING, ADAPTION_PROMPT,"),
     ("LORA", {"peft_type": None}, "peft_type is None; expected one of"),
     ("LORA", {"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'; expected CAUSAL_LM"),
     ("LORA", {"use_dora": True}, "use_dora is True: DoRA also scales"),
@@ -143,6 +145,12 @@ SETTINGS: list[tuple[str, Settings, str]] = [
         "means down_proj, gate_proj, o_proj, q_p",
     ),
     ("LORA", {"target_modules": r".*\.mlp\..*"}, "means down_proj, gate_proj, up_proj, the file has q_proj, down_proj"),
+    ("IA3", {"peft_type": "LORA"}, "unknown key 'feedforward_modules'"),
+    ("IA3", {"modules_to_save": ["lm_head"]}, "modules_to_save is ['lm_head']: whole modules were trained"),
+    ("IA3", {"fan_in_fan_out": True}, "fan_in_fan_out is True"),
+    ("IA3", {"target_modules": ["k_proj", "down_proj"]}, "means down_proj, k_proj, the file has k_proj, v_proj, down_"),
+    ("IA3", {"feedforward_modules": ["k_proj", "down_proj"]}, "feedforward_modules has k_proj: of all inputs this"),
+    ("IA3", {"feedforward_modules": []}, "mlp.down_proj.ia3_l has shape [1, 64]; expected [32, 1]"),
     ("PREFIX_TUNING", {"num_virtual_tokens": 5}, "tensor prompt_embeddings has shape [4, 96]; expected [5, 96]"),
     ("PREFIX_TUNING", {"num_virtual_tokens": None}, "num_virtual_tokens is None"),
     ("PREFIX_TUNING", {"num_layers": 4}, "num_layers is 4; this base needs 3"),
@@ -283,7 +291,7 @@ COMMANDS = {
     "export prefix new": "prefix layers 'top:2' leave some of the 3 layers without a prefix",
     "export llama-adapter new": "llama-adapter gate is 'head'",
     "export bottleneck new": "method bottleneck: PEFT has no bottleneck adapters",
-    "export prefix new --merge": "--merge: method prefix does more than change weights; only lora and full can",
+    "export prefix new --merge": "--merge: method prefix does more than change weights; only lora, ia3 and full can",
     "export lora new --shard-size 5GB": "--shard-size 5GB is for --merge; an adapter is one small file",
     "export lora new --merge --shard-size five": "--shard-size is 'five'; expected a size such as 5GB, 500MB or 20KB",
     "export lora new --merge --shard-size 0GB": "--shard-size is '0GB'; expected a size",

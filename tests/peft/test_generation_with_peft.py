@@ -1,4 +1,4 @@
-"""transformers' greedy `generate` with the adapter that we wrote gives our own tokens, for all four types."""
+"""transformers' greedy `generate` with the adapter that we wrote gives our own tokens, for all five types."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from reference import hugging_face as hf
 
 from benchmarks import decoding
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
 
@@ -28,6 +28,7 @@ pytestmark = [
 KIND = hf.Kind(changes={"initializer_range": 0.2})
 METHODS: dict[str, Adapter] = {
     "LORA": LoRA(3, 6.0, "q,k,v,o,gate,up,down"),
+    "IA3": IA3(),
     "PREFIX_TUNING": PrefixTuning(5, "all"),
     "ADAPTION_PROMPT": LlamaAdapter(5, "top", gate="layer"),
     "PROMPT_TUNING": SoftPrompt(5, start="random"),

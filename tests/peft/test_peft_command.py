@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM
 from jaxprefix import generate
 from jaxprefix.errors import InputError
 from jaxprefix.models import loading
-from jaxprefix.models.adapters import Adapter, FullFineTuning, LoRA, PrefixTuning
+from jaxprefix.models.adapters import IA3, Adapter, FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.peft import __main__ as command
 from jaxprefix.runs.base_model import EMBEDDED, BaseModel, open_base
 from jaxprefix.runs.config import RunConfig
@@ -92,6 +92,20 @@ def test_merged_lora_is_the_adapted_model(
     for path in files if shard_size else []:
         held = [tensor.nbytes for tensor in load_file(path).values()]
         assert sum(held) <= 20_000 or len(held) == 1
+
+
+def test_merged_factors_are_the_adapted_model(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """For transformers, and for PEFT's own merge, which scales down_proj where ours scales up_proj."""
+    adapter = IA3("q,v,o,up")
+    params = theirs.drawn(adapter, base.config)
+    place = write(tmp_path / "run", base, "ia3", adapter, params)
+    run(monkeypatch, "export", place, tmp_path / "out", "--merge")
+    ours = theirs.our_logits(base.config, frozen(base), adapter, params, ROWS)
+    assert np.abs(ours - plain_logits(base)).max() > 0.1
+    np.testing.assert_allclose(transformers_logits(tmp_path / "out"), ours, rtol=0, atol=1e-5)
+    run(monkeypatch, "export", place, tmp_path / "peft")
+    model = peft.PeftModel.from_pretrained(hf.read(LlamaForCausalLM, base.directory), str(tmp_path / "peft"))
+    np.testing.assert_allclose(theirs.their_logits(model.merge_and_unload().eval(), ROWS), ours, rtol=0, atol=1e-5)
 
 
 def test_merged_full_is_what_was_learnt(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import theirs
 from reference import hugging_face as hf
 from safetensors.numpy import load_file
 
-from jaxprefix.models.adapters import Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import read_adapter
 
@@ -22,6 +22,8 @@ ALL = "q,k,v,o,gate,up,down"
 METHODS: dict[str, Adapter] = {
     "lora": LoRA(3, 7.5, ALL),
     "lora of q": LoRA(2, 2.0, "q"),
+    "ia3": IA3(),
+    "ia3 of all": IA3(ALL),
     "prefix kv": PrefixTuning(5, "all", "kv"),
     "prefix hidden": PrefixTuning(5, "all"),
     "prefix mlp": PrefixTuning(4, "all", "kv", mlp=6),
@@ -34,11 +36,11 @@ METHODS: dict[str, Adapter] = {
 # A window acts on PEFT's prefix, not on ours; PEFT's adaption prompts fail where N·H is not D.
 KINDS = {
     "grouped heads": tuple(METHODS),
-    "one key head": ("prefix hidden", "llama-adapter"),
+    "one key head": ("prefix hidden", "llama-adapter", "ia3"),
     "llama3 rope": ("prefix kv",),
     "linear rope": ("prefix kv",),
     "mistral window": ("lora", "llama-adapter", "soft-prompt"),
-    "heads wider than hidden": ("lora", "prefix kv", "soft-prompt"),
+    "heads wider than hidden": ("lora", "prefix kv", "soft-prompt", "ia3 of all"),
     "heads narrower than hidden": ("lora", "prefix hidden"),
     "mistral without window": ("prefix kv",),
     "tied": ("lora", "soft-prompt"),
@@ -106,6 +108,9 @@ PEFTS = {
     "LORA of all": Theirs(peft.LoraConfig, LORA | {"target_modules": "all-linear"}),
     "LORA, rank-stabilised": Theirs(peft.LoraConfig, LORA | {"use_rslora": True}),
     "LORA, gaussian": Theirs(peft.LoraConfig, LORA | {"init_lora_weights": "gaussian", "exclude_modules": ["lm_head"]}),
+    "IA3": Theirs(peft.IA3Config),
+    "IA3 of attention": Theirs(peft.IA3Config, {"target_modules": ["q_proj", "o_proj"], "feedforward_modules": []}),
+    "IA3 of outputs": Theirs(peft.IA3Config, {"target_modules": r".*\.(up|down)_proj", "feedforward_modules": []}),
     "PREFIX_TUNING": Theirs(peft.PrefixTuningConfig, {"num_virtual_tokens": 6}, 1e-6),
     "PREFIX_TUNING, projected": Theirs(
         peft.PrefixTuningConfig, {"num_virtual_tokens": 6, "prefix_projection": True, "encoder_hidden_size": 9}, 1e-6
@@ -147,6 +152,17 @@ def test_a_rank_stabilised_alpha_is_kept_exactly(pairs: dict[str, hf.Pair], tmp_
     plain = theirs.load(pair, theirs.export(pair, adapter, params, tmp_path / "again"))
     assert json.loads((tmp_path / "again" / "adapter_config.json").read_text()).get("use_rslora") is None
     np.testing.assert_allclose(theirs.their_logits(plain), theirs.their_logits(model), rtol=0, atol=1e-5)
+
+
+def test_factors_of_up_and_of_the_input_of_down_are_multiplied(pairs: dict[str, hf.Pair], tmp_path: Path):
+    """With all-linear PEFT has both; they scale the same numbers."""
+    pair = pairs["grouped heads"]
+    model = theirs.save(pair, peft.IA3Config(task_type="CAUSAL_LM", target_modules="all-linear"), tmp_path / "peft")
+    settings, tensors, _ = read_adapter(tmp_path / "peft")
+    adapter, params = from_peft(settings, tensors, pair.config)
+    assert adapter == IA3("q,k,v,o,gate,up")
+    ours = theirs.our_logits(pair.config, pair.frozen, adapter, params)
+    np.testing.assert_allclose(ours, theirs.their_logits(model), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -1,4 +1,4 @@
-"""Prefix and LoRA equal PEFT's on tiny models of every kind: logits, loss, gradients (law 9)."""
+"""Prefix, LoRA and (IA)³ equal PEFT's on tiny models of every kind: logits, loss, gradients (law 9)."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from gradients import ROWS, assert_equal, ours, theirs
 from models.every import ALL_SEVEN
 from transformers import DynamicCache, LlamaForCausalLM
 
-from jaxprefix.models.adapters import LoRA, PrefixTuning
+from jaxprefix.models.adapters import IA3, LoRA, PrefixTuning
 from jaxprefix.models.hooks import PROJECTIONS
 
 pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
@@ -68,6 +68,34 @@ def test_lora_equals_peft(pair: hf.Pair, targets: str):
 
     params = as_ours(lambda weight: weight.detach().numpy())
     assert_equal(ours(pair, adapter, params), (*expected, as_ours(lambda weight: weight.grad.numpy())), base)
+
+
+@pytest.mark.parametrize(
+    "pair", ["grouped heads", pytest.param("heads wider than hidden", marks=pytest.mark.slow)], indirect=True
+)
+def test_ia3_equals_peft(pair: hf.Pair):
+    """PEFT scales the input of down_proj, and ours the output of up_proj."""
+    base = hf.torch_logits(pair.torch, ROWS)[ROWS.mask]
+    model = peft.get_peft_model(pair.torch, peft.IA3Config(task_type="CAUSAL_LM"))
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "ia3_l" in name:
+                parameter.normal_(1.0, 0.5)
+    expected = theirs(model)
+    heads = (LAYERS, pair.config.kv_heads, pair.config.head_size)
+
+    def as_ours(read: Any) -> dict[str, dict[str, np.ndarray]]:
+        layers = model.base_model.model.model.layers
+        k, v = (
+            np.stack([read(getattr(layer.self_attn, name).ia3_l["default"]) for layer in layers]).reshape(heads)
+            for name in ("k_proj", "v_proj")
+        )
+        up = np.stack([read(layer.mlp.down_proj.ia3_l["default"])[0] for layer in layers])
+        return {"k_proj": {"gain": k}, "up_proj": {"gain": up}, "v_proj": {"gain": v}}
+
+    params = as_ours(lambda factor: factor.detach().numpy())
+    assert_equal(ours(pair, IA3(), params), (*expected, as_ours(lambda factor: factor.grad.numpy())), base)
 
 
 def rotated(keys: np.ndarray, offset: int) -> np.ndarray:

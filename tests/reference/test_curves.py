@@ -57,6 +57,7 @@ CASES = {
         ),
         *adam(1e-2),
     ),
+    "IA3": Case(lambda: peft.IA3Config(task_type="CAUSAL_LM"), *adam(3e-2)),
     "PREFIX_TUNING": Case(lambda: peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5), *sgd(2.0)),
     "ADAPTION_PROMPT": Case(
         lambda: peft.AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=5, adapter_layers=2), *adam(5e-2)
@@ -79,7 +80,7 @@ def their_curve(model: Any, optimizer: torch.optim.Optimizer) -> list[float]:
 
 @pytest.mark.parametrize(
     "name",
-    [name if name == "LORA" else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
+    [name if name in ("LORA", "IA3") else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
 )
 def test_the_loss_falls_as_it_does_in_peft(tmp_path: Path, name: str):
     case, pair = CASES[name], hf.make(hf.Kind(), tmp_path / "model")

@@ -32,6 +32,7 @@ from jaxprefix.inference.batching import Request, plan_buckets
 from jaxprefix.inference.model import Model
 from jaxprefix.models import scoring
 from jaxprefix.models.adapters import (
+    IA3,
     Adapter,
     BottleneckAdapter,
     FullFineTuning,
@@ -64,9 +65,17 @@ METHODS: dict[str, Adapter] = {
     "llama-adapter of heads": LlamaAdapter(5, "all"),
     "soft-prompt": SoftPrompt(5, start="random"),
     "bottleneck": BottleneckAdapter(4, "houlsby"),
+    "ia3": IA3(),
     "prefix+lora": Sum((("prefix", PrefixTuning(5)), ("lora", LoRA(3)))),
 }
-SEVERAL = ("prefix", "llama-adapter of heads", "soft-prompt")  # what a batch may hold several of
+SEVERAL = (
+    "prefix",
+    "llama-adapter of heads",
+    "soft-prompt",
+    "lora",
+    "bottleneck",
+    "ia3",
+)  # what a batch may hold several of
 FEW = ("prefix",)  # the others are slow only because there are many
 # At 0.2 the next token depends on far more than the last one, and ties are rare.
 CHANGES = {"initializer_range": 0.2, "vocab_size": real.VOCABULARY, "max_position_embeddings": 128}

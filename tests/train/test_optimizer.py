@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from jaxprefix.models import adapter_init
-from jaxprefix.models.adapters import BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
+from jaxprefix.models.adapters import IA3, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.decoder import shapes
 from jaxprefix.runs.config import RunConfig
@@ -156,6 +156,7 @@ def test_prefixes_gates_and_norms_have_no_weight_decay():
         SoftPrompt(),
         LoRA(targets="q"),
         BottleneckAdapter(),
+        IA3("k"),
     )
     params = {method.method: adapter_init.abstract_params(method, config) for method in methods}
     params["kv"] = adapter_init.abstract_params(PrefixTuning(source="kv"), config)
@@ -170,6 +171,7 @@ def test_prefixes_gates_and_norms_have_no_weight_decay():
         "soft-prompt": {"prompt": False},
         "lora": {"q_proj": {"a": True, "b": True}},
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
+        "ia3": {"k_proj": {"gain": False}},
     }
     mlp = adapter_init.abstract_params(PrefixTuning(mlp=12), config)
     assert optimizer.weight_decay_mask({name: leaf for name, leaf in mlp.items() if "hidden" in name}) == {

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import decoding
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, decoder, scoring, sharding
-from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
+from jaxprefix.models.adapters import IA3, Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig, Rope
 from jaxprefix.models.layers import unstack
 from jaxprefix.runs.config import RunConfig
@@ -39,6 +39,7 @@ METHODS: list[Adapter] = [
     LlamaAdapter(length=5),
     LoRA(targets="q,k,v,o,gate,up,down"),
     BottleneckAdapter(size=8),
+    IA3("q,k,v,o,gate,up,down"),
     FullFineTuning(),
 ]
 

@@ -1,8 +1,9 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Method
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method, inference_form
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
+from jaxprefix.models.adapters.ia3 import IA3
 from jaxprefix.models.adapters.llama_adapter import LlamaAdapter
 from jaxprefix.models.adapters.lora import LoRA
 from jaxprefix.models.adapters.none import NoAdapter
@@ -11,6 +12,7 @@ from jaxprefix.models.adapters.soft_prompt import SoftPrompt
 from jaxprefix.models.adapters.sum import Sum
 
 __all__ = [
+    "IA3",
     "METHODS",
     "Adapter",
     "BottleneckAdapter",
@@ -19,11 +21,13 @@ __all__ = [
     "InitText",
     "LlamaAdapter",
     "LoRA",
+    "Mergeable",
     "Method",
     "NoAdapter",
     "PrefixTuning",
     "SoftPrompt",
     "Sum",
+    "inference_form",
 ]
 
 METHODS: tuple[type[Method], ...] = (
@@ -33,5 +37,6 @@ METHODS: tuple[type[Method], ...] = (
     SoftPrompt,
     LoRA,
     BottleneckAdapter,
+    IA3,
     FullFineTuning,
 )

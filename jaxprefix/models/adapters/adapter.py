@@ -1,9 +1,11 @@
 """The protocol of every method: a frozen dataclass without arrays, with two pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -35,6 +37,11 @@ class Adapter(Protocol):
         """Whether the initial parameters leave the outputs of the base unchanged, bit for bit."""
         ...
 
+    @property
+    def prompt_length(self) -> int:
+        """The number of vectors that it puts before the embeddings, where they take positions from the text."""
+        ...
+
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         """The initial parameters (float32)."""
         ...
@@ -51,7 +58,48 @@ class Method(Adapter, Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     method: ClassVar[str]  # the name on the command line
-    learning_rate: ClassVar[float]  # the default
+    learning_rate: ClassVar[float]  # the default for models with billions of parameters
+    embedded_factor: ClassVar[float]  # the default on the embedded model, as a multiple of it (see RunConfig)
+    leaves: ClassVar[frozenset[str]]  # the names of all leaves of its parameters, unless these are the weights
+    no_decay: ClassVar[frozenset[str]]  # those without weight decay, which are not linear maps that should stay small
+
+
+@runtime_checkable
+class TrainingForm(Protocol):
+    """An adapter with settings or parameters that matter only in training, such as a start or dropout."""
+
+    def inference_form(self, params: Params, layers: int) -> tuple[Adapter, Params]:
+        """The adapter without them, for a model of `layers` layers. Equal ones can share a batch."""
+        ...
+
+
+def inference_form(adapter: Adapter, params: Params, layers: int) -> tuple[Adapter, Params]:
+    """`TrainingForm.inference_form`; other adapters are returned as they are."""
+    return adapter.inference_form(params, layers) if isinstance(adapter, TrainingForm) else (adapter, params)
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A method that is a change of the projections, and can be merged into them."""
+
+    @property
+    def projections(self) -> Sequence[str]:
+        """The names of the projections that it changes. Each has parameters under its name."""
+        ...
+
+    def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
+        """The changed projection, its heads folded into one dimension. `params` are those of this projection."""
+        ...
+
+
+def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:
+    """The leaves `[A, L, ...]` of several adapters as `[L, B, ...]`: row b of the batch has adapter `adapter_ids[b]`.
+
+    Without ids the leaves are those of one adapter, `[L, ...]`, and stay.
+    """
+    if adapter_ids is None:
+        return params
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1)[:, adapter_ids], params)
 
 
 MAX_SIZE = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks

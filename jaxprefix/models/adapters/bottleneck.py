@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size
+from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
 
@@ -28,7 +28,11 @@ class BottleneckAdapter:
 
     method: ClassVar[str] = "bottleneck"
     learning_rate: ClassVar[float] = 1e-3
+    embedded_factor: ClassVar[float] = 3
+    leaves: ClassVar[frozenset[str]] = frozenset({"down", "up"})
+    no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     size: int = 64  # R
     placement: Literal["pfeiffer", "houlsby"] = "pfeiffer"  # after the feed-forward, or after both blocks
@@ -57,11 +61,8 @@ class BottleneckAdapter:
         key: Array | None = None,
         adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
-        if adapter_ids is not None:
-            raise InputError(
-                "bottlenecks cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
-            )
-        blocks = {seam: Bottleneck(part["down"], part["up"]) for seam, part in params.items()}
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
+        blocks = {seam: Bottleneck(**part) for seam, part in of_rows(params, adapter_ids).items()}
         return frozen, Hooks(
             after_attention=blocks.get("after_attention"), after_feed_forward=blocks["after_feed_forward"]
         )

@@ -24,7 +24,11 @@ class FullFineTuning:
 
     method: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-5
+    embedded_factor: ClassVar[float] = 10
+    leaves: ClassVar[frozenset[str]] = frozenset()
+    no_decay: ClassVar[frozenset[str]] = frozenset({"norm", "input_layernorm", "post_attention_layernorm"})
     starts_as_base = True
+    prompt_length = 0
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         # Always a copy, because the step donates these buffers and the base must survive.
@@ -34,8 +38,6 @@ class FullFineTuning:
         self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
     ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
-            raise InputError(
-                "weights cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
-            )
+            raise InputError("all weights cannot differ between the rows of a batch; use such runs separately")
         params = unstack(params) if is_unstacked(frozen["layers"]) else params
         return jax.tree.map(lambda learnt, base: learnt.astype(base.dtype), params, frozen), Hooks()

@@ -5,7 +5,7 @@
 A virtual token is a vector E of the model's size. Pk = Wk·E and Pv = Wv·E, by the frozen projections, without rotation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar, Literal
 
@@ -15,7 +15,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
 from jaxprefix.models.layers import stack
 
@@ -32,7 +32,11 @@ class LlamaAdapter:
 
     method: ClassVar[str] = "llama-adapter"
     learning_rate: ClassVar[float] = 3e-3
+    embedded_factor: ClassVar[float] = 20
+    leaves: ClassVar[frozenset[str]] = frozenset({"hidden", "gate"})
+    no_decay: ClassVar[frozenset[str]] = leaves
     starts_as_base = True
+    prompt_length = 0
 
     length: int = 10  # virtual tokens per layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
@@ -59,6 +63,11 @@ class LlamaAdapter:
             params = slots.of_text(check_text(self.method, self.start, self.length, text), layers, "hidden")
         count = layers.last - layers.first
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
+
+    def inference_form(self, params: Params, layers: int) -> tuple["LlamaAdapter", Params]:
+        """Without its start, and with its layers as a range."""
+        first, last = layer_range(self.layers, layers)
+        return replace(self, layers=f"{first}:{last}", start="random", std=0.0), params
 
     def bind(
         self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None

@@ -1,15 +1,15 @@
 """lora: a low-rank term added to chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size
+from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, LowRank, Params, input_dims
 
@@ -26,7 +26,11 @@ class LoRA:
 
     method: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 1e-3
+    embedded_factor: ClassVar[float] = 3
+    leaves: ClassVar[frozenset[str]] = frozenset({"a", "b"})
+    no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     rank: int = 4
     alpha: float = 8.0  # the term is scaled by alpha / rank
@@ -66,11 +70,8 @@ class LoRA:
         key: Array | None = None,
         adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
-        if adapter_ids is not None:
-            raise InputError(
-                "LoRA cannot differ between the rows of a batch; use a prefix, llama-adapter or soft prompt"
-            )
-        delta = {}
+        """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
+        params, delta = of_rows(params, adapter_ids), {}
         for index, name in enumerate(self.projections):
             part = params[name]
             keys = None
@@ -79,7 +80,14 @@ class LoRA:
             delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
         return frozen, Hooks(delta=delta)
 
-    def terms(self, params: dict[str, dict[str, Array]]) -> dict[str, Array]:
-        """(alpha/r)·B A of each projection, in the shape of its stacked weight."""
-        product = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))
-        return {name: product(part["a"], part["b"]) for name, part in params.items()}
+    def inference_form(self, params: Params, layers: int) -> tuple["LoRA", Params]:
+        """Without dropout, with the scale in B and the targets in order, so that runs of other alphas share a batch."""
+        scale = self.alpha / self.rank
+        params = {name: part | {"b": scale * part["b"]} for name, part in params.items()}
+        targets = ",".join(name for name in TARGETS if name in self.targets.split(","))
+        return replace(self, alpha=float(self.rank), targets=targets, dropout=0.0), params
+
+    def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
+        """W + (alpha/r)·B A, with the parameters of this projection."""
+        terms = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))(params["a"], params["b"])
+        return weight + terms.reshape(weight.shape)

@@ -16,7 +16,11 @@ class NoAdapter:
 
     method: ClassVar[str] = "none"
     learning_rate: ClassVar[float] = 0.0
+    embedded_factor: ClassVar[float] = 1
+    leaves: ClassVar[frozenset[str]] = frozenset()
+    no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
+    prompt_length = 0
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         return {}

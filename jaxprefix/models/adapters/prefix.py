@@ -19,7 +19,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
 from jaxprefix.models.layers import stack
 
@@ -39,7 +39,13 @@ class PrefixTuning:
 
     method: ClassVar[str] = "prefix"
     learning_rate: ClassVar[float] = 3e-3
+    embedded_factor: ClassVar[float] = 20
+    no_decay: ClassVar[frozenset[str]] = frozenset(
+        "hidden keys values slots inner_bias hidden_bias keys_bias values_bias".split()
+    )
+    leaves: ClassVar[frozenset[str]] = no_decay | {"inner", "hidden_map", "keys_map", "values_map"}
     starts_as_base = False
+    prompt_length = 0
 
     length: int = 10  # virtual tokens per layer
     layers: str = "top"  # all, top:30, 2:32, or top: all but the lowest sixteenth
@@ -117,6 +123,12 @@ class PrefixTuning:
     def fold(self, params: dict[str, Array]) -> tuple["PrefixTuning", dict[str, Array]]:
         """The method without its MLP, and the prefix that the MLP computes: the form for inference and export."""
         return replace(self, mlp=0), self._folded(params)
+
+    def inference_form(self, params: Params, layers: int) -> tuple["PrefixTuning", Params]:
+        """Without its MLP and its start, and with its layers as a range."""
+        adapter, params = self.fold(params)
+        first, last = layer_range(self.layers, layers)
+        return replace(adapter, layers=f"{first}:{last}", start="random", std=0.0), params
 
     def _folded(self, params: dict[str, Array]) -> dict[str, Array]:
         if not self.mlp:

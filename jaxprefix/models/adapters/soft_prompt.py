@@ -1,6 +1,6 @@
 """soft-prompt: learnt vectors before the embeddings, at positions 0..P-1 (Lester et al., arXiv:2104.08691)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
@@ -25,6 +25,9 @@ class SoftPrompt:
 
     method: ClassVar[str] = "soft-prompt"
     learning_rate: ClassVar[float] = 1e-2
+    embedded_factor: ClassVar[float] = 20
+    leaves: ClassVar[frozenset[str]] = frozenset({"prompt"})
+    no_decay: ClassVar[frozenset[str]] = leaves
     starts_as_base = False
 
     length: int = 10  # vectors
@@ -36,6 +39,14 @@ class SoftPrompt:
         if not 0 <= self.std < inf:
             raise InputError(f"soft-prompt std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
+
+    @property
+    def prompt_length(self) -> int:
+        return self.length
+
+    def inference_form(self, params: Params, layers: int) -> tuple["SoftPrompt", Params]:
+        """Without its start."""
+        return replace(self, start="random", std=0.0), params
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
         if self.start == "random":

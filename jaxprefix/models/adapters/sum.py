@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import Adapter, InitText
+from jaxprefix.models.adapters.adapter import Adapter, InitText, inference_form
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params, merge
 
@@ -29,6 +29,17 @@ class Sum:
     @property
     def starts_as_base(self) -> bool:
         return all(member.starts_as_base for _, member in self.members)
+
+    @property
+    def prompt_length(self) -> int:
+        return sum(member.prompt_length for _, member in self.members)
+
+    def inference_form(self, params: Params, layers: int) -> tuple["Sum", Params]:
+        """The sum of the members' forms."""
+        forms = {name: inference_form(member, params[name], layers) for name, member in self.members}
+        return Sum(tuple((name, form) for name, (form, _) in forms.items())), {
+            name: params for name, (_, params) in forms.items()
+        }
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
         prompts = text if isinstance(text, Mapping) else {}

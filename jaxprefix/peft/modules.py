@@ -1,4 +1,4 @@
-"""The modules that a LORA configuration adapts, with the rank and scale of each, by PEFT's rules.
+"""The modules that a configuration adapts, and the rank and scale of each in a LORA, by PEFT's rules.
 
 Every rule is applied to the path of a module, such as "model.layers.3.self_attn.q_proj", as PEFT applies it.
 """
@@ -6,7 +6,7 @@ Every rule is applied to the path of a module, such as "model.layers.3.self_attn
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, TypeVar
 
 import regex
@@ -20,7 +20,6 @@ from jaxprefix.peft.settings import Settings, whole
 
 # Bounds of a pattern. The patterns of PEFT's examples have 100 characters and take microseconds.
 MAX_PATTERN, MAX_REPETITIONS, MAX_SECONDS = 2000, 10_000, 1.0
-DEFAULT_TARGETS = ["q_proj", "v_proj"]  # PEFT's for Llama and Mistral
 Value = TypeVar("Value", int, float)
 
 
@@ -35,14 +34,30 @@ class Module(NamedTuple):
         return f"model.layers.{self.layer}.{MODULES[self.projection]}{self.projection}"
 
 
-def selected_modules(settings: Settings, layers: int) -> list[Module]:
-    """The modules that target_modules, exclude_modules, layers_to_transform and layers_pattern select."""
-    targets = settings.get("target_modules") or DEFAULT_TARGETS
+def check_selected(settings: Settings, adapted: Collection[str], layers: int, default: Sequence[str]) -> list[Module]:
+    """The selected modules. InputError if they are of other projections than `adapted`, those of the tensors."""
+    modules = selected_modules(settings, layers, default)
+    if (selected := {module.projection for module in modules}) != set(adapted):
+        raise InputError(
+            f"target_modules {short_repr(settings.get('target_modules'))} means "
+            f"{', '.join(sorted(selected)) or 'no projection'}, the file has "
+            f"{', '.join(name for name in PROJECTIONS if name in adapted)}; "
+            "the two files are not of one adapter; export it again"
+        )
+    return modules
+
+
+def selected_modules(settings: Settings, layers: int, default: Sequence[str]) -> list[Module]:
+    """The modules that target_modules, exclude_modules, layers_to_transform and layers_pattern select.
+
+    `default` are PEFT's target_modules for the type of adapter, if the settings have none.
+    """
+    targets = settings.get("target_modules") or list(default)
     if isinstance(targets, str) and targets.lower() == "all-linear":
         targeted: Callable[[str], bool] = lambda path: True  # noqa: E731
     else:
-        targeted = _by_name_or_pattern(targets, "target_modules")
-    excluded = _by_name_or_pattern(settings.get("exclude_modules") or [], "exclude_modules")
+        targeted = by_name_or_pattern(targets, "target_modules")
+    excluded = by_name_or_pattern(settings.get("exclude_modules") or [], "exclude_modules")
     in_layers = _by_layer(settings)
     modules = [Module(projection, layer) for projection in PROJECTIONS for layer in range(layers)]
     return [
@@ -68,7 +83,7 @@ def _number(values: Settings, name: str) -> float:
     return number(values, name, least=-LARGEST_NUMBER)
 
 
-def _by_name_or_pattern(modules: object, key: str) -> Callable[[str], bool]:
+def by_name_or_pattern(modules: object, key: str) -> Callable[[str], bool]:
     """Whether a path is selected: by a pattern that matches all of it, or by a list of its last parts."""
     if isinstance(modules, str):
         return Pattern(modules, key).matches
