@@ -159,4 +159,4 @@ def test_twenty_steps_lose_what_pefts_do(name: str):
     ours, theirs = beside_peft.curves(small.MIRROR, name, 20)
     difference = np.abs(np.array(ours) - theirs).max()
     print(f"{name}: loss {theirs[0]:.3f} to {theirs[-1]:.3f}, largest difference {difference:.1e}")
-    assert np.mean(theirs[-5:]) < np.mean(theirs[:5]) - 0.05 and difference <= 1e-3
+    assert np.mean(theirs[-5:]) < np.mean(theirs[:5]) - 0.02 and difference <= 1e-3
