@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from jaxprefix.evaluation.plots import canvas
 
 # From the colour-blind-safe palette of Okabe and Ito, one colour per method; the frozen base is grey.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-MARKERS = "osD^vP"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vPX*"
 BASE_COLOUR = "#888888"
 COLUMNS = ("en", "class 5", "class 4", "class 3", "class 2", "class 1")
 

@@ -1,6 +1,7 @@
 """Colours, sizes, the legend and reproducible files of all plots."""
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ INTERVAL_COLOUR = "#000000"
 WIDTH = 8.0  # inches
 DOTS = 144  # per inch
 LYING_HEIGHT = 0.19  # inches per horizontal bar
+LEGEND_COLUMNS = 8  # of short labels, in the width
 
 Ends = tuple[float, float] | None  # the ends of an interval in percent, or None
 
@@ -39,13 +41,14 @@ def figure(height: float) -> Figure:
 
 def legend(on: Figure, title: str, keys: Sequence[Patch | Line2D]) -> None:
     """The legend above the panels. It includes the title, because a separate title would overlap it."""
+    rows = max(1, math.ceil(len(keys) / LEGEND_COLUMNS))
     result = on.legend(
         handles=list(keys),
         title="\n".join(textwrap.wrap(title, 90)),
         title_fontsize=11,
         alignment="left",
         loc="outside upper left",
-        ncols=max(1, len(keys)),
+        ncols=max(1, math.ceil(len(keys) / rows)),
         fontsize=8,
         frameon=False,
     )
