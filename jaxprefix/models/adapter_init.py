@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxprefix.models import decoder
-from jaxprefix.models.adapters import Adapter, EncodedPrompt, LlamaAdapter, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import Adapter, EncodedPrompt
 from jaxprefix.models.attention import rotate, rotation
 from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
@@ -22,17 +22,10 @@ InitTokens = Callable[[str, int], Sequence[int]]
 def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Params:
     """The parameters that training starts from, in float32."""
 
-    def prompt(method: Adapter) -> EncodedPrompt | None:
-        if not isinstance(method, PrefixTuning | LlamaAdapter | SoftPrompt):
-            return None
-        start = method.chosen_start if isinstance(method, PrefixTuning) else method.start
-        if start == "random":
-            return None
-        return encode_prompt(config, frozen, jnp.asarray(tokens(start, method.length), jnp.int32))
+    def encode(start: str, length: int) -> EncodedPrompt:
+        return encode_prompt(config, frozen, jnp.asarray(tokens(start, length), jnp.int32))
 
-    if isinstance(adapter, Sum):
-        return adapter.init(key, config, frozen, {name: prompt(member) for name, member in adapter.members})
-    return adapter.init(key, config, frozen, prompt(adapter))
+    return adapter.init(key, config, frozen, encode)
 
 
 def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
@@ -40,7 +33,7 @@ def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
 
     def make(frozen: Frozen) -> Params:
         params = init_params(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
-        adapter.bind(params, frozen)
+        adapter.bind(config, params, frozen)
         return params
 
     return jax.eval_shape(make, decoder.shapes(config))

@@ -15,6 +15,7 @@ from jaxprefix.models import int8, sharding
 from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
+from jaxprefix.models.parameters import BY_NAME, input_dims
 
 FEW_ROWS = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
 
@@ -40,32 +41,22 @@ class Block(nn.Module):
         hooks: Hooks,
         token_indices: Int[Array, "B M"] | None = None,
     ):
-        sizes = self.config
-        width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
-        shapes = {
-            "q_proj": (heads, size, width),
-            "k_proj": (groups, size, width),
-            "v_proj": (groups, size, width),
-            "o_proj": (width, heads, size),
-            "gate_proj": (sizes.intermediate_size, width),
-            "up_proj": (sizes.intermediate_size, width),
-            "down_proj": (width, sizes.intermediate_size),
-        }
+        def weight(name: str) -> Array:
+            return self.param(name, nn.initializers.zeros, BY_NAME[name].shape(self.config))
 
-        def apply(name: str, inputs: Array, dims: int = 1) -> Array:
-            weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
+        def apply(name: str, inputs: Array) -> Array:
             scale = self.get_variable("params", int8.scale_name(name))
-            outputs = project(inputs, weight, dims, hooks.delta.get(name), scale)
+            outputs = project(inputs, weight(name), input_dims(name), hooks.delta.get(name), scale)
             return scaled(outputs, hooks.gain[name]) if name in hooks.gain else outputs
 
         def norm(name: str) -> Array:
-            return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
+            return rms_norm(stream, weight(name), self.config.norm_epsilon)
 
         inputs = norm("input_layernorm")
         asking, asking_turn = jax.tree.map(partial(gather_tokens, token_indices=token_indices), (inputs, rope))
         query, key = rotate(apply("q_proj", asking), asking_turn), rotate(apply("k_proj", inputs), rope)
         read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
-        stream = gather_tokens(stream, token_indices) + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
+        stream = gather_tokens(stream, token_indices) + bottleneck(apply("o_proj", read), hooks.after_attention)
         inputs = norm("post_attention_layernorm")
         inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
         return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept

@@ -30,6 +30,7 @@ from jaxprefix.models.attention import (
 from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Frozen, Hooks
+from jaxprefix.models.parameters import weights_of
 from jaxprefix.models.scan import apply_layers
 
 MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
@@ -78,23 +79,13 @@ def layer_attention(
 
 def init(key: Array, config: DecoderConfig) -> Frozen:
     """Random float32 weights, initialised as in Hugging Face: normal with 0.02, norms one."""
-    embedding, head, layers = jax.random.split(key, 3)
-    stream = jnp.zeros((1, 1, config.hidden_size))
-    turn = rotation(config.rope, config.head_size, jnp.zeros((1, 1), jnp.int32))
-
-    def layer(key: Array) -> Frozen:
-        def attend(inputs: Array, query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
-            return query, None
-
-        return dict(Block(config).init(key, stream, turn, attend, Hooks())["params"])
-
-    table = (config.vocabulary_size, config.hidden_size)
-    frozen = {
-        "embed_tokens": 0.02 * jax.random.normal(embedding, table),
-        "layers": jax.vmap(layer)(jax.random.split(layers, config.layers)),
-        "norm": jnp.ones(config.hidden_size),
-    }
-    return frozen if config.tied else frozen | {"lm_head": 0.02 * jax.random.normal(head, table)}
+    frozen: Frozen = {"layers": {}}
+    rows = weights_of(config).values()
+    for row, part in zip(rows, jax.random.split(key, len(rows)), strict=True):
+        shape = (config.layers, *row.shape(config)) if row.in_layers else row.shape(config)
+        place = frozen["layers"] if row.in_layers else frozen
+        place[row.name] = jnp.ones(shape) if row.role == "norm" else 0.02 * jax.random.normal(part, shape)
+    return frozen
 
 
 @cache

@@ -16,6 +16,7 @@ from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import METHODS, Adapter, FullFineTuning, Mergeable, NoAdapter
 from jaxprefix.models.hooks import Params
+from jaxprefix.models.parameters import BY_NAME
 from jaxprefix.runs.base_model import BaseModel
 
 # The files that are copied: configurations, tokenizer, chat template.
@@ -82,9 +83,7 @@ def _changed(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[str
     """Changes one projection of one layer at a time; all of them at once would need too much memory."""
     assert isinstance(adapter, Mergeable)
     locations = {
-        f"model.layers.{layer}.{weights.MODULES[name]}{name}.weight": (name, layer)
-        for name in adapter.projections
-        for layer in range(base.config.layers)
+        key: (name, layer) for name in adapter.projections for layer, key in enumerate(BY_NAME[name].keys(base.config))
     }
 
     def update(name: str, old: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def case(request: pytest.FixtureRequest) -> tuple[DecoderConfig, Any, Hooks]:
     params = tiny.noisy(adapter, 0.5, config, frozen)
     if adapter == FullFineTuning():
         params = jax.tree.map(lambda base, noise: base + 0.2 * noise, frozen, params)
-    own, hooks = adapter.bind(params, frozen)
+    own, hooks = adapter.bind(config, params, frozen)
     base = whole_logits(config, frozen, Hooks())(PROMPTS[0])
     change = np.abs(whole_logits(config, own, hooks)(PROMPTS[0]) - base).max()
     assert change > 0.5 if request.param != "none" else change == 0
@@ -181,8 +181,8 @@ def test_one_batch_of_several_adapters(name: str):
     """Each row continues, and scores its choices, as with its own adapter alone: the cache holds one prefix a row."""
     adapter, frozen, rows = MIXED[name], weights(LLAMA), (2, 0, 1)
     several = tiny.several(adapter, 3, LLAMA, frozen)
-    mixed = adapter.bind(tiny.together(several), frozen, adapter_ids=jnp.array(rows))[1]
-    alone = [adapter.bind(params, frozen)[1] for params in several]
+    mixed = adapter.bind(LLAMA, tiny.together(several), frozen, adapter_ids=jnp.array(rows))[1]
+    alone = [adapter.bind(LLAMA, params, frozen)[1] for params in several]
     tokens, _ = jax.device_get(GENERATE(LLAMA, frozen, batch(), mixed, NEW, (END,)))
     texts = [jax.device_get(GENERATE(LLAMA, frozen, batch(), hooks, NEW, (END,)))[0] for hooks in alone]
     drawn = draw_choices(4)

@@ -75,7 +75,7 @@ def batch(config: DecoderConfig, seed: int) -> tuple[Batch, np.ndarray]:
 def run(
     config: DecoderConfig, frozen: Any, inputs: Batch, adapter: Adapter, params: Any, rows: Any = None
 ) -> np.ndarray:
-    weights, hooks = adapter.bind(params, frozen, adapter_ids=rows)
+    weights, hooks = adapter.bind(config, params, frozen, adapter_ids=rows)
     return tiny.logits(hooks, inputs, config, weights)
 
 

@@ -103,5 +103,5 @@ def adapted(
     adapter: Adapter, params: Any, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, **options: Any
 ) -> np.ndarray:
     """Logits with the adapter, bound with `options`."""
-    weights, hooks = adapter.bind(params, frozen, **options)
+    weights, hooks = adapter.bind(config, params, frozen, **options)
     return logits(hooks, config=config, frozen=weights)

@@ -73,7 +73,7 @@ def peft_has(pair: hf.Pair, adapter: PrefixTuning | LlamaAdapter) -> bool:
 
 
 def with_peft(pair: hf.Pair, model: Any, adapter: Adapter, params: Any, folder: Path) -> Any:
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
     write_adapter(folder, settings | {"base_model_name_or_path": str(pair.directory)}, tensors, "hash", "card")
     return peft.PeftModel.from_pretrained(model, str(folder)).eval()
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from jaxprefix.models import loading
+from jaxprefix.models.adapters import slots
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 
@@ -95,6 +97,11 @@ class Pair:
     config: DecoderConfig
     frozen: Any
     directory: Path
+
+
+def project(pair: Pair, hidden: Any) -> tuple[Any, Any]:
+    """The keys and values of a hidden prefix, for `to_peft`."""
+    return slots.project_kv(pair.config, pair.frozen["layers"], jnp.asarray(hidden))
 
 
 def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:

@@ -14,7 +14,7 @@ from models.every import ALL_SEVEN
 from transformers import DynamicCache, LlamaForCausalLM
 
 from jaxprefix.models.adapters import IA3, LoRA, PrefixTuning
-from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.parameters import PROJECTIONS
 
 pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
 

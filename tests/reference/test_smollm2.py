@@ -104,7 +104,7 @@ def test_logits(pair: hf.Pair):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: decoder.Batch) -> Any:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     return decoding.generate(config, weights, batch, hooks, NEW, (2,))
 
 
@@ -119,7 +119,7 @@ def _params(adapter: Adapter, pair: hf.Pair) -> Any:
 def _theirs(pair: hf.Pair, adapter: Adapter, params: Any, folder: Path) -> Any:
     if isinstance(adapter, NoAdapter):
         return pair.torch
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
     write_adapter(folder, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")
     return PeftModel.from_pretrained(hf.read(LlamaForCausalLM, DIRECTORY), str(folder)).eval()
 

@@ -1,6 +1,6 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, InitText, Mergeable, Method, inference_form
+from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, EncodeText, Mergeable, Method, inference_form
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.ia3 import IA3
@@ -16,9 +16,9 @@ __all__ = [
     "METHODS",
     "Adapter",
     "BottleneckAdapter",
+    "EncodeText",
     "EncodedPrompt",
     "FullFineTuning",
-    "InitText",
     "LlamaAdapter",
     "LoRA",
     "Mergeable",

@@ -14,7 +14,9 @@ from jaxprefix.models import int8
 from jaxprefix.models.adapters.adapter import EncodedPrompt
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen
-from jaxprefix.models.layers import stack
+from jaxprefix.models.layers import Layers, stack
+
+KV_WEIGHTS = ("k_proj", "v_proj")  # the weights that `project_kv` reads
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,31 @@ def of_text(text: EncodedPrompt, layers: LayerRange, source: str) -> dict[str, A
 
 
 def keys_and_values(
-    params: dict[str, Array], frozen: Frozen, layers: LayerRange, adapter_ids: Int[Array, " B"] | None
+    config: DecoderConfig,
+    params: dict[str, Array],
+    frozen: Frozen,
+    layers: LayerRange,
+    adapter_ids: Int[Array, " B"] | None,
 ) -> tuple[Float[Array, "L *B P K H"], Float[Array, "L *B P K H"]]:
     """Keys and values of all L layers. With `adapter_ids`, row b of the batch gets adapter `adapter_ids[b]`."""
     several = adapter_ids is not None
     if "hidden" in params:
-        vectors = layers.stacked(params["hidden"], several)
-        vectors = vectors.astype(frozen["embed_tokens"].dtype)
-        keys, values = (_project(vectors, frozen["layers"], name) for name in ("k_proj", "v_proj"))
+        vectors = layers.stacked(params["hidden"], several).astype(frozen["embed_tokens"].dtype)
+        keys, values = project_kv(config, frozen["layers"], vectors)
     else:
         keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
     return (keys[:, adapter_ids], values[:, adapter_ids]) if several else (keys, values)
 
 
-def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:
-    """The projection of all layers at once, outside the loop over layers."""
+def project_kv(
+    config: DecoderConfig, layers: Layers, vectors: Float[Array, "L *A P D"]
+) -> tuple[Float[Array, "L *A P K H"], Float[Array, "L *A P K H"]]:
+    """The keys, without rotation, and values of vectors in all layers, outside the loop over layers."""
+    keys, values = (_project(vectors, layers, name) for name in ("k_proj", "v_proj"))
+    return keys, values
+
+
+def _project(vectors: Float[Array, "L *A P D"], layers: Layers, name: str) -> Float[Array, "L *A P K H"]:
     made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, stack(layers[name]).astype(vectors.dtype))
     if int8.scale_name(name) not in layers:
         return made
