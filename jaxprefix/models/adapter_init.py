@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import Adapter, EncodedPrompt
-from jaxprefix.models.attention import rotate, rotation
+from jaxprefix.models.attention import rotate
 from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
@@ -44,7 +44,7 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
     length = tokens.shape[0]
     batch = decoder.Batch(tokens[None], jnp.arange(length)[None])
     stream, positions = decoder.embed(config, frozen, batch, Hooks())
-    turn = rotation(config.rope, config.head_size, positions)
+    turns = decoder.rotations(config, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, PyTree]:
         return decoder.layer_attention(query, key, value, positions, positions, None, layer), (
@@ -53,7 +53,8 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
             value[0],
         )
 
-    def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, PyTree]:
+    def step(stream: Array, weights: Frozen, layer: Hooks, kind: Array | int) -> tuple[Array, PyTree]:
+        turn = jax.tree.map(lambda each: each[kind], turns)
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
     _, (inputs, keys, values) = apply_layers(config, frozen["layers"], stream, Hooks(), step, "full")
@@ -62,4 +63,6 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
     """The keys (float32) of tokens that are `by` positions further on: a rotation."""
-    return rotate(keys.astype(jnp.float32), rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))
+    turns = decoder.rotations(config, jnp.full(keys.shape[1:2], by)[None])
+    turn = jax.tree.map(lambda each: each[jnp.asarray(config.kind_of_layer), 0], turns)
+    return rotate(keys.astype(jnp.float32), turn)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +24,11 @@ from jaxprefix.models.checkpoint_files import INDEX, SINGLE, checkpoint_files, o
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.parameters import BY_NAME, EMBEDDING, HEAD, weights_of
 from jaxprefix.models.stored import DTYPES, Stored, same, stored
+
+T = TypeVar("T")
+# Names in checkpoints of models for text and images: the start of the text model's, and what it stands for alone
+INNER = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
+IMAGES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Store
     with ExitStack() as stack:
         for path in files_of(directory, config):
             stack.enter_context(open_file(path))
-            for name, tensor in stored(path).items():
+            for name, tensor in text_tensors(stored(path)).items():
                 if name in tensors and not same(tensors[name], tensor):
                     raise InputError(
                         f"{path}: tensor {truncate(name)} is in {tensors[name].path.name} too, with other numbers; "
@@ -146,8 +152,23 @@ def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Store
         yield tensors
 
 
+def text_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of a text model, by its own names, if these are of a model that holds it beside an image encoder."""
+    if not any(name.startswith(tuple(INNER)) for name in tensors):
+        return dict(tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in INNER if name.startswith(prefix)), None)
+        if prefix:
+            found[INNER[prefix] + name.removeprefix(prefix)] = tensor
+        elif not name.startswith(IMAGES):
+            found[name] = tensor
+    return found
+
+
 def _missing(names: Collection[str], config: DecoderConfig) -> list[str]:
     """The tensors of the model that are not among the names. A tied head can stand for the embedding."""
+    names = text_tensors(dict.fromkeys(names))
     there = {*names, EMBEDDING} if config.tied and HEAD in names else set(names)
     return sorted(set(disk_shapes(config)) - there)
 

@@ -21,7 +21,9 @@ REFUSED = {
     "modules_to_save": "whole modules were trained beside the factors; only the factors are supported",
     "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
 }
-DEFAULT, FEED_FORWARD = ("k_proj", "v_proj", "down_proj"), "down_proj"  # the modules that PEFT and the authors adapt
+FEED_FORWARD = "down_proj"
+# The modules that PEFT adapts: with Llama and Mistral those of the authors, and others with Qwen and Gemma
+DEFAULT, OTHERS = ("k_proj", "v_proj", FEED_FORWARD), ("q_proj", "v_proj", FEED_FORWARD)
 
 
 def to_peft(adapter: IA3, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
@@ -54,7 +56,7 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     modules = [name for name in PROJECTIONS if name in adapted]
     if not modules:
         raise InputError(f"none of the {len(tensors)} tensors has factors of a projection of Llama or Mistral")
-    check_selected(settings, modules, config.layers, DEFAULT)
+    check_selected(settings, modules, config.layers, DEFAULT if config.is_llama else OTHERS)
     inputs = _inputs(settings, modules)
     dims = {name: BY_NAME[name].shape(config) for name in PROJECTIONS}
     shapes = {}

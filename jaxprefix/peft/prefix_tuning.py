@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.models.attention import rotation
 from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.models.decoder import rotations
 from jaxprefix.models.hooks import Params
 from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
 
@@ -91,9 +91,10 @@ def _keys_and_values(params: Params, project: Project) -> tuple[np.ndarray, np.n
 
 
 def _rotate(keys: np.ndarray, config: DecoderConfig, offset: int) -> np.ndarray:
-    """Keys [..., H] moved by `offset` positions: rotates the pairs (j, j + H/2) by the angles of that offset."""
-    angles = rotation(config.rope, config.head_size, jnp.array([[abs(offset)]]))
-    cosine, sine = (np.asarray(part, np.float64)[0, 0] for part in angles)
+    """Keys [L, P, K, H] moved by `offset` positions: rotates the pairs (j, j + H/2) by the angles of that offset."""
+    angles = rotations(config, jnp.array([[abs(offset)]]))
+    of_layer = list(config.kind_of_layer)
+    cosine, sine = (np.asarray(part, np.float64)[of_layer, 0, 0, None, None] for part in angles)
     sine = sine if offset >= 0 else -sine
     low, high = np.split(keys, 2, axis=-1)
     return np.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)

@@ -1,6 +1,7 @@
 """The cache is no approximation: generation and choices with it equal the whole text run anew, whatever the adapter."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,13 +15,23 @@ from models import every, tiny
 from benchmarks import decoding
 from jaxprefix.models import decoder, scoring
 from jaxprefix.models.adapters import Adapter, BottleneckAdapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, Sum
-from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.config import DecoderConfig, LayerKind, Rope
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER, Hooks
 
 LLAMA = DecoderConfig.parse(small.SIZES | {"vocab_size": 97})
 MISTRAL = DecoderConfig.parse(
     small.SIZES | {"vocab_size": 97, "architectures": ["MistralForCausalLM"], "sliding_window": 6}
+)
+GEMMA = replace(
+    LLAMA,
+    head_norms=True,
+    post_norms=True,
+    norm_offset=1.0,
+    activation="gelu_tanh",
+    embedding_scale=2.0,
+    window=6,
+    layer_kinds=tuple(LayerKind(Rope(1e4), 6) if layer % 2 else LayerKind(None, None) for layer in range(LLAMA.layers)),
 )
 LENGTHS, NEW, END = (12, 7, 1), 10, 96
 SPACE = max(LENGTHS) + NEW
@@ -30,18 +41,20 @@ CHOICES = jax.jit(scoring.choices, static_argnums=0)
 
 def weights(config: DecoderConfig) -> Any:
     """Large enough that every token matters."""
-    frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(2), config)
+    frozen = jax.jit(decoder.init, static_argnums=1)(jax.random.key(3), config)
     return jax.tree.map(lambda leaf: leaf if leaf.ndim < 2 or bool((leaf == 1).all()) else 10 * leaf, frozen)
 
 
 CASES = {name: (LLAMA, adapter) for name, adapter in every.METHODS.items()} | {
     "mistral prefix": (MISTRAL, every.METHODS["prefix"]),
     "mistral soft-prompt": (MISTRAL, every.METHODS["soft-prompt"]),
+    "gemma prefix": (GEMMA, every.METHODS["prefix"]),
+    "gemma all": (GEMMA, every.ALL_AT_ONCE),
 }
 
 
 # The other cases are the same seams alone, or together with others.
-FEW = ("prefix", "mistral prefix", "llama-adapter+lora", "bottleneck+soft-prompt")
+FEW = ("prefix", "mistral prefix", "gemma prefix", "llama-adapter+lora", "bottleneck+soft-prompt")
 
 
 def few(names: Iterable[str]) -> list[Any]:

@@ -42,7 +42,7 @@ def weights(config: DecoderConfig = CONFIG) -> Any:
 
     def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
         if "norm" in path[-1].key:
-            return jnp.asarray(random.uniform(0.5, 1.5, shape.shape), jnp.float32)
+            return jnp.asarray(random.uniform(0.5, 1.5, shape.shape) - config.norm_offset, jnp.float32)
         return jnp.asarray(random.normal(0, 0.2, shape.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, decoder.shapes(config))

@@ -97,6 +97,10 @@ class Mergeable(Protocol):
         """The changed projection, its heads folded into one dimension. `params` are those of this projection."""
         ...
 
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The changed bias of the projection."""
+        ...
+
 
 def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:
     """The leaves `[A, L, ...]` of several adapters as `[L, B, ...]`: row b of the batch has adapter `adapter_ids[b]`.

@@ -68,3 +68,7 @@ class IA3:
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """The projection with its rows scaled."""
         return weight * params["gain"].reshape(*weight.shape[:2], 1)
+
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The bias, scaled too."""
+        return bias * params["gain"].reshape(bias.shape)

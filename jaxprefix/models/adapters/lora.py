@@ -88,6 +88,10 @@ class LoRA:
         targets = ",".join(name for name in TARGETS if name in self.targets.split(","))
         return replace(self, alpha=float(self.rank), targets=targets, dropout=0.0), params
 
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The bias as it is."""
+        return bias
+
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """W + (alpha/r)·B A, with the parameters of this projection."""
         terms = jax.vmap(lambda a, b: self.alpha / self.rank * jnp.tensordot(b, a, 1))(params["a"], params["b"])
