@@ -61,7 +61,7 @@ def pair() -> hf.Pair:
 
 
 def test_the_weights_are_those_that_transformers_dequantises(tmp_path: Path):
-    file = real._download(tmp_path)
+    file = real.download(tmp_path)
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, gguf_file=str(file.relative_to(tmp_path)), dtype=torch.float32)
     ours = hf.read(LlamaForCausalLM, DIRECTORY).state_dict()
     assert set(ours) == set(theirs.state_dict())
