@@ -135,7 +135,7 @@ class Model:
         return jax.device_put(leaf, meshes.batch_sharding(self.mesh, dim))
 
     def _with_sharding(self, state: State) -> State:
-        """The state or cache with a fixed sharding: rows over `data`, and the cache's heads over `model` if they divide.
+        """The state or cache with a fixed sharding: rows over `data`, the cache's heads over `model` if they divide.
 
         The compiler could otherwise choose another sharding for the output than for the input, and the next step would
         compile again.
