@@ -12,11 +12,12 @@ import small
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
-from jaxprefix.evaluation.selection import select_examples
+from jaxprefix.evaluation.selection import select_examples, select_tasks
 from jaxprefix.evaluation.shots import draw_shots
 from jaxprefix.inference import engine
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.directory import read_run
 from jaxprefix.tasks.task import Example
 from jaxprefix.train.loop import train
 
@@ -84,30 +85,39 @@ def test_scores_are_those_of_the_examples_written_into_the_prompts(folder: Path,
     assert "4 shots (source, seed 0)" in text and "did not fit and were dropped: " in text
 
 
-def test_runs_and_questions_share_the_examples(folder: Path, tmp_path: Path):
+def drawn(folder: Path, run: str = "prefix", **settings: Any) -> dict[str, list[str]]:
+    """The ids of the examples for each language."""
+    chosen, described = Evaluation(eval_file=folder / "ask.jsonl", **settings), read_run(folder / run / "run.json")
+    config = RunConfig.from_json(described["config"])
+    selected = select_tasks([config], chosen)
+    shots = draw_shots(selected, select_examples(selected, chosen, config), chosen, [config], [described["source"]])
+    return {language: [example.id for example in part] for (_, language), part in shots.items()}
+
+
+def test_runs_and_questions_share_the_examples(folder: Path):
     """Another method has the same ones; another seed has others; fewer are the first of more."""
-    four = evaluated(folder, tmp_path / "prefix", shots=4, max_length=512)
-    (ids,) = {tuple(row["shots"]) for row in four}
-    assert len(set(ids)) == 4 and all(key.startswith("en") for key in ids)
-    base = evaluated(folder, tmp_path / "none", "none", shots=4, max_length=512, limit=2)
-    assert {tuple(row["shots"]) for row in base} == {ids}
-    assert {row["key"] for row in base} < {row["key"] for row in four}  # `compare` pairs them
-    two = evaluated(folder, tmp_path / "two", shots=2, max_length=512, limit=1)
-    assert {tuple(row["shots"]) for row in two} == {ids[:2]}
-    other = evaluated(folder, tmp_path / "seed", shots=4, max_length=512, limit=1, seed=1)
-    assert {tuple(row["shots"]) for row in other} != {ids}
-    target = evaluated(folder, tmp_path / "target", shots=2, max_length=512, limit=1, shots_language="target")
-    languages = {row["language"]: {key[:2] for key in row["shots"]} for row in target}
-    assert languages == {"en": {"en"}, "de": {"de"}}
+    four = drawn(folder, shots=4)
+    assert set(four) == {"en", "de"} and four["en"] == four["de"] and len(set(four["en"])) == 4
+    assert all(key.startswith("en") for key in four["en"])
+    assert drawn(folder, "none", shots=4, limit=2, languages="de") == {"de": four["de"]}
+    assert drawn(folder, shots=2)["en"] == four["en"][:2]
+    assert drawn(folder, shots=4, seed=1)["en"] != four["en"]
+    target = drawn(folder, shots=2, shots_language="target")
+    assert {language: {key[:2] for key in ids} for language, ids in target.items()} == {"en": {"en"}, "de": {"de"}}
+    assert drawn(folder, shots=2, shots_language="de")["en"] == target["de"]
+    assert drawn(folder) == {}
 
 
-def test_an_example_is_never_a_question(folder: Path, tmp_path: Path):
-    """Row 3 is learnt and asked. All others of English are examples, in German too; one more is refused."""
-    rows = evaluated(folder, tmp_path / "all", shots=13, languages="en", limit=1, max_length=1024)
-    assert sorted(rows[0]["shots"]) == sorted(f"en{number}" for number in range(14) if number != 3)
+def test_an_example_is_never_a_question(folder: Path):
+    """Row 3 is learnt and asked in English. All others are examples, and one more is refused. In German it is not
+    asked.
+    """
+    thirteen = drawn(folder, shots=13, languages="en", limit=1)["en"]
+    assert sorted(thirteen) == sorted(f"en{number}" for number in range(14) if number != 3)
     line = r"--shots 14: learn has 13 examples in en that are not questions of ask \(en\); choose at most as many"
     with pytest.raises(InputError, match=line):
-        evaluated(folder, tmp_path / "more", shots=14, languages="en")
+        drawn(folder, shots=14, languages="en")
+    assert len(drawn(folder, shots=14, languages="de")["de"]) == 14
 
 
 def test_shots_in_the_directory_of_other_answers_are_refused(folder: Path, tmp_path: Path):
@@ -119,9 +129,9 @@ def test_shots_in_the_directory_of_other_answers_are_refused(folder: Path, tmp_p
 def test_generated_answers_follow_the_examples(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same texts with shared prompts as without; the room for an answer is kept free."""
     lines = [json.loads(line) for line in (folder / "ask.jsonl").read_text().splitlines()]
-    file = small.write_rows(
-        tmp_path / "free.jsonl", [{k: v for k, v in row.items() if k != "choices"} for row in lines]
-    )
+    for row in lines:
+        del row["choices"]
+    file = small.write_rows(tmp_path / "free.jsonl", lines)
     rows = evaluated(folder, tmp_path / "shared", eval_file=file, shots=3, max_length=128)
     assert len({row["shots_dropped"] for row in rows}) > 1
     monkeypatch.setattr(engine._SharedPrompts, "of", unshared)
@@ -152,10 +162,8 @@ def test_wrong_settings(folder: Path, tmp_path: Path, settings: dict[str, Any], 
 def test_runs_without_common_examples(folder: Path):
     """Their sources differ, or the files that they were trained on."""
     task = tasks.find("xcopa")
-    settings, asked = (
-        Evaluation(shots=1),
-        {("xcopa", "zh"): [Example("0", "zh", "", "", "?\n", "a", choices=("a", "b"))]},
-    )
+    settings = Evaluation(shots=1)
+    asked = {("xcopa", "zh"): [Example("0", "zh", "", "", "?\n", "a", choices=("a", "b"))]}
     with pytest.raises(InputError, match="the runs were trained in it,sw; name one language: --shots-language en, or"):
         draw_shots([task], asked, settings, [CONFIG, CONFIG], ["it", "sw"])
     with pytest.raises(InputError, match="no training data for xcopa in de: xcopa has et, ht"):

@@ -104,6 +104,7 @@ def test_adapters_have_caches_of_their_own(folder: Path):
     np.testing.assert_allclose(scored(model, requests), scored(model, plain(requests)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_same_scores_and_answers(folder: Path):
     model, sharded, requests = opened(folder, SUM), opened(folder, SUM, mesh="2x2"), asked()
     np.testing.assert_allclose(scored(sharded, requests), scored(model, requests), atol=2e-5, rtol=0)
