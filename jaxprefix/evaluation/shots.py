@@ -46,8 +46,12 @@ def draw_shots(
     for name, language in examples:
         task = by_name[name]
         origin, code = _origin(task, _shot_language(settings, sources, language), _candidates(task, settings, configs))
+        split = _split(task, origin, settings)
         if (origin.name, code) not in pools:
-            pools[origin.name, code] = _pool(task, origin, code, settings, data)
+            rows = origin.load(code, split, data)
+            pools[origin.name, code] = _shuffled(
+                [made for row in rows if (made := origin.example(row, code))], settings
+            )
         questions = {example.prompt for example in all_examples(task, language, settings, configs[0])}
         others = [example for example in pools[origin.name, code] if example.prompt not in questions]
         if len(others) < settings.shots:
@@ -96,16 +100,19 @@ def _origin(task: Task, language: str, candidates: Sequence[Task]) -> tuple[Task
     )
 
 
-def _pool(task: Task, origin: Task, language: str, settings: Evaluation, data: Path | None) -> list[Example]:
-    """The training examples in a language, shuffled. InputError if they are questions of a benchmark."""
+def _split(task: Task, origin: Task, settings: Evaluation) -> str:
+    """The split of the examples. InputError if it has questions of a benchmark, or their translations."""
     split = settings.shots_split or origin.train_split
     check_split(origin, split, "--shots-split")
     if origin.name == task.name and split == (settings.split or task.split) and not settings.eval_file:
         raise InputError(f"--split {split} of {task.name} has the few-shot examples; choose another --split")
-    rows = origin.load(language, split, data)
-    return _shuffled([example for row in rows if (example := origin.example(row, language))], settings.seed)
+    return split
 
 
-def _shuffled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """The examples in an order that depends on their ids and the seed: languages of parallel data have the same."""
-    return sorted(examples, key=lambda example: hashlib.sha256(f"shots {seed} {example.id}".encode()).digest())
+def _shuffled(examples: Sequence[Example], settings: Evaluation) -> list[Example]:
+    """The examples in an order that depends on their ids and --seed: languages of parallel data have the same."""
+
+    def digest(example: Example) -> bytes:
+        return hashlib.sha256(f"shots {settings.seed} {example.id}".encode()).digest()
+
+    return sorted(examples, key=digest)
