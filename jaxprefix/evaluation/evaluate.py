@@ -24,6 +24,7 @@ from jaxprefix.evaluation.questions import Question, judge, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
 from jaxprefix.evaluation.selection import Examples, all_examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
+from jaxprefix.evaluation.shots import Shots, draw_shots
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io.atomic import exclusive
 from jaxprefix.runs.config import RunConfig
@@ -49,15 +50,17 @@ def evaluate_together(
     directories = [Path(directory) for directory in directories]
     if settings.output and len(directories) > 1:
         raise InputError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
-    configs = [RunConfig.from_json(read_run(directory / RUN_FILE)["config"]) for directory in directories]
+    runs = [read_run(directory / RUN_FILE) for directory in directories]
+    configs = [RunConfig.from_json(run["config"]) for run in runs]
     selected = select_tasks(configs, settings)
     baseline = settings.baseline and report.read_report(settings.baseline)
     # Examples are read before the model is loaded, so that a missing file is reported at once.
     examples = select_examples(selected, settings, configs[0])
+    shots = draw_shots(selected, examples, settings, configs, [run["source"] for run in runs])
     with ExitStack() as locks:
         for directory in directories:
             locks.enter_context(exclusive(settings.output or directory))
-        return _evaluate(directories, settings, quiet, selected, examples, baseline or None)
+        return _evaluate(directories, settings, quiet, selected, examples, shots, baseline or None)
 
 
 def _evaluate(
@@ -66,6 +69,7 @@ def _evaluate(
     quiet: bool,
     selected: Sequence[Task],
     examples: Examples,
+    shots: Shots,
     baseline: report.Report | None,
 ) -> list[report.Report]:
     model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length)
@@ -75,9 +79,8 @@ def _evaluate(
         if not run.run_json["finished"]:
             steps = run.run_json["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
-    task_questions = {task.name: (task, _questions(model, task, examples)) for task in selected}
-    how = f"at most {model.max_length} tokens, {settings.sampling}"
-    how += f", split {settings.split}" if settings.split else ""
+    task_questions = {task.name: (task, _questions(model, task, examples, shots)) for task in selected}
+    how = f"at most {model.max_length} tokens, {settings.how}"
     predictions = [
         Predictions(settings.output or directory, origin(run.run_json, run.step, how))
         for directory, run in zip(directories, runs, strict=True)
@@ -191,15 +194,18 @@ def build(
     return report.build(config.model or "embedded", config.method, source, summaries), report.build_statistics(measured)
 
 
-def _questions(model: Model, task: Task, examples: Examples) -> list[Question]:
-    """The questions of the task that fit. A line is printed if contexts are cut or questions do not fit."""
+def _questions(model: Model, task: Task, examples: Examples, shots: Shots) -> list[Question]:
+    """The questions of the task that fit. A line is printed for what is cut, dropped or left out."""
     task_examples = _examples_of(task, examples)
     if not task_examples:
         raise InputError(f"task {task.name}: no row has an answer; choose other rows, or another --split")
-    fitting = questions(model, task, task_examples)
+    fitting = questions(model, task, task_examples, shots)
     cut, too_long = sum(question.cut for question in fitting), len(task_examples) - len(fitting)
     if cut or too_long:
         print(f"{task.name}: {cut:,} contexts cut to fit; {too_long:,} questions exceed --max-length and score 0")
+    if dropped := sum(question.shots_dropped for question in fitting):
+        drawn = sum(len(question.shots) for question in fitting)
+        print(f"{task.name}: {dropped:,} of {drawn:,} few-shot examples dropped to fit {model.max_length} tokens")
     if not fitting:
         limit, positions = model.max_length, model.base.config.max_positions
         raise InputError(

@@ -24,6 +24,7 @@ SUPERSEDED = "superseded"  # true in rows that reports exclude, because the task
 EVALUATION = "evaluation"  # the hash of the evaluation that computed the row
 SELECTION, SPREAD = "selection", "spread"  # how --limit selects rows; rows of earlier versions, the first, lack it
 SHARED = "shared"  # a hash of the text that several questions share
+SHOTS, SHOTS_DROPPED = "shots", "shots_dropped"  # ids of the few-shot examples, and how many did not fit
 
 Answers = dict[str, dict[str, Any]]  # rows by key
 

@@ -7,50 +7,80 @@ from typing import Any
 import numpy as np
 
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation.predictions import description
+from jaxprefix.evaluation.predictions import SHOTS, SHOTS_DROPPED, description
+from jaxprefix.evaluation.shots import Shots
 from jaxprefix.inference import engine
-from jaxprefix.inference.batching import Bucket, Request
+from jaxprefix.inference.batching import Bucket, Request, common_length
 from jaxprefix.inference.engine import Scores
 from jaxprefix.inference.model import Model
 from jaxprefix.models.sampling import Sampling
-from jaxprefix.tasks.encoding import encode
+from jaxprefix.tasks.encoding import encode, encode_few_shot
 from jaxprefix.tasks.task import Example, Task
 from jaxprefix.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Question:
-    """An example, the key of its row, and its request. `cut` says whether its context was shortened to fit."""
+    """An example, the key of its row, and its request.
+
+    `cut` says whether its context was shortened to fit. `shots` are the few-shot examples that were drawn for it, and
+    `shots_used` says how many of them, from the first on, are in the prompt.
+    """
 
     key: str
     example: Example
     request: Request
     cut: bool
+    shots: tuple[Example, ...] = ()
+    shots_used: int = 0
 
     @property
-    def fit(self) -> str:
-        """Whether the model read the whole prompt, for predictions.jsonl."""
-        return "cut" if self.cut else "whole"
+    def shots_dropped(self) -> int:
+        return len(self.shots) - self.shots_used
+
+    @property
+    def prompt_fields(self) -> dict[str, Any]:
+        """What a row says of the prompt: whether the model read it whole, and the ids of its few-shot examples."""
+        fit = {"fit": "cut" if self.cut else "whole"}
+        used = [shot.id for shot in self.shots[: self.shots_used]]
+        return fit | {SHOTS: used, SHOTS_DROPPED: self.shots_dropped} if self.shots else fit
 
     def for_adapter(self, adapter: int) -> "Question":
         """The same question for another of the model's adapters."""
         return replace(self, request=replace(self.request, adapter=adapter))
 
 
-def questions(model: Model, task: Task, examples: Sequence[Example]) -> list[Question]:
-    """The examples that fit the model's length, with a shorter context if necessary.
+def questions(model: Model, task: Task, examples: Sequence[Example], shots: Shots) -> list[Question]:
+    """The examples that fit the model's length, after as many few-shot examples as fit whole.
 
-    InputError if a choice has no tokens.
+    Where none fits, the context is shortened if necessary. InputError if a choice has no tokens.
     """
     fitting, tokenizer = [], model.base.tokenizer
     for example in examples:
-        choices = choice_ids(tokenizer, example)
-        # Without a context there is nothing to cut: prompts of any length that training accepts are evaluated.
-        answer_tokens = max(map(len, choices)) if choices else task.max_new_tokens if example.context else None
-        if encoded := encode(tokenizer, example, model.max_length, answer_tokens, model.chat):
-            key = description(task, example)["key"]
-            fitting.append(Question(key, example, Request(encoded.prompt, choices), encoded.cut))
-    return fitting
+        choices, drawn = choice_ids(tokenizer, example), shots.get((task.name, example.language), ())
+        room = max(map(len, choices)) if choices else task.max_new_tokens
+        encoded = encode_few_shot(tokenizer, drawn, example, model.max_length, room, model.chat)
+        if not encoded:
+            # Without a context there is nothing to cut: prompts of any length that training accepts are evaluated.
+            answer_tokens = room if choices or example.context else None
+            encoded = encode(tokenizer, example, model.max_length, answer_tokens, model.chat)
+        if encoded:
+            key, request = description(task, example)["key"], Request(encoded.prompt, choices)
+            fitting.append(Question(key, example, request, encoded.cut, drawn, encoded.shots))
+    return _with_shared_prompts(fitting)
+
+
+def _with_shared_prompts(rows: Sequence[Question]) -> list[Question]:
+    """The questions, in their order. Prompts that begin with the same few-shot examples have a shared prompt."""
+    by_shots: dict[tuple[Example, ...], list[list[int]]] = {}
+    for row in rows:
+        if row.shots and not row.shots_dropped:
+            by_shots.setdefault(row.shots, []).append(row.request.prompt)
+    shared: dict[tuple[Example, ...], tuple[int, ...]] = {}
+    for shots, prompts in by_shots.items():
+        first, last = min(prompts), max(prompts)
+        shared[shots] = tuple(first[: common_length(first, last)])  # no prompt between these differs earlier
+    return [replace(row, request=replace(row.request, shared_prompt=shared.get(row.shots, ()))) for row in rows]
 
 
 def choice_ids(tokenizer: Tokenizer, example: Example) -> tuple[list[int], ...]:
@@ -96,7 +126,7 @@ def judge(task: Task, example: Example, text: str) -> dict[str, Any]:
 
 def _generated(task: Task, question: Question, text: str) -> dict[str, Any]:
     """The row of a generated answer."""
-    return description(task, question.example) | judge(task, question.example, text) | {"fit": question.fit}
+    return description(task, question.example) | judge(task, question.example, text) | question.prompt_fields
 
 
 def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
@@ -112,4 +142,4 @@ def _chosen(task: Task, question: Question, scores: Scores) -> dict[str, Any]:
         "logprobs": [round(value, 5) for value in scores.logprobs],
         "lengths": lengths.tolist(),
     }
-    return description(task, example) | result | {"fit": question.fit}
+    return description(task, example) | result | question.prompt_fields

@@ -1,17 +1,20 @@
 """The tasks, languages and examples of an evaluation."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.runs.config import RunConfig
-from jaxprefix.tasks.languages import same_language
+from jaxprefix.tasks.languages import find_language, same_language
 from jaxprefix.tasks.task import Example, Task, check_languages
 from jaxprefix.tasks.user_rows import own_rows_task
 
 SEED = 0  # of --limit alone: --seed is of the samples, and every run is evaluated on the same rows
+UNDER = re.compile(r"under-(\d+(?:\.\d+)?)([MB])")  # words in FineWeb2
+UNITS = {"M": 1e6, "B": 1e9}
 Examples = Mapping[tuple[str, str], Sequence[Example]]  # by task and language
 
 
@@ -48,9 +51,22 @@ def _languages(task: Task, text: str | None) -> Sequence[str]:
     """The task's codes of the languages that `text` names; "de" also matches Belebele's "deu_Latn"."""
     if text is None:
         return task.languages
-    codes = [next((code for code in task.languages if same_language(code, name)), name) for name in names(text)]
+    codes = [code for name in names(text) for code in _codes(task, name)]
     check_languages(task, codes)
     return tuple(dict.fromkeys(codes))
+
+
+def _codes(task: Task, name: str) -> list[str]:
+    """The task's code of a language, or of all that have fewer words for pretraining than "under-500M" says."""
+    limit = UNDER.fullmatch(name)
+    if not limit:
+        return [next((code for code in task.languages if same_language(code, name)), name)]
+    most = float(limit[1]) * UNITS[limit[2]]
+    languages = {code: find_language(code) for code in task.languages}
+    codes = [code for code, known in languages.items() if known and known.words is not None and known.words < most]
+    if not codes:
+        raise InputError(f"--languages {name}: no language of {task.name} has so few words; choose a higher number")
+    return codes
 
 
 def select_examples(selected: Sequence[Task], settings: Evaluation, config: RunConfig) -> Examples:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from jaxprefix.inference.batching import Bucket, Request, plan_buckets
+from jaxprefix.inference.batching import Bucket, CacheKey, Request, plan_buckets
 from jaxprefix.inference.model import Model
-from jaxprefix.models.decode import PrefillBatch
+from jaxprefix.models.decode import PrefillBatch, SharedPrompt
 from jaxprefix.models.decoder import Batch
+from jaxprefix.models.hooks import Cache
 from jaxprefix.models.sampling import GREEDY, Sampling
 
 PREFILL_SHARE = 8  # an eighth of the batch is prefilled at a time: a larger share waits longer, a smaller one is slow
@@ -35,6 +36,7 @@ def score(
 
     `buckets` selects some of `plan_buckets(requests, batch_size)`; None is all.
     """
+    shared_prompts = _SharedPrompts(model)
     for bucket in plan_buckets(requests, batch_size) if buckets is None else buckets:
         rows = [requests[index] for index in bucket.indices]
         tokens = np.full((bucket.choices, batch_size, bucket.choice_len), model.base.tokenizer.pad, np.int32)
@@ -44,17 +46,20 @@ def score(
                 tokens[choice, row, : len(ids)], lengths[choice, row] = ids, len(ids)
         choices = model.shard(tokens, 1), model.shard(lengths, 1)
         batch, adapters = _batch(model, rows, bucket.prompt_len, batch_size), _adapter_ids(model, rows, batch_size)
-        logprobs, greedy = jax.device_get(model.score_choices(model.params, model.frozen, batch, adapters, *choices))
+        shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
+        logprobs, greedy = jax.device_get(
+            model.score_choices(model.params, model.frozen, batch, adapters, *choices, shared)
+        )
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
 
 def _batch(model: Model, rows: Sequence[Request], time: int, size: int) -> Batch:
-    """The prompts, right-padded to `[size, time]`. Rows without a prompt repeat the first one."""
+    """The rests of the prompts, right-padded to `[size, time]`. Rows without a prompt repeat the first one."""
     tokens = np.full((size, time), model.base.tokenizer.pad, np.int32)
     lengths = np.zeros(size, np.int32)
     for row in range(size):
-        ids = rows[row if row < len(rows) else 0].prompt
+        ids = rows[row if row < len(rows) else 0].rest
         tokens[row, : len(ids)], lengths[row] = ids, len(ids)
     return Batch.right_padded(model.shard(tokens), model.shard(lengths))
 
@@ -63,6 +68,31 @@ def _adapter_ids(model: Model, rows: Sequence[Request], size: int) -> jax.Array 
     """The adapter of each row of a batch; None if the model has only one."""
     adapters = [request.adapter for request in rows] + [rows[0].adapter] * (size - len(rows))
     return model.shard(np.array(adapters, np.int32)) if model.multi_adapter else None
+
+
+class _SharedPrompts:
+    """Computes the caches of shared prompts, and keeps the last one: buckets with the same follow each other."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.key: CacheKey | None = None
+        self.cache: tuple[Cache, ...] = ()
+
+    def of(self, rows: Sequence[Request], length: int, size: int) -> SharedPrompt | None:
+        """The shared prompt of the rows, padded to `length` ids, for a batch of `size`; None if they have none."""
+        if not length:
+            return None
+        if rows[0].cache_key != self.key:
+            self.key, self.cache = rows[0].cache_key, self._computed(rows[0], length)
+        lengths = np.full(size, rows[0].shared, np.int32)
+        lengths[: len(rows)] = [request.shared for request in rows]
+        return SharedPrompt(self.cache, self.model.shard(lengths))
+
+    def _computed(self, request: Request, length: int) -> tuple[Cache, ...]:
+        model, devices = self.model, self.model.mesh.shape["data"]  # one row per device: a row cannot be divided
+        prompt = [Request(list(request.shared_prompt), adapter=request.adapter)]
+        batch, adapters = _batch(model, prompt, length, devices), _adapter_ids(model, prompt, devices)
+        return model.prefill_shared(model.params, model.frozen, batch, adapters)
 
 
 def generate(
@@ -81,8 +111,9 @@ def generate(
     """
     seeds = _seeds(requests, sampling.seed)
     steps = min(STEPS_BETWEEN_STOPS, max_new_tokens) if stop else max_new_tokens
+    shared_prompts = _SharedPrompts(model)
     for bucket in plan_buckets(requests, batch_size) if buckets is None else buckets:
-        batch = _DecodeBatch(model, requests, seeds, bucket, batch_size, max_new_tokens)
+        batch = _DecodeBatch(shared_prompts, requests, seeds, bucket, batch_size, max_new_tokens)
         for texts in batch.steps(sampling, stop, steps):
             if finished := [(index, text) for index, text, done in texts if done]:
                 yield finished
@@ -94,7 +125,7 @@ def stream(
     """The answer to one prompt in pieces. Prompts of similar length use the same compiled programs."""
     time = max(MIN_STREAM_LEN, 1 << (len(request.prompt) - 1).bit_length())
     size, seeds = model.mesh.shape["data"], _seeds([request], sampling.seed)
-    batch = _DecodeBatch(model, [request], seeds, Bucket((0,), time), size, max_new_tokens)
+    batch = _DecodeBatch(_SharedPrompts(model), [request], seeds, Bucket((0,), time), size, max_new_tokens)
     withheld = max(map(len, stop), default=1) - 1  # last characters, which may be the beginning of a stop
     shown = 0
     for texts in batch.steps(sampling, stop, min(STEPS_PER_PIECE, max_new_tokens)):
@@ -124,16 +155,17 @@ class _DecodeBatch:
 
     def __init__(
         self,
-        model: Model,
+        shared_prompts: _SharedPrompts,
         requests: Sequence[Request],
         seeds: Sequence[int],
         bucket: Bucket,
         size: int,
         max_new_tokens: int,
     ) -> None:
-        self.model, self.requests, self.seeds, self.bucket = model, requests, seeds, bucket
+        self.model, self.shared_prompts = shared_prompts.model, shared_prompts
+        self.requests, self.seeds, self.bucket = requests, seeds, bucket
         self.size, self.max_new_tokens = size, max_new_tokens
-        devices = model.mesh.shape["data"]
+        devices = self.model.mesh.shape["data"]
         self.prefill_size = -(-size // (PREFILL_SHARE * devices)) * devices  # prompts that enter at a time
         self.waiting = deque(bucket.indices)
         self.active: list[int | None] = [None] * size  # the index of the request in each row
@@ -168,7 +200,8 @@ class _DecodeBatch:
         seeds = np.zeros(self.prefill_size, np.uint32)
         seeds[: len(entering)] = [self.seeds[index] for index in entering]
         batch = _batch(self.model, rows, self.bucket.prompt_len, self.prefill_size)
-        prompts = PrefillBatch(batch, self.model.shard(seeds), self.model.shard(source))
+        shared = self.shared_prompts.of(rows, self.bucket.shared_len, self.prefill_size)
+        prompts = PrefillBatch(batch, self.model.shard(seeds), self.model.shard(source), shared)
         return prompts, _adapter_ids(self.model, rows, self.prefill_size)
 
     def _read_texts(

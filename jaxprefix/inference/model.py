@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,14 @@ from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models import decode, scoring
 from jaxprefix.models.adapters import Adapter, FullFineTuning, NoAdapter
-from jaxprefix.models.decode import DecodeState, PrefillBatch
+from jaxprefix.models.decode import DecodeState, PrefillBatch, SharedPrompt
 from jaxprefix.models.decoder import Batch, Frozen
-from jaxprefix.models.hooks import Params
+from jaxprefix.models.hooks import Cache, Params
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.base_model import BaseModel, load_weights, max_text_tokens, open_base
 from jaxprefix.runs.saved import TrainedRun, load_run, stack_adapters
+
+State = TypeVar("State", DecodeState, tuple[Cache, ...])
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Model:
 
     @cached_property
     def score_choices(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        """(params, frozen, batch, adapter ids of the rows, choices [C, B, M], lengths [C, B]) -> `scoring.choices`."""
+        """(params, frozen, batch, adapter ids of the rows, choices [C, B, M], lengths [C, B], shared prompt or None)
+        -> `scoring.choices`.
+        """
 
         @jax.jit
         @partial(meshes.with_mesh, self.mesh)
@@ -101,24 +105,37 @@ class Model:
             row_adapters: jax.Array | None,
             choices: jax.Array,
             lengths: jax.Array,
+            shared: SharedPrompt | None,
         ) -> tuple[jax.Array, jax.Array]:
             weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
-            return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
+            return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths, shared)
+
+        return run
+
+    @cached_property
+    def prefill_shared(self) -> Callable[..., tuple[Cache, ...]]:
+        """(params, frozen, batch of equal rows, adapter ids of the rows) -> the cache of a shared prompt."""
+
+        @jax.jit
+        @partial(meshes.with_mesh, self.mesh)
+        def run(params: Params, frozen: Frozen, batch: Batch, row_adapters: jax.Array | None) -> tuple[Cache, ...]:
+            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
+            return self._with_sharding(decode.prefill(self.base.config, weights, batch, hooks, free_slots=0)[2])
 
         return run
 
     @property
     def compilations(self) -> int:
-        """The number of shapes compiled so far, for generation and for choices."""
-        jitted: tuple[Any, ...] = (self.step, self.score_choices)
+        """The number of shapes compiled so far, for generation, choices and shared prompts."""
+        jitted: tuple[Any, ...] = (self.step, self.score_choices, self.prefill_shared)
         return sum(function._cache_size() for function in jitted)
 
     def shard(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         """The array on the mesh, with the rows in dimension `dim` sharded over `data`."""
         return jax.device_put(leaf, meshes.batch_sharding(self.mesh, dim))
 
-    def _with_sharding(self, state: DecodeState) -> DecodeState:
-        """The state with a fixed sharding: rows over `data`, and the cache's heads over `model` if they divide.
+    def _with_sharding(self, state: State) -> State:
+        """The state or cache with a fixed sharding: rows over `data`, the cache's heads over `model` if they divide.
 
         The compiler could otherwise choose another sharding for the output than for the input, and the next step would
         compile again.

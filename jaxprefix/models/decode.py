@@ -3,6 +3,8 @@
 Rows are right-padded, and each slot of the cache has its own position. New tokens are written to a ring buffer of
 slots after the prompts, to the same slot in all rows. When the answer of a row has ended, the row takes another prompt
 while the others continue.
+
+Prompts with the same beginning, such as few-shot examples, can share its cache, which is computed once.
 """
 
 from functools import partial
@@ -41,42 +43,85 @@ class DecodeState:
 
 
 @struct.dataclass
+class SharedPrompt:
+    """The beginning of the prompts of R rows: each row follows its first `lengths` tokens.
+
+    The rows of the cache are equal. Its slots: trained prefix, soft prompt, the tokens of the shared prompt.
+    """
+
+    cache: tuple[Cache, ...]
+    lengths: Int[Array, " R"]
+
+
+@struct.dataclass
 class PrefillBatch:
     """R prompts to insert into the batch. `source` is the prompt that a row takes, or -1."""
 
     batch: Batch
     seeds: UInt32[Array, " R"]
     source: Int[Array, " B"]
+    shared: SharedPrompt | None = None
 
 
 def prefill(
-    config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks, free_slots: int
+    config: DecoderConfig,
+    frozen: Frozen,
+    batch: Batch,
+    hooks: Hooks,
+    free_slots: int,
+    shared: SharedPrompt | None = None,
 ) -> tuple[Float[Array, "B D"], Int[Array, " B"], tuple[Cache, ...]]:
-    """Runs the prompts. Returns the state of the last token of each row, the next position, and the cache.
+    """Runs the prompts, or what follows the shared prompt in them. Returns the state of the last token of each row, the
+    next position, and the cache.
 
     The cache contains the trained prefix, a soft prompt, the prompt, and `free_slots` empty slots at the end.
     """
     frozen = unstack(frozen)
+    if shared is not None:
+        batch, hooks = _after(shared, batch, hooks)
     positions = decoder.all_positions(batch, hooks)
     text = jnp.where(positions == NEVER, -1, positions)
     last = jnp.argmax(text, axis=1, keepdims=True)
     stream, computed = decoder.forward_last(config, frozen, batch, hooks, "full", last, return_cache=True)
     assert computed is not None
     state = decoder.final_norm(config, frozen, stream[:, 0])
-    cache = [_with_free_slots(one, layer_of(hooks.prefix, layer), free_slots) for layer, one in enumerate(computed)]
+    cache = [_with_free_slots(_before(hooks, layer, one), one, free_slots) for layer, one in enumerate(computed)]
     return state, jnp.max(text, axis=1) + 1, tuple(cache)
 
 
-def _with_free_slots(computed: Cache, prefix: Prefix | None, free_slots: int) -> Cache:
-    """The trained prefix of a layer, its computed keys and values, and `free_slots` empty slots."""
-    before = [] if prefix is None else [_prefix_cache(prefix, computed)]
+def _after(shared: SharedPrompt, batch: Batch, hooks: Hooks) -> tuple[Batch, Hooks]:
+    """The batch at its positions after the shared prompt, whose cache replaces the prefix and prompt of the hooks."""
+    start = shared.lengths[:, None] + (0 if hooks.prompt is None else hooks.prompt.shape[-2])
+    positions = jnp.where(batch.positions == NEVER, NEVER, batch.positions + start)
+    rows = len(positions)
+
+    def rest_hidden(layer: Cache) -> Cache:
+        """The cache for all rows. A row does not see the tokens of the shared prompt that it does not begin with."""
+        layer = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (rows, *leaf.shape[1:])), layer)
+        seen = jnp.where(layer.positions < start, layer.positions, NEVER)
+        return _shard(layer.replace(positions=seen))  # type: ignore[attr-defined]
+
+    cache = tuple(map(rest_hidden, shared.cache))
+    return Batch(batch.tokens, positions), hooks.replace(cache=cache, prefix=None, prompt=None)  # type: ignore[attr-defined]
+
+
+def _before(hooks: Hooks, layer: int, computed: Cache) -> Cache | None:
+    """What precedes the computed keys and values of a layer: the cache of a shared prompt, or the trained prefix."""
+    if isinstance(hooks.cache, tuple):
+        return hooks.cache[layer]
+    return None if hooks.prefix is None else _prefix_cache(layer_of(hooks.prefix, layer), computed)
+
+
+def _with_free_slots(before: Cache | None, computed: Cache, free_slots: int) -> Cache:
+    """What precedes the computed keys and values of a layer, these themselves, and `free_slots` empty slots."""
 
     def join(dim: int, filling: int, *leaves: Array) -> Array:
         shape, dtype = leaves[-1].shape, leaves[-1].dtype
         end = jnp.full((*shape[:dim], free_slots, *shape[dim + 1 :]), filling, dtype)
         return jnp.concatenate([*leaves, end], axis=dim)
 
-    return _shard(jax.tree.map(join, SLOTS, EMPTY, *before, computed))
+    caches = [computed] if before is None else [before, computed]
+    return _shard(jax.tree.map(join, SLOTS, EMPTY, *caches))
 
 
 def _prefix_cache(prefix: Prefix, computed: Cache) -> Cache:
@@ -112,7 +157,9 @@ def init_state(
     config: DecoderConfig, frozen: Frozen, prefill_batch: PrefillBatch, hooks: Hooks, length: int
 ) -> DecodeState:
     """The state of empty rows, for prompts of this shape and answers of at most `length` tokens."""
-    like = jax.eval_shape(lambda: prefill(config, frozen, prefill_batch.batch, hooks, length - 1)[2])
+    like = jax.eval_shape(
+        lambda: prefill(config, frozen, prefill_batch.batch, hooks, length - 1, prefill_batch.shared)[2]
+    )
     rows = prefill_batch.source.shape[0]
 
     def slots(filling: int, leaf: Any) -> Array:
@@ -142,7 +189,7 @@ def insert(
 ) -> DecodeState:
     """Runs the prompts and inserts them into the rows that `source` names, with their first token."""
     length = state.tokens.shape[1]
-    states, position, cache = prefill(config, frozen, prefill_batch.batch, hooks, length - 1)
+    states, position, cache = prefill(config, frozen, prefill_batch.batch, hooks, length - 1, prefill_batch.shared)
     zeros = jnp.zeros_like(prefill_batch.seeds, jnp.int32)
     token = sample(decoder.logits(frozen, states), sampling, prefill_batch.seeds, zeros)
     taken = prefill_batch.source >= 0

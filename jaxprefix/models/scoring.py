@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models import decoder
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decode import extend_cache, prefill
+from jaxprefix.models.decode import SharedPrompt, extend_cache, prefill
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks
 
@@ -18,13 +18,15 @@ def choices(
     hooks: Hooks,
     tokens: Int[Array, "C B M"],
     lengths: Int[Array, "C B"],
+    shared: SharedPrompt | None = None,
 ) -> tuple[Float[Array, "C B"], Bool[Array, "C B"]]:
     """For each choice after the prompt of its row: Σ log p of its tokens in float32, and whether it is the greedy
     answer.
 
     The first `lengths` of `tokens` are the choice. A choice of one token needs no computation beyond the prompt's.
+    `batch` is what follows the shared prompt, if there is one.
     """
-    state, position, cache = prefill(config, frozen, batch, hooks, free_slots=0)
+    state, position, cache = prefill(config, frozen, batch, hooks, 0, shared)
     longest = tokens.shape[-1]
 
     def one(slices: tuple[Array, Array]) -> tuple[Array, Array]:

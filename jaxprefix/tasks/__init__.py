@@ -50,6 +50,11 @@ def training() -> tuple[str, ...]:
     return tuple(task.name for task in TASKS if task.eval_tasks)
 
 
+def training_tasks(benchmark: str) -> list[Task]:
+    """The tasks with training data for a benchmark, such as squad and tydiqa for xquad."""
+    return [task for task in _by_name().values() if benchmark in task.eval_tasks]
+
+
 def find(name: str) -> Task:
     """A benchmark, or a task of the embedded world. InputError, with all names, if the name is unknown."""
     tasks = _by_name()

@@ -1,5 +1,6 @@
 """Encodes examples. Training and evaluation both shorten prompts to a maximum length here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jaxprefix.tasks.task import Example
@@ -13,6 +14,7 @@ class Encoded:
     prompt: list[int]
     response: list[int]
     cut: bool
+    shots: int = 0  # few-shot examples in the prompt
 
     @property
     def length(self) -> int:
@@ -43,6 +45,26 @@ def encode(
     return None if fits < 0 else Encoded(prompt, response, cut=True)
 
 
-def prompt_ids(tokenizer: Tokenizer, example: Example, chat: bool) -> list[int]:
-    """The ids of the whole prompt, as plain text or as a user turn in the chat template of the model."""
-    return tokenizer.chat(example.prompt) if chat else tokenizer.prompt_ids(example.prompt)
+def encode_few_shot(
+    tokenizer: Tokenizer, shots: Sequence[Example], example: Example, max_length: int, room: int, chat: bool = False
+) -> Encoded | None:
+    """The whole example after as many of the first shots as fit in `max_length` ids, with `room` ids for the answer.
+
+    None if it does not fit after one of them: `encode` may cut its context instead.
+    """
+    for count in range(len(shots), 0, -1):
+        prompt = prompt_ids(tokenizer, example, chat, shots[:count])
+        if len(prompt) + room <= max_length:
+            return Encoded(prompt, tokenizer.response_ids(example.response), cut=False, shots=count)
+    return None
+
+
+def prompt_ids(tokenizer: Tokenizer, example: Example, chat: bool, shots: Sequence[Example] = ()) -> list[int]:
+    """The ids of the whole prompt, after few-shot examples, as plain text or in the chat template of the model.
+
+    As text, a blank line follows each shot; in the template, the shots are earlier turns. lm-evaluation-harness does
+    the same.
+    """
+    if chat:
+        return tokenizer.chat(example.prompt, [(shot.prompt, shot.response) for shot in shots])
+    return tokenizer.prompt_ids("".join(f"{shot.prompt}{shot.response}\n\n" for shot in shots) + example.prompt)

@@ -1,4 +1,4 @@
-"""The table of the languages of all benchmarks: codes, script, family, and how well each is resourced.
+"""The table of the languages of all benchmarks: codes, script, family, and resources.
 
 `languages.tsv` combines public sources and corrects their errors:
 
@@ -15,6 +15,12 @@
   script has the same class. The column is empty if the list has neither the language nor the larger one
   that its name belongs to: acm, apc, ars and ary (class 5 of Arabic is that of the standard language; Egyptian has its
   own, 3), kac, kea and luo.
+- words: the words of the language, in this script, in the training part of FineWeb2 (Penedo et al. 2025,
+  arXiv:2506.20920), the pages of CommonCrawl from 2013 to 2024 that are not in English, after filters and
+  deduplication: fineweb2-language-distribution.csv of github.com/huggingface/fineweb-2, revision d0defb2 of October
+  2025, licence ODC-By. It approximates what a model has read of a language. FineWeb2's codes are others for Estonian
+  (ekk), Guarani (gug), Tagalog (fil) and Persian (fas); its Chinese (cmn_Hani) is of both scripts together. The column
+  is empty for English, which FineWeb2 leaves out, and for Sinhala in Latin letters, which it does not list.
 - benchmarks: the tasks that include the language. Tests compare this with the tasks.
 """
 
@@ -36,6 +42,8 @@ class Language:
     family: str
     resource: int | None
     """The class of Joshi et al. 2020, 0 to 5; None if they do not list the language."""
+    words: int | None
+    """Its words in FineWeb2, as an estimate of the text for pretraining; None for English or if it is not listed."""
     benchmarks: tuple[str, ...]
     """Names of the tasks that include it."""
 
@@ -45,9 +53,11 @@ def _read() -> tuple[Language, ...]:
     return tuple(_language(*line.split("\t")) for line in lines[1:])
 
 
-def _language(flores: str, bcp47: str, name: str, script: str, family: str, resource: str, benchmarks: str) -> Language:
-    resource_class = int(resource) if resource else None
-    return Language(flores, bcp47, name, script, family, resource_class, tuple(benchmarks.split()))
+def _language(
+    flores: str, bcp47: str, name: str, script: str, family: str, resource: str, words: str, benchmarks: str
+) -> Language:
+    resource_class, words_known = (int(cell) if cell else None for cell in (resource, words))
+    return Language(flores, bcp47, name, script, family, resource_class, words_known, tuple(benchmarks.split()))
 
 
 LANGUAGES = _read()

@@ -83,6 +83,14 @@ class Task:
     """What readers of the scores should know."""
 
 
+def check_split(task: Task, split: str | None, flag: str) -> None:
+    """InputError, which names the flag, if a benchmark contains the split, so that it must not be trained on."""
+    for forbidden, reason in task.forbidden_splits.items():
+        # A slice or a sum contains the name of the split, and "all" means every split on the Hub.
+        if split and (forbidden in split or split == "all"):
+            raise InputError(f"{flag} {split} of {task.name} must not be trained on: {reason}")
+
+
 def check_languages(task: Task, languages: Sequence[str]) -> None:
     """InputError, with the languages of the task, if it does not have all of `languages`."""
     unknown = [language for language in languages if language not in task.languages]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import cycle
 from pathlib import Path
 
 from jaxprefix.errors import InputError
@@ -81,17 +82,19 @@ class Tokenizer:
         names = dict(self.special_tokens)
         return chat_template.render(self.require_template(), turns, names, self.chat_date, **flags)
 
-    def chat(self, prompt: str) -> list[int]:
-        """The ids of one user turn in the chat template, up to the answer.
+    def chat(self, prompt: str, earlier: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """The ids of a user turn in the chat template, up to the answer, after earlier turns (prompt, answer).
 
         Special tokens in the rendered text are encoded as such. BOS is there if the template writes it, as in
         transformers.
 
         Raises:
-            InputError: the model has no chat template, or the template rejects the turn.
+            InputError: the model has no chat template, or the template rejects the turns.
         """
+        texts = [text for pair in earlier for text in pair] + [prompt]
+        turns = [{"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), texts)]
         try:
-            rendered = self.render([{"role": "user", "content": prompt}], add_generation_prompt=True)
+            rendered = self.render(turns, add_generation_prompt=True)
         except InputError as error:
             raise InputError(f"--chat: {error}") from None
         return self.backend.encode_template(rendered)

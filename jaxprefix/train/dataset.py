@@ -12,7 +12,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.runs.base_model import EMBEDDED_TASK
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded, encode
-from jaxprefix.tasks.task import Example, Task, check_languages
+from jaxprefix.tasks.task import Example, Task, check_languages, check_split
 from jaxprefix.tasks.user_rows import own_rows_task
 from jaxprefix.text.tokenizer import Tokenizer
 
@@ -47,10 +47,7 @@ def training_task(config: RunConfig) -> Task:
     if not task.eval_tasks:
         trained = [other.name for other in tasks.TASKS if task.name in other.eval_tasks] or tasks.training()
         raise InputError(f"task {task.name} is only for evaluation; train on {', '.join(trained)}")
-    for split, reason in task.forbidden_splits.items():
-        # A slice or a sum contains the name of the split, and "all" means every split on the Hub.
-        if config.split and (split in config.split or config.split == "all"):
-            raise InputError(f"--split {config.split} of {task.name} must not be trained on: {reason}")
+    check_split(task, config.split, "--split")
     return task
 
 

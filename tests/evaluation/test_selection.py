@@ -1,9 +1,11 @@
 """Which rows --limit takes: from all parts of a file, the same questions in every language, and always the same."""
 
+import pytest
 import small
 
 from jaxprefix import tasks
-from jaxprefix.evaluation.selection import spread
+from jaxprefix.errors import InputError
+from jaxprefix.evaluation.selection import _languages, spread
 from jaxprefix.tasks.task import Example
 
 
@@ -46,3 +48,15 @@ def test_real_rows_come_from_all_of_the_file():
     counts = [sum(start <= place < start + 119 for place in places) for start in range(0, 1190, 119)]
     assert sum(counts) == 100 and 2 <= min(counts) and max(counts) <= 20  # about ten in each tenth
     assert len({row.shared for row in selected["de"]}) > 70 > 25 > len({row.shared for row in found["de"][:100]})
+
+
+def test_languages_by_their_text_for_pretraining():
+    """Figures of FineWeb2: Swahili 570 million words, Thai 25 and Hindi 11 billion; English is not part of it."""
+    xnli = tasks.find("xnli")
+    assert _languages(xnli, "under-600M") == ("sw",) and _languages(xnli, "under-570M,de") == ("sw", "de")
+    assert _languages(xnli, "en,under-12B") == ("en", "hi", "sw", "ur")
+    assert len(_languages(tasks.find("belebele"), "under-5.9M")) == 11
+    with pytest.raises(InputError, match="--languages under-569M: no language of xnli has so few words; choose"):
+        _languages(xnli, "under-569M")
+    with pytest.raises(InputError, match="has no language 'under-1'; it has"):
+        _languages(xnli, "under-1")

@@ -77,6 +77,28 @@ def test_resources_are_the_classes_of_joshi_et_al():
     assert {each.resource for each in LANGUAGES} == {0, 1, 2, 3, 4, 5, None}
 
 
+def test_words_are_those_of_fineweb2():
+    """Some rows of fineweb2-language-distribution.csv, among them those under another code and in another script."""
+    words = {
+        "deu_Latn": 262_271_052_199,
+        "swh_Latn": 569_542_024,
+        "fuv_Latn": 507_948,
+        "hin_Deva": 11_173_681_651,
+        "hin_Latn": 100_975_057,
+        "est_Latn": 6_564_292_000,
+        "pes_Arab": 39_705_799_658,
+        "tgl_Latn": 1_636_238_017,
+        "grn_Latn": 6_568_686,
+        "zho_Hans": 543_543_038_750,
+        "zho_Hant": 543_543_038_750,
+    }
+    assert words == {language.flores: language.words for language in LANGUAGES if language.flores in words}
+    assert {language.flores for language in LANGUAGES if language.words is None} == {"eng_Latn", "sin_Latn"}
+    by_class = [[each.words for each in LANGUAGES if each.resource == level and each.words] for level in range(1, 6)]
+    middle = [sorted(part)[len(part) // 2] for part in by_class]
+    assert middle == sorted(middle)  # in languages of a higher class there is more text
+
+
 def test_every_language_of_a_task_is_in_the_table_and_named_there():
     for task in TASKS:
         languages = [find_language(code) for code in task.languages]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from jaxprefix.evaluation.predictions import SHOTS_DROPPED
 from jaxprefix.evaluation.report import Report, TaskReport
 from jaxprefix.tasks.task import Task
 
@@ -25,7 +26,9 @@ def all_cautions(report: Report, baseline: Report | None) -> list[str]:
 
 
 def cautions(task: TaskReport, baseline: TaskReport | None) -> list[str]:
-    """Sentences about unequal numbers of rows, among the languages or between them and the baseline."""
+    """Sentences about unequal numbers of rows, among the languages or between them and the baseline, and about few-shot
+    examples that did not fit.
+    """
     counts, texts = _counts(task), []
     few, many = min(counts, key=lambda code: counts[code]), max(counts, key=lambda code: counts[code])
     if counts[few] < counts[many]:
@@ -35,6 +38,10 @@ def cautions(task: TaskReport, baseline: TaskReport | None) -> list[str]:
     if differ := [code for code, count in counts.items() if others.get(code, count) != count]:
         codes = ", ".join(differ[:5]) + (", ..." if differ[5:] else "")
         texts.append(f"The baseline has other numbers of rows in {codes}: its scores are not of the same questions.")
+    dropped = {code: int(scores.get(SHOTS_DROPPED, 0)) for code, scores in task["languages"].items()}
+    if any(dropped.values()):
+        counts_by_language = ", ".join(f"{code} {count:,}" for code, count in dropped.items() if count)
+        texts.append(f"Few-shot examples that did not fit and were dropped: {counts_by_language}.")
     return texts
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from jaxprefix.errors import InputError
+from jaxprefix.evaluation.predictions import SHOTS, SHOTS_DROPPED
 from jaxprefix.tasks import languages
 
 Rows = Iterable[Mapping[str, Any]]  # rows of predictions.jsonl
@@ -17,6 +18,7 @@ class TaskReport(TypedDict):
 
     metrics: list[str]  # the first is the headline
     languages: dict[str, dict[str, float]]  # code -> {metric: score, ..., "n": rows, "parse_failure_rate": share}
+    # and, for few-shot answers, "shots_dropped": examples that did not fit
     source: dict[str, Any] | None  # the source's scores, and its code as "language"; None if not evaluated
     mean_others: dict[str, float] | None  # the unweighted mean over languages; None if there are no others
     gap: dict[str, float] | None  # source - mean_others
@@ -56,7 +58,10 @@ def _language(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], corpus:
         name: corpus_scores[name] if name in corpus_scores else mean(score(row, name) for row in rows)
         for name in metrics
     }
-    return {**scores, "n": len(rows), "parse_failure_rate": mean(row["parse_failure"] for row in rows)}
+    counts = {"n": len(rows), "parse_failure_rate": mean(row["parse_failure"] for row in rows)}
+    if any(SHOTS in row for row in rows):
+        counts[SHOTS_DROPPED] = sum(row.get(SHOTS_DROPPED, 0) for row in rows)
+    return scores | counts
 
 
 def summarise(rows: Rows, metrics: Sequence[str], source: str, corpus: Corpus | None = None) -> TaskReport:
