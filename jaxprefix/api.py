@@ -265,7 +265,7 @@ class LanguageModel:
         if len(set(names)) < len(names):
             raise InputError(f"adapters need different directory names, given {', '.join(names)}")
         runs = [load_run(Path(directory), self.mesh, self.base) for directory in directories]
-        adapter, params = stack_adapters(runs)
+        adapter, params = stack_adapters(runs, self._frozen)
         self.base = runs[0].base  # with the date of its chat template
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
         self._replace_adapter(adapter, params, names if len(names) > 1 else [])

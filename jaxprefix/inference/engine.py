@@ -37,6 +37,7 @@ def score(
     `buckets` selects some of `plan_buckets(requests, batch_size)`; None is all.
     """
     shared_prompts = _SharedPrompts(model)
+    _, params = model.inference_form
     for bucket in plan_buckets(requests, batch_size) if buckets is None else buckets:
         rows = [requests[index] for index in bucket.indices]
         tokens = np.full((bucket.choices, batch_size, bucket.choice_len), model.base.tokenizer.pad, np.int32)
@@ -48,7 +49,7 @@ def score(
         batch, adapters = _batch(model, rows, bucket.prompt_len, batch_size), _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
         logprobs, greedy = jax.device_get(
-            model.score_choices(model.params, model.frozen, batch, adapters, *choices, shared)
+            model.score_choices(params, model.frozen, batch, adapters, *choices, shared)
         )
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
@@ -92,7 +93,7 @@ class _SharedPrompts:
         model, devices = self.model, self.model.mesh.shape["data"]  # one row per device: a row cannot be divided
         prompt = [Request(list(request.shared_prompt), adapter=request.adapter)]
         batch, adapters = _batch(model, prompt, length, devices), _adapter_ids(model, prompt, devices)
-        return model.prefill_shared(model.params, model.frozen, batch, adapters)
+        return model.prefill_shared(model.inference_form[1], model.frozen, batch, adapters)
 
 
 def generate(
@@ -173,16 +174,17 @@ class _DecodeBatch:
     def steps(self, sampling: Sampling, stop: Sequence[str], steps: int) -> Iterator[list[tuple[int, str, bool]]]:
         """(index of a request, its text so far, whether it has ended), every `steps` tokens or when rows end."""
         model, state = self.model, None
+        _, params = model.inference_form
         stopped = np.zeros(self.size, bool)
         while self.waiting or any(index is not None for index in self.active):
             prompts, prompt_adapters = self._next_prompts()
             if state is None:
-                state = model.init_state(model.params, model.frozen, prompts, prompt_adapters, self.max_new_tokens)
+                state = model.init_state(params, model.frozen, prompts, prompt_adapters, self.max_new_tokens)
             filling = bool(self.waiting) and None in self.active  # fill the free rows before the next tokens
             min_active = self.size - self.prefill_size if self.waiting else 0
             row_adapters = _adapter_ids(model, [self.requests[index or 0] for index in self.active], self.size)
             state = model.step(
-                *(model.params, model.frozen, state, prompts, prompt_adapters, row_adapters, sampling),
+                *(params, model.frozen, state, prompts, prompt_adapters, row_adapters, sampling),
                 *(model.shard(stopped), np.int32(min_active), np.int32(0 if filling else steps)),
             )
             texts, stopped = self._read_texts(*jax.device_get((state.tokens, state.counts, state.done)), stop)

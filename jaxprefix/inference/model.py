@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
-from jaxprefix.models import decode, scoring
-from jaxprefix.models.adapters import Adapter, FullFineTuning, NoAdapter
+from jaxprefix.models import decode, decoder, scoring
+from jaxprefix.models.adapters import Adapter, FullFineTuning, NoAdapter, inference_form
 from jaxprefix.models.decode import DecodeState, PrefillBatch, SharedPrompt
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import Cache, Params
@@ -41,6 +41,11 @@ class Model:
     ends_prompts: bool = True  # with a newline, as rows are trained; False for a base without a run
 
     @cached_property
+    def inference_form(self) -> tuple[Adapter, Params]:
+        """The adapter and the parameters that the functions below take; several are in this form already."""
+        return inference_form(self.adapter, self.base.config, self.params, self.frozen)
+
+    @cached_property
     def init_state(self) -> Callable[..., DecodeState]:
         """(params, frozen, prompts, adapter ids of the prompts [R], length) -> a state of empty rows."""
 
@@ -49,7 +54,7 @@ class Model:
         def run(
             params: Params, frozen: Frozen, prompts: PrefillBatch, prompt_adapters: jax.Array | None, length: int
         ) -> DecodeState:
-            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=prompt_adapters)
+            weights, hooks = self.inference_form[0].bind(self.base.config, params, frozen, adapter_ids=prompt_adapters)
             return self._with_sharding(decode.init_state(self.base.config, weights, prompts, hooks, length))
 
         return run
@@ -78,12 +83,14 @@ class Model:
             steps: jax.Array,
         ) -> DecodeState:
             def insert(state: DecodeState) -> DecodeState:
-                weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=prompt_adapters)
+                weights, hooks = self.inference_form[0].bind(
+                    self.base.config, params, frozen, adapter_ids=prompt_adapters
+                )
                 return decode.insert(config, weights, state, prompts, hooks, end_ids, sampling)
 
             state = state.replace(done=state.done | stopped)  # type: ignore[attr-defined]
             state = jax.lax.cond(jnp.any(prompts.source >= 0), insert, lambda state: state, state)
-            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
+            weights, hooks = self.inference_form[0].bind(self.base.config, params, frozen, adapter_ids=row_adapters)
             return self._with_sharding(
                 decode.decode_steps(config, weights, state, hooks, end_ids, sampling, min_active, steps)
             )
@@ -107,7 +114,7 @@ class Model:
             lengths: jax.Array,
             shared: SharedPrompt | None,
         ) -> tuple[jax.Array, jax.Array]:
-            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
+            weights, hooks = self.inference_form[0].bind(self.base.config, params, frozen, adapter_ids=row_adapters)
             return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths, shared)
 
         return run
@@ -119,7 +126,7 @@ class Model:
         @jax.jit
         @partial(meshes.with_mesh, self.mesh)
         def run(params: Params, frozen: Frozen, batch: Batch, row_adapters: jax.Array | None) -> tuple[Cache, ...]:
-            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
+            weights, hooks = self.inference_form[0].bind(self.base.config, params, frozen, adapter_ids=row_adapters)
             return self._with_sharding(decode.prefill(self.base.config, weights, batch, hooks, free_slots=0)[2])
 
         return run
@@ -160,10 +167,12 @@ def open_model(
     device_mesh = _make_mesh(mesh, batch)
     first = load_run(directories[0], device_mesh)
     runs = [first, *(load_run(directory, device_mesh, first.base) for directory in directories[1:])]
-    adapter, params = stack_adapters(runs)
     base, config = first.base, first.config
-    text_tokens = max_text_tokens(base.config, adapter, max_length or config.max_length)
+    # Runs that cannot share a batch are refused before the weights are loaded.
+    jax.eval_shape(lambda shapes: stack_adapters(runs, shapes)[1], decoder.shapes(base.config))
+    text_tokens = max_text_tokens(base.config, config.adapter, max_length or config.max_length)
     frozen = load_weights(base, device_mesh, config.dtype, for_inference=True)
+    adapter, params = stack_adapters(runs, frozen)
     if isinstance(adapter, FullFineTuning):  # its parameters are the weights: they are converted once, not in each call
         frozen = params = jax.jit(lambda params, frozen: adapter.bind(base.config, params, frozen)[0])(params, frozen)
     return Model(base, adapter, params, frozen, device_mesh, text_tokens, config.chat, len(runs) > 1), runs

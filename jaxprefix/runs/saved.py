@@ -17,9 +17,9 @@ from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import new_directory
 from jaxprefix.io.messages import truncate
-from jaxprefix.models import adapter_init, decoder, sharding
+from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, inference_form
-from jaxprefix.models.hooks import Params
+from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
@@ -118,7 +118,7 @@ def save_run(directory: Path, config: RunConfig, base: BaseModel, params: Params
         write_run_json(unfinished, config, base, {"source": source, "rows": None, "steps": 0, "finished": True})
 
 
-def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
+def stack_adapters(runs: Sequence[TrainedRun], frozen: Frozen) -> tuple[Adapter, Params]:
     """The adapter that the runs share, and their parameters. Those of several runs are stacked in this order.
 
     InputError if one batch cannot use them together: the methods, shapes, --chat, --chat-date, --dtype or --max-length
@@ -138,7 +138,7 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
                 raise InputError(
                     f"runs of one batch must have the same {flag}: found {one} and {other}; use them separately"
                 )
-    served = [inference_form(run.config.adapter, run.params, run.base.config.layers) for run in runs]
+    served = [inference_form(run.config.adapter, run.base.config, run.params, frozen) for run in runs]
     for adapter, _ in served[1:]:
         if adapter != served[0][0]:
             raise InputError(
@@ -151,6 +151,6 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
     jax.eval_shape(
         lambda params, frozen: adapter.bind(config, params, frozen, adapter_ids=jnp.zeros(1, jnp.int32)),
         params,
-        decoder.shapes(config),
+        frozen,
     )
     return adapter, params

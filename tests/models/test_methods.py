@@ -153,14 +153,14 @@ def test_random_starts():
 def test_the_form_for_inference_computes_the_same(adapter: Adapter):
     """And has nothing left that matters only in training: it is its own form."""
     params = tiny.noisy(adapter)
-    form, folded = adapters.inference_form(adapter, params, CONFIG.layers)
-    assert adapters.inference_form(form, folded, CONFIG.layers)[0] == form
+    form, folded = adapters.inference_form(adapter, CONFIG, params, FROZEN)
+    assert adapters.inference_form(form, CONFIG, folded, FROZEN)[0] == form
     np.testing.assert_allclose(tiny.adapted(form, folded), tiny.adapted(adapter, params), rtol=0, atol=1e-5)
 
 
 def test_the_form_for_inference_leaves_out_what_training_chose():
     def form(adapter: Adapter) -> Adapter:
-        return adapters.inference_form(adapter, tiny.noisy(adapter), CONFIG.layers)[0]
+        return adapters.inference_form(adapter, CONFIG, tiny.noisy(adapter), FROZEN)[0]
 
     assert form(PrefixTuning(3, "top:2", mlp=5, std=0.3)) == form(PrefixTuning(3, "2:4", start="random"))
     assert form(LlamaAdapter(3, "top:2", std=0.3)) == form(LlamaAdapter(3, "2:4", start="vocabulary"))

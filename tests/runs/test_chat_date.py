@@ -55,7 +55,7 @@ def test_a_run_keeps_its_date(config: RunConfig, tmp_path: Path, monkeypatch: py
     other = train(config, tmp_path / "other")
     assert prompt(other) == "[01 Mar 2026] Hi"
     with pytest.raises(InputError, match="same --chat-date: found 2026-02-28 and 2026-03-01"):
-        stack_adapters([load_run(first), load_run(other)])
+        stack_adapters([load_run(first), load_run(other)], {})
 
 
 def test_a_given_date(config: RunConfig, tmp_path: Path):

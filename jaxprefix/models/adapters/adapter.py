@@ -34,7 +34,7 @@ class Adapter(Protocol):
 
     @property
     def starts_as_base(self) -> bool:
-        """Whether the initial parameters leave the outputs of the base unchanged, bit for bit."""
+        """Whether the initial parameters leave the outputs of the base unchanged, but for rounding."""
         ...
 
     @property
@@ -72,16 +72,16 @@ class Method(Adapter, Protocol):
 
 @runtime_checkable
 class TrainingForm(Protocol):
-    """An adapter with settings or parameters that matter only in training, such as a start or dropout."""
+    """An adapter with settings or parameters that matter only in training, such as a start, dropout or a magnitude."""
 
-    def inference_form(self, params: Params, layers: int) -> tuple[Adapter, Params]:
-        """The adapter without them, for a model of `layers` layers. Equal ones can share a batch."""
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple[Adapter, Params]:
+        """The adapter without them, for these weights. Equal ones can share a batch."""
         ...
 
 
-def inference_form(adapter: Adapter, params: Params, layers: int) -> tuple[Adapter, Params]:
+def inference_form(adapter: Adapter, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple[Adapter, Params]:
     """`TrainingForm.inference_form`; other adapters are returned as they are."""
-    return adapter.inference_form(params, layers) if isinstance(adapter, TrainingForm) else (adapter, params)
+    return adapter.inference_form(config, params, frozen) if isinstance(adapter, TrainingForm) else (adapter, params)
 
 
 @runtime_checkable

@@ -61,7 +61,7 @@ class IA3:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(gain={name: part["gain"] for name, part in of_rows(params, adapter_ids).items()})
 
-    def inference_form(self, params: Params, layers: int) -> tuple["IA3", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["IA3", Params]:
         """With the targets in order."""
         return IA3(",".join(name for name in TARGETS if name in self.targets.split(","))), params
 

@@ -64,9 +64,9 @@ class LlamaAdapter:
         count = layers.last - layers.first
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
 
-    def inference_form(self, params: Params, layers: int) -> tuple["LlamaAdapter", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["LlamaAdapter", Params]:
         """Without its start, and with its layers as a range."""
-        first, last = layer_range(self.layers, layers)
+        first, last = layer_range(self.layers, config.layers)
         return replace(self, layers=f"{first}:{last}", start="random", std=0.0), params
 
     def bind(

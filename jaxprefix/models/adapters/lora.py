@@ -81,7 +81,7 @@ class LoRA:
             delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
         return frozen, Hooks(delta=delta)
 
-    def inference_form(self, params: Params, layers: int) -> tuple["LoRA", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["LoRA", Params]:
         """Without dropout, with the scale in B and the targets in order, so that runs of other alphas share a batch."""
         scale = self.alpha / self.rank
         params = {name: part | {"b": scale * part["b"]} for name, part in params.items()}

@@ -124,10 +124,10 @@ class PrefixTuning:
         """The method without its MLP, and the prefix that the MLP computes: the form for inference and export."""
         return replace(self, mlp=0), self._folded(params)
 
-    def inference_form(self, params: Params, layers: int) -> tuple["PrefixTuning", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["PrefixTuning", Params]:
         """Without its MLP and its start, and with its layers as a range."""
         adapter, params = self.fold(params)
-        first, last = layer_range(self.layers, layers)
+        first, last = layer_range(self.layers, config.layers)
         return replace(adapter, layers=f"{first}:{last}", start="random", std=0.0), params
 
     def _folded(self, params: dict[str, Array]) -> dict[str, Array]:

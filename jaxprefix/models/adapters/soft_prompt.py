@@ -43,7 +43,7 @@ class SoftPrompt:
     def prompt_length(self) -> int:
         return self.length
 
-    def inference_form(self, params: Params, layers: int) -> tuple["SoftPrompt", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["SoftPrompt", Params]:
         """Without its start."""
         return replace(self, start="random", std=0.0), params
 

@@ -33,9 +33,9 @@ class Sum:
     def prompt_length(self) -> int:
         return sum(member.prompt_length for _, member in self.members)
 
-    def inference_form(self, params: Params, layers: int) -> tuple["Sum", Params]:
+    def inference_form(self, config: DecoderConfig, params: Params, frozen: Frozen) -> tuple["Sum", Params]:
         """The sum of the members' forms."""
-        forms = {name: inference_form(member, params[name], layers) for name, member in self.members}
+        forms = {name: inference_form(member, config, params[name], frozen) for name, member in self.members}
         return Sum(tuple((name, form) for name, (form, _) in forms.items())), {
             name: params for name, (_, params) in forms.items()
         }
