@@ -1,8 +1,8 @@
 """python -m benchmarks.beside_peft DATA [STEPS]: PEFT's training losses beside ours, on SmolLM2-135M (`make real`).
 
-Weights, initial parameters, batches and optimizer are the same on both sides. LoRA and (IA)³ train with AdamW. A prefix
-trains with SGD, because PEFT stores rotated keys, and Adam's steps depend on the coordinates. The losses are written to
-benchmarks/results/starts.json. DATA is a local mirror of the Hub with TyDiQA.
+Weights, initial parameters, batches and optimizer are the same on both sides. LoRA, DoRA and (IA)³ train with AdamW. A
+prefix trains with SGD, because PEFT stores rotated keys, and Adam's steps depend on the coordinates. The losses are
+written to benchmarks/results/starts.json. DATA is a local mirror of the Hub with TyDiQA.
 """
 
 import sys
@@ -40,6 +40,11 @@ ADAMW: dict[str, Any] = {"eps": 1e-8, "weight_decay": 0.02}
 METHODS: dict[str, tuple[Adapter, optax.GradientTransformation, Any]] = {
     "lora": (
         LoRA(targets="q,v"),
+        optax.adamw(1e-3, b1=0.9, b2=0.95, **ADAMW),
+        partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.95), **ADAMW),
+    ),
+    "dora": (
+        LoRA(dora=True),
         optax.adamw(1e-3, b1=0.9, b2=0.95, **ADAMW),
         partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.95), **ADAMW),
     ),

@@ -42,6 +42,7 @@ SEEDS, STEPS, LENGTH = (0, 1, 2), 100, 128
 METHODS: dict[str, Adapter] = {
     "prefix": PrefixTuning(),
     "lora": LoRA(),
+    "dora": LoRA(dora=True),
     "llama-adapter": LlamaAdapter(),
     "bottleneck": BottleneckAdapter(),
     "ia3": IA3(),

@@ -1,4 +1,4 @@
-"""LoRA <-> PEFT's LORA: the numbers are the same, with heads folded into one dimension on disk."""
+"""LoRA and DoRA <-> PEFT's LORA: the numbers are the same, with heads folded into one dimension on disk."""
 
 import math
 import re
@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr, truncate
-from jaxprefix.io.values import number
+from jaxprefix.io.values import flag, number
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Params
@@ -15,9 +15,11 @@ from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims
 from jaxprefix.peft.modules import Module, check_selected, ranks_and_scales
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take
 
-NAME = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_[AB]\.weight")
+NAME = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_(?:[AB]\.weight|magnitude_vector)"
+)
 READ = (
-    "r lora_alpha lora_dropout use_rslora rank_pattern alpha_pattern target_modules exclude_modules "
+    "r lora_alpha lora_dropout use_dora use_rslora rank_pattern alpha_pattern target_modules exclude_modules "
     "layers_to_transform layers_pattern init_lora_weights bias"
 ).split()
 # How A and B were initialized, and settings of other modules, do not change a trained adapter.
@@ -27,7 +29,6 @@ INERT = (
 ).split()
 MERGE = "merge them with PEFT (merge_and_unload, then save_pretrained) and use the result as --model"
 REFUSED = {
-    "use_dora": "DoRA also scales the base's weights; only plain LoRA is supported",
     "lora_bias": "only LoRA without biases is supported",
     "modules_to_save": f"whole modules were trained beside LoRA; {MERGE}",
     "layer_replication": "layers of the base were replicated; this base has no replicated layers",
@@ -40,7 +41,10 @@ INITS = (True, False, None, "gaussian", "eva", "orthogonal")  # these leave the 
 
 
 def to_peft(adapter: LoRA, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
-    """Params `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}` as `lora_A` [R, in] and `lora_B` [out, R]."""
+    """Params `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}` as `lora_A` [R, in] and `lora_B` [out, R].
+
+    DoRA's `"magnitude"` [L, out...] is `lora_magnitude_vector` [out].
+    """
     settings = common("LORA") | {
         "r": adapter.rank,
         "lora_alpha": int(adapter.alpha) if float(adapter.alpha).is_integer() else adapter.alpha,
@@ -48,13 +52,14 @@ def to_peft(adapter: LoRA, params: Params, config: DecoderConfig) -> tuple[Setti
         "target_modules": adapter.projections,
         "bias": "none",
     }
+    if adapter.dora:
+        settings["use_dora"] = True
+    shapes = {"a": (adapter.rank, -1), "b": (-1, adapter.rank), "magnitude": (-1,)}
     tensors = {}
     for name in adapter.projections:
-        a, b = (np.asarray(params[name][part], np.float32) for part in ("a", "b"))
-        for layer in range(config.layers):
-            first, second = _names(Module(name, layer))
-            tensors[first] = np.ascontiguousarray(a[layer].reshape(adapter.rank, -1))
-            tensors[second] = np.ascontiguousarray(b[layer].reshape(-1, adapter.rank))
+        for part, leaf in params[name].items():
+            for layer, values in enumerate(np.asarray(leaf, np.float32)):
+                tensors[_names(Module(name, layer))[part]] = np.ascontiguousarray(values.reshape(shapes[part]))
     return settings, tensors
 
 
@@ -63,28 +68,35 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
 
     Smaller ranks and modules without LoRA are padded with zeros up to the largest rank. If the modules have different
     scales, each is folded into its B, in float64, and the common scale is 1. `use_rslora` (alpha/√r) becomes an alpha
-    of alpha·√r.
+    of alpha·√r. DoRA must adapt all layers of a projection, and has no dropout here.
 
     Raises:
         InputError: if this package cannot represent the adapter.
     """
     check(settings, READ, INERT, REFUSED)
     _check_values(settings)
-    modules = ranks_and_scales(settings, _modules(settings, tensors, config))
+    modules, dora = ranks_and_scales(settings, _modules(settings, tensors, config)), flag(settings, "use_dora")
     dims = _dims(config)
     shapes = {}
     for module, (rank, _) in modules.items():
-        outputs, inputs = dims[module.projection]
-        first, second = _names(module)
-        shapes |= {first: (rank, math.prod(inputs)), second: (math.prod(outputs), rank)}
+        outputs, inputs = (math.prod(sizes) for sizes in dims[module.projection])
+        names = _names(module)
+        shapes |= {names["a"]: (rank, inputs), names["b"]: (outputs, rank)}
+        shapes |= {names["magnitude"]: (outputs,)} if dora else {}
     take(tensors, shapes)
     targets = [name for name in PROJECTIONS if any(module.projection == name for module in modules)]
+    if dora and (without := len(targets) * config.layers - len(modules)):
+        raise InputError(
+            f"use_dora is true and {without} modules of {', '.join(targets)} have no DoRA: here all layers of a "
+            f"projection have it; {MERGE}"
+        )
     largest, scale = max(rank for rank, _ in modules.values()), _common_scale(modules)
     adapter = LoRA(
         largest,
         scale * largest,
         ",".join(name.removesuffix("_proj") for name in targets),
-        number({"lora_dropout": 0} | settings, "lora_dropout"),
+        0.0 if dora else _dropout(settings),
+        dora,
     )
     params = {}
     for name in targets:
@@ -93,18 +105,21 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
         b = np.zeros((config.layers, math.prod(outputs), largest), np.float32)
         for module, (rank, factor) in modules.items():
             if module.projection == name:
-                first, second = (tensors[tensor] for tensor in _names(module))
+                first, second = (tensors[_names(module)[part]] for part in ("a", "b"))
                 a[module.layer, :rank] = first
                 b[module.layer, :, :rank] = second if factor == scale else factor * second.astype(np.float64)
         params[name] = {
             "a": a.reshape(config.layers, largest, *inputs),
             "b": b.reshape(config.layers, *outputs, largest),
         }
+        if dora:
+            magnitudes = [tensors[_names(Module(name, layer))["magnitude"]] for layer in range(config.layers)]
+            params[name]["magnitude"] = np.stack(magnitudes).reshape(config.layers, *outputs)
     return adapter, params
 
 
 def import_note(settings: Settings, tensors: Tensors, config: DecoderConfig) -> str:
-    """A sentence about what the import rewrote to have one rank and one scale; "" if nothing."""
+    """A sentence about what the import rewrote or left out; "" if nothing."""
     modules = ranks_and_scales(settings, _modules(settings, tensors, config))
     largest = max(rank for rank, _ in modules.values())
     smaller = sum(rank < largest for rank, _ in modules.values())
@@ -116,6 +131,8 @@ def import_note(settings: Settings, tensors: Tensors, config: DecoderConfig) -> 
         parts.append(f"{without} modules without LoRA were filled with zeros")
     if len({scale for _, scale in modules.values()}) > 1:
         parts.append("the scales, which differ, were folded into B")
+    if flag(settings, "use_dora") and _dropout(settings):
+        parts.append("the dropout of DoRA's training was left out")
     return f"{'; '.join(parts)}: the same function as PEFT's" if parts else ""
 
 
@@ -133,6 +150,10 @@ def _used_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     layers, rank = a.shape[:2]
     used = np.asarray(a).reshape(layers, rank, -1).any(axis=2) | np.asarray(b).reshape(layers, -1, rank).any(axis=1)
     return used.sum(axis=1)
+
+
+def _dropout(settings: Settings) -> float:
+    return number({"lora_dropout": 0} | settings, "lora_dropout")
 
 
 def _check_values(settings: Settings) -> None:
@@ -161,8 +182,10 @@ def _common_scale(modules: dict[Module, tuple[int, float]]) -> float:
     return scales.pop() if len(scales) == 1 else 1.0
 
 
-def _names(module: Module) -> tuple[str, str]:
-    return f"base_model.model.{module.path}.lora_A.weight", f"base_model.model.{module.path}.lora_B.weight"
+def _names(module: Module) -> dict[str, str]:
+    """The names in PEFT of the parameters of a module."""
+    parts = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+    return {part: f"base_model.model.{module.path}.{name}" for part, name in parts.items()}
 
 
 def _modules(settings: Settings, tensors: Tensors, config: DecoderConfig) -> list[Module]:

@@ -76,7 +76,7 @@ class RunConfig:
     warmup: float = 0.05
     """The fraction of the steps in which the learning rate rises."""
     weight_decay: float = 0.02
-    """AdamW's weight decay. Prompts, prefixes, gates, norms and biases have none."""
+    """AdamW's weight decay. Prompts, prefixes, gates, factors, magnitudes, norms and biases have none."""
     clip: float = 1.0
     """The norm that the adapter's gradient is clipped to; 0 turns clipping off."""
     dtype: Dtype = "auto"

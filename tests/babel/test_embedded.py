@@ -1,5 +1,6 @@
 """The embedded default is a real model: small, readable by transformers, and an adapter learns and transfers on it."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.models import decoder, loading
+from jaxprefix.models.adapters import LoRA
 from jaxprefix.runs.base_model import EMBEDDED, open_base
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.babel import world
@@ -60,7 +62,9 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
 
 
-METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "ia3", "full")
+NAMES = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "ia3", "full")
+METHODS: dict[str, RunConfig] = {name: RunConfig(method=name, mesh="1x1") for name in NAMES}
+METHODS["dora"] = RunConfig(method="lora", lora=LoRA(dora=True), mesh="1x1")
 
 
 @pytest.mark.slow  # a prefix learns English in test_learning.py
@@ -68,7 +72,7 @@ METHODS = ("prefix", "llama-adapter", "soft-prompt", "lora", "bottleneck", "ia3"
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_english_and_transfers_it(method: str, seed: int, frozen: dict, tmp_path: Path):
     """And transfers it, by far more than noise: 50 questions have a standard error of at most 0.07."""
-    run = train(RunConfig(method=method, seed=seed, mesh="1x1"), tmp_path, quiet=True)
+    run = train(replace(METHODS[method], seed=seed), tmp_path, quiet=True)
     found = evaluate(run, ENGLISH_AND_OTHERS, quiet=True)["tasks"]["babel-qa"]
     print(f"{method}, seed {seed}: {found['source']['f1']:.3f}, others {found['mean_others']['f1']:.3f}")  # pytest -rP
     assert found["source"]["f1"] > frozen["source"]["f1"] + 0.5

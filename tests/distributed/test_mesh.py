@@ -134,7 +134,7 @@ def test_every_parameter_of_the_decoder_has_a_sharding(tied: bool):
         *(PrefixTuning(source=source, mlp=mlp) for source in ("hidden", "kv") for mlp in (0, 12)),
         LlamaAdapter(),
         SoftPrompt(),
-        LoRA(targets="q,k,v,o,gate,up,down"),
+        LoRA(targets="q,k,v,o,gate,up,down", dora=True),
         BottleneckAdapter(placement="houlsby"),
         IA3("q,k,v,o,gate,up,down"),
     ],

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("little_memory")
 
 ADAPTERS: dict[str, Adapter] = {
     "LORA": LoRA(2, 4.0, "q"),
+    "DORA": LoRA(2, 4.0, "q", dora=True),
     "IA3": IA3("k,up"),
     "PREFIX_TUNING": PrefixTuning(length=2, layers="all", source="kv"),
     "ADAPTION_PROMPT": LlamaAdapter(length=2, layers="top:2", gate="layer"),

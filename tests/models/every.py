@@ -25,12 +25,14 @@ SINGLE: dict[str, Adapter] = {
     "llama-adapter of layers": LlamaAdapter(4, "top:2", gate="layer", activation="identity"),
     "soft-prompt": SOFT,
     "lora": LoRA(2, targets=ALL_SEVEN),
+    "dora": LoRA(2, targets=ALL_SEVEN, dora=True),
     "pfeiffer": BottleneckAdapter(3),
     "houlsby": BottleneckAdapter(3, "houlsby"),
     "ia3": IA3(),
 }
 SUMS: dict[str, Adapter] = {
     "prefix+lora": Sum((("prefix", PrefixTuning(4, "1:3")), ("lora", LoRA(2)))),
+    "prefix+dora": Sum((("prefix", PrefixTuning(4, "1:3")), ("lora", LoRA(2, dora=True)))),
     "soft-prompt+prefix": Sum((("soft-prompt", SOFT), ("prefix", PrefixTuning(4, "1:3", "kv")))),
     "llama-adapter+lora": Sum((("llama-adapter", LlamaAdapter(4, "top:2")), ("lora", LoRA(2, targets="o,down")))),
     "ia3+lora": Sum((("ia3", IA3()), ("lora", LoRA(2)))),

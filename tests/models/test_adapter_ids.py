@@ -31,6 +31,7 @@ SUMS: dict[str, Adapter] = {
 }
 SMALL: dict[str, Adapter] = {
     "lora": LoRA(2, targets=every.ALL_SEVEN),
+    "dora": LoRA(2, targets=every.ALL_SEVEN, dora=True),
     "pfeiffer": BottleneckAdapter(3),
     "houlsby": BottleneckAdapter(3, "houlsby"),
     "lora+bottleneck": Sum((("lora", LoRA(2)), ("bottleneck", BottleneckAdapter(3, "houlsby")))),
@@ -77,7 +78,7 @@ def run(adapter: Adapter, params: Any, frozen: Any, ids: Any = None) -> Any:
 
 
 ALONE = jax.jit(run, static_argnums=0)
-MESHED: dict[str, Adapter] = {name: SMALL[name] for name in ("lora", "houlsby", "ia3", "lora+bottleneck")}
+MESHED: dict[str, Adapter] = {name: SMALL[name] for name in ("lora", "dora", "houlsby", "ia3", "lora+bottleneck")}
 
 
 @pytest.mark.parametrize("base", ["float32", "int8"])

@@ -55,6 +55,7 @@ def test_total(name: str):
         (LoRA(rank=128, targets="q,k,v"), 75_497_472),  # the study's 75.5M
         (LoRA(rank=4, targets="q,v"), 1_703_936),
         (LoRA(rank=4, targets=ALL_SEVEN), 10_485_760),
+        (LoRA(dora=True), 2_359_296 + 32 * (4096 + 1024 + 1024)),  # 2,555,904: a magnitude of each output
         (IA3(), 524_288),  # 32 · (1,024 + 1,024 + 14,336), as PEFT counts
         (IA3("q,o"), 32 * 2 * 4096),
         (Sum((("prefix", PrefixTuning()), ("lora", LoRA()))), 1_228_800 + 2_359_296),

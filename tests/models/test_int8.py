@@ -29,6 +29,7 @@ METHODS = [
     LlamaAdapter(length=4),
     SoftPrompt(length=4),
     LoRA(),
+    LoRA(dora=True),
     BottleneckAdapter(size=4),
     IA3(),
 ]

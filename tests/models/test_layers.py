@@ -26,6 +26,7 @@ METHODS = [
     PrefixTuning(3, softmax="split"),
     LlamaAdapter(3, "top:2"),
     LoRA(2),
+    LoRA(2, dora=True),
     FullFineTuning(),
 ]
 

@@ -1,4 +1,4 @@
-"""lora equals the base with W + (alpha/r)·B A (law 9), and its dropout keeps the mean."""
+"""lora equals the base with W + (alpha/r)·B A (law 9), dora with its rows rescaled; dropout keeps the mean."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,16 @@ from every import ALL_SEVEN
 
 from jaxprefix.models import block
 from jaxprefix.models.adapters import LoRA
+from jaxprefix.models.adapters.lora import norms
 from jaxprefix.models.hooks import LowRank
 
 CONFIG, FROZEN, KEY = tiny.CONFIG, tiny.FROZEN, jax.random.key(0)
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("targets", ["q,k,v", ALL_SEVEN])
-def test_lora_is_the_base_with_merged_weights(targets: str):
-    adapter = LoRA(rank=2, alpha=3.0, targets=targets)
+def test_lora_is_the_base_with_merged_weights(targets: str, dora: bool):
+    adapter = LoRA(rank=2, alpha=3.0, targets=targets, dora=dora)
     params = tiny.noisy(adapter, 0.3)
     layers = dict(FROZEN["layers"])
     for name in adapter.projections:
@@ -25,6 +27,10 @@ def test_lora_is_the_base_with_merged_weights(targets: str):
         terms = 3.0 / 2 * np.stack([np.tensordot(b[layer], a[layer], 1) for layer in range(CONFIG.layers)])
         changed = naive.wide(layers[name]) + terms
         matrices = layers[name].reshape(CONFIG.layers, -1, a[0, 0].size)
+        if dora:
+            rows = changed.reshape(matrices.shape)
+            magnitude = naive.wide(params[name]["magnitude"]).reshape(CONFIG.layers, -1, 1)
+            changed = (magnitude * rows / np.linalg.norm(rows, axis=2, keepdims=True)).reshape(changed.shape)
         np.testing.assert_allclose(
             adapter.merged(matrices, params[name]), changed.reshape(matrices.shape), rtol=0, atol=1e-6
         )
@@ -32,6 +38,36 @@ def test_lora_is_the_base_with_merged_weights(targets: str):
     found, merged = tiny.adapted(adapter, params), tiny.logits(frozen=FROZEN | {"layers": layers})
     np.testing.assert_allclose(found[tiny.REAL], merged[tiny.REAL], rtol=0, atol=2e-4)
     assert np.abs(found - tiny.logits()).max() > 0.1
+
+
+def test_a_row_of_zeros_stays_zero():
+    """Pruned models have such rows; their norm is no number to divide by."""
+    adapter, layers = LoRA(targets="o", dora=True), FROZEN["layers"]
+    frozen = FROZEN | {"layers": layers | {"o_proj": layers["o_proj"].at[:, 3].set(0)}}
+    params = tiny.fresh(adapter, frozen=frozen)
+    found = tiny.adapted(adapter, params, frozen=frozen)
+    np.testing.assert_allclose(found, tiny.logits(frozen=frozen), rtol=0, atol=1e-6)
+    matrices = frozen["layers"]["o_proj"].reshape(CONFIG.layers, 16, -1)
+    np.testing.assert_allclose(adapter.merged(matrices, params["o_proj"]), matrices, rtol=0, atol=1e-6)
+
+
+def test_the_norms_need_one_layer_in_float32():
+    """The compiled program has less memory than two layers need: no float32 copy of the stack, and no B A beside W."""
+    layers, rank, outputs, inputs = 12, 3, 96, 160
+    weights = {
+        "up_proj": jax.ShapeDtypeStruct((layers, outputs, inputs), jnp.int8),
+        "up_proj_scale": jax.ShapeDtypeStruct((layers, outputs), jnp.float32),
+    }
+    a, b = (jax.ShapeDtypeStruct((layers, *shape), jnp.float32) for shape in ((rank, inputs), (outputs, rank)))
+    program = jax.jit(lambda *args: norms({"layers": args[0]}, "up_proj", *args[1:])).lower(weights, a, b)
+    assert program.compile().memory_analysis().temp_size_in_bytes < 2 * outputs * inputs * 4
+
+
+def test_the_form_for_inference_has_no_norm():
+    """Its gains are parameters: binding it reads no weight."""
+    adapter = LoRA(dora=True)
+    form, params = adapter.inference_form(tiny.noisy(adapter), FROZEN)
+    np.testing.assert_array_equal(form.bind(params, {})[1].gain["q_proj"], params["q_proj"]["gain"])
 
 
 def test_dropout_needs_a_key():

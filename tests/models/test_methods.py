@@ -52,6 +52,11 @@ def test_a_fresh_adapter_is_the_base_bit_for_bit(adapter: Adapter):
         assert np.abs(tiny.adapted(adapter, tiny.noisy(adapter)) - tiny.logits())[tiny.REAL].max() > 0.02
 
 
+def test_a_fresh_dora_is_the_base_to_rounding():
+    adapter = LoRA(targets=every.ALL_SEVEN, dora=True)
+    np.testing.assert_allclose(tiny.adapted(adapter, tiny.fresh(adapter)), tiny.logits(), rtol=0, atol=1e-6)
+
+
 def test_a_sum_applies_both_and_projects_through_the_unadapted_weights():
     prefix, lora = PrefixTuning(length=3, layers="top:2"), LoRA(rank=2, targets="k,v")
     adapter = Sum((("prefix", prefix), ("lora", lora)))
@@ -106,6 +111,10 @@ def test_shapes_of_parameters():
         "gate_proj": {"a": (4, 5, 16), "b": (4, 24, 5)},
         "up_proj": {"a": (4, 5, 16), "b": (4, 24, 5)},
         "down_proj": {"a": (4, 5, 24), "b": (4, 16, 5)},
+    }
+    assert shapes(LoRA(5, targets="q,o", dora=True)) == {
+        "q_proj": {"a": (4, 5, 16), "b": (4, 4, 6, 5), "magnitude": (4, 4, 6)},
+        "o_proj": {"a": (4, 5, 4, 6), "b": (4, 16, 5), "magnitude": (4, 16)},
     }
     slots = shapes(PrefixTuning(3, "1:3", "kv", mlp=7))
     assert slots["slots"] == (3, 16) and slots["inner"] == (16, 7) and slots["inner_bias"] == (7,)
@@ -166,6 +175,7 @@ def test_the_form_for_inference_leaves_out_what_training_chose():
     assert form(LlamaAdapter(3, "top:2", std=0.3)) == form(LlamaAdapter(3, "2:4", start="vocabulary"))
     assert form(SoftPrompt(3)) == form(SoftPrompt(3, start="random", std=0.3))
     assert form(LoRA(2, 8.0, "q,v", 0.1)) == form(LoRA(2, 1.0, "v,q")) != form(LoRA(3, 8.0, "q,v"))
+    assert form(LoRA(2, 8.0, "q,v", dora=True)) == form(LoRA(2, 1.0, "v,q", dora=True)) != form(LoRA(2, 8.0, "q,v"))
     assert form(IA3("k,up")) == form(IA3("up,k")) != form(IA3("k"))
 
 

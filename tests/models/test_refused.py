@@ -70,6 +70,7 @@ REFUSED = [
     (lambda: LoRA(dropout=NAN), "lora dropout is nan"),
     (lambda: LoRA(targets="q,x"), "lora targets are 'q,x'; expected some of q,k,v,o,gate,up,down"),
     (lambda: LoRA(targets="q,q"), "lora targets are 'q,q'"),
+    (lambda: LoRA(dropout=0.1, dora=True), "lora dropout is 0.1 with dora, where PEFT also drops inputs of the frozen"),
     (lambda: IA3("k,x"), "ia3 targets are 'k,x'; expected some of q,k,v,o,gate,up,down, each once"),
     (lambda: IA3("k,k"), "ia3 targets are 'k,k'"),
     (lambda: IA3(""), "ia3 targets are ''"),

@@ -79,6 +79,7 @@ def test_settings_that_no_peft_type_has(message: str):
 
 GOOD: dict[str, tuple[Settings, Tensors]] = {
     "LORA": out(LoRA(3, 6.0, "q,down")),
+    "DORA": out(LoRA(3, 6.0, "q,down", dora=True)),
     "IA3": out(IA3()),
     "PREFIX_TUNING": out(PrefixTuning(4, "all", "kv")),
     "ADAPTION_PROMPT": out(LlamaAdapter(4, "top:2", gate="layer")),
@@ -93,7 +94,10 @@ SETTINGS: list[tuple[str, Settings, str]] = [
     ("LORA", {"peft_type": "VERA"}, "peft_type is 'VERA'; expected one of LORA, IA3, PREFIX_TUNING, ADAPTION_PROMPT,"),
     ("LORA", {"peft_type": None}, "peft_type is None; expected one of"),
     ("LORA", {"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'; expected CAUSAL_LM"),
-    ("LORA", {"use_dora": True}, "use_dora is True: DoRA also scales"),
+    ("LORA", {"use_dora": True}, "layers.0.mlp.down_proj.lora_magnitude_vector is missing (6 in all)"),
+    ("LORA", {"use_dora": 1}, "use_dora is 1; expected true or false or null"),
+    ("DORA", {"use_dora": False}, "down_proj.lora_magnitude_vector is unknown (6 in all)"),
+    ("DORA", {"r": 2}, "lora_A.weight has shape [3, 32]; expected [2, 32]"),
     ("LORA", {"bias": "some"}, "bias is 'some'; expected none, all or lora_only"),
     ("LORA", {"lora_bias": True}, "lora_bias is True"),
     (
@@ -203,6 +207,15 @@ def test_tensors_that_do_not_fit(kind: str, changes: dict[str, Any], message: st
     assert message in str(raised.value)
 
 
+def test_dora_of_some_layers():
+    settings, tensors = GOOD["DORA"]
+    some = {name: tensor for name, tensor in tensors.items() if ".2." not in name}
+    with pytest.raises(
+        InputError, match="use_dora is true and 2 modules of q_proj, down_proj have no DoRA: here all l"
+    ):
+        from_peft(settings | {"layers_to_transform": [0, 1]}, some, CONFIG)
+
+
 def test_adaption_prompts_on_a_base_where_peft_fails():
     with pytest.raises(InputError, match="its heads are 48 wide together"):
         from_peft(*GOOD["ADAPTION_PROMPT"], WIDE)
@@ -251,7 +264,7 @@ def pickled(directory: Path) -> None:
 
 def rename(directory: Path) -> None:
     config = json.loads((directory / "adapter_config.json").read_text())
-    (directory / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    (directory / "adapter_config.json").write_text(json.dumps(config | {"lora_bias": True}))
 
 
 HARM: dict[str, Callable[[Path], Any]] = {
@@ -262,7 +275,7 @@ HARM: dict[str, Callable[[Path], Any]] = {
     "good/adapter_config.json holds a list; expected an object": (
         lambda place: (place / "adapter_config.json").write_text("[]")
     ),
-    "good: use_dora is True": rename,
+    "good: lora_bias is True": rename,
     "no adapter_model.safetensors in good": lambda place: (place / "adapter_model.safetensors").unlink(),
     "good holds pickled weights (adapter_model.bin), which can run code": pickled,
     "good/adapter_model.safetensors is not a whole safetensors file": (

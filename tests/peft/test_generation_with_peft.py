@@ -1,4 +1,4 @@
-"""transformers' greedy `generate` with the adapter that we wrote gives our own tokens, for all five types."""
+"""transformers' greedy `generate` with the adapter that we wrote gives our own tokens, for all five types and DoRA."""
 
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ pytestmark = [
 KIND = hf.Kind(changes={"initializer_range": 0.2})
 METHODS: dict[str, Adapter] = {
     "LORA": LoRA(3, 6.0, "q,k,v,o,gate,up,down"),
+    "DORA": LoRA(3, 6.0, dora=True),
     "IA3": IA3(),
     "PREFIX_TUNING": PrefixTuning(5, "all"),
     "ADAPTION_PROMPT": LlamaAdapter(5, "top", gate="layer"),

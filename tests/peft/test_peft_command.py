@@ -15,6 +15,7 @@ import pytest
 import small
 import theirs
 import yaml
+from models.every import ALL_SEVEN
 from reference import hugging_face as hf
 from safetensors.numpy import load_file, save_file
 from transformers import LlamaForCausalLM
@@ -94,11 +95,13 @@ def test_merged_lora_is_the_adapted_model(
         assert sum(held) <= 20_000 or len(held) == 1
 
 
-def test_merged_factors_are_the_adapted_model(base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """For transformers, and for PEFT's own merge, which scales down_proj where ours scales up_proj."""
-    adapter = IA3("q,v,o,up")
+@pytest.mark.parametrize("adapter", [IA3("q,v,o,up"), LoRA(3, 7.0, ALL_SEVEN, dora=True)], ids=["ia3", "dora"])
+def test_merged_factors_are_the_adapted_model(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: IA3 | LoRA
+):
+    """For transformers, and for PEFT's own merge. Of (IA)³ it scales down_proj where ours scales up_proj."""
     params = theirs.drawn(adapter, base.config)
-    place = write(tmp_path / "run", base, "ia3", adapter, params)
+    place = write(tmp_path / "run", base, adapter.method, adapter, params)
     run(monkeypatch, "export", place, tmp_path / "out", "--merge")
     ours = theirs.our_logits(base.config, frozen(base), adapter, params, ROWS)
     assert np.abs(ours - plain_logits(base)).max() > 0.1

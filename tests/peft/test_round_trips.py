@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings(theirs.IGNORED)
 ALL = "q,k,v,o,gate,up,down"
 METHODS: dict[str, Adapter] = {
     "lora": LoRA(3, 7.5, ALL),
+    "dora": LoRA(3, 7.5, ALL, dora=True),
     "lora of q": LoRA(2, 2.0, "q"),
     "ia3": IA3(),
     "ia3 of all": IA3(ALL),
@@ -40,7 +41,7 @@ KINDS = {
     "llama3 rope": ("prefix kv",),
     "linear rope": ("prefix kv",),
     "mistral window": ("lora", "llama-adapter", "soft-prompt"),
-    "heads wider than hidden": ("lora", "prefix kv", "soft-prompt", "ia3 of all"),
+    "heads wider than hidden": ("lora", "dora", "prefix kv", "soft-prompt", "ia3 of all"),
     "heads narrower than hidden": ("lora", "prefix hidden"),
     "mistral without window": ("prefix kv",),
     "tied": ("lora", "soft-prompt"),
@@ -123,6 +124,8 @@ PEFTS = {
     "LORA of all": Theirs(peft.LoraConfig, LORA | {"target_modules": "all-linear"}),
     "LORA, rank-stabilised": Theirs(peft.LoraConfig, LORA | {"use_rslora": True}),
     "LORA, gaussian": Theirs(peft.LoraConfig, LORA | {"init_lora_weights": "gaussian", "exclude_modules": ["lm_head"]}),
+    "DORA": Theirs(peft.LoraConfig, LORA | {"use_dora": True, "lora_dropout": 0.1}),
+    "DORA, rank-stabilised": Theirs(peft.LoraConfig, LORA | {"use_dora": True, "use_rslora": True}),
     "IA3": Theirs(peft.IA3Config),
     "IA3 of attention": Theirs(peft.IA3Config, {"target_modules": ["q_proj", "o_proj"], "feedforward_modules": []}),
     "IA3 of outputs": Theirs(peft.IA3Config, {"target_modules": r".*\.(up|down)_proj", "feedforward_modules": []}),

@@ -1,4 +1,4 @@
-"""Prefix, LoRA and (IA)³ equal PEFT's on tiny models of every kind: logits, loss, gradients (law 9)."""
+"""Prefix, LoRA, DoRA and (IA)³ equal PEFT's on tiny models of every kind: logits, loss, gradients (law 9)."""
 
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,25 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> hf.Pair:
 
 
 @pytest.mark.parametrize(
-    ("pair", "targets"),
+    ("pair", "targets", "dora"),
     [
-        ("grouped heads", "q,v"),
-        ("heads wider than hidden", ALL_SEVEN),
-        ("qwen2", "q,v"),
-        ("gemma3", ALL_SEVEN),
-        *(pytest.param(kind, ALL_SEVEN, marks=pytest.mark.slow) for kind in ("qwen3", "smollm3, listed")),
-        *(pytest.param(kind, ALL_SEVEN, marks=pytest.mark.slow) for kind in OTHER_SHAPES),
+        ("grouped heads", "q,v", False),
+        ("heads wider than hidden", ALL_SEVEN, False),
+        ("heads wider than hidden", ALL_SEVEN, True),
+        ("qwen2", "q,v", False),
+        ("qwen2", "q,v", True),
+        ("gemma3", ALL_SEVEN, False),
+        *(
+            pytest.param(kind, ALL_SEVEN, dora, marks=pytest.mark.slow)
+            for kind in ("qwen3", "smollm3, listed", *OTHER_SHAPES)
+            for dora in (False, True)
+        ),
     ],
     indirect=["pair"],
 )
-def test_lora_equals_peft(pair: hf.Pair, targets: str):
+def test_lora_equals_peft(pair: hf.Pair, targets: str, dora: bool):
     base = hf.torch_logits(pair.torch, ROWS)[ROWS.mask]
-    adapter = LoRA(rank=3, alpha=7.0, targets=targets)
+    adapter = LoRA(rank=3, alpha=7.0, targets=targets, dora=dora)
     settings = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=3,
@@ -53,6 +58,7 @@ def test_lora_equals_peft(pair: hf.Pair, targets: str):
         lora_dropout=0.0,
         target_modules=adapter.projections,
         init_lora_weights=False,
+        use_dora=dora,
     )
     model = peft.get_peft_model(pair.torch, settings)
     expected = theirs(model)
@@ -70,6 +76,9 @@ def test_lora_equals_peft(pair: hf.Pair, targets: str):
             elif name in PROJECTIONS[:3]:
                 b = b.reshape(LAYERS, -1, pair.config.head_size, 3)
             found[name] = {"a": a, "b": b}
+            if dora:
+                magnitudes = np.stack([read(layer.lora_magnitude_vector["default"].weight) for layer in layers])
+                found[name]["magnitude"] = magnitudes.reshape(b.shape[:-1])
         return found
 
     params = as_ours(lambda weight: weight.detach().numpy())

@@ -57,6 +57,17 @@ CASES = {
         ),
         *adam(1e-2),
     ),
+    "DORA": Case(
+        lambda: peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=3,
+            lora_alpha=6,
+            target_modules=["q_proj", "v_proj", "o_proj", "down_proj"],
+            init_lora_weights=False,
+            use_dora=True,
+        ),
+        *adam(1e-2),
+    ),
     "IA3": Case(lambda: peft.IA3Config(task_type="CAUSAL_LM"), *adam(3e-2)),
     "PREFIX_TUNING": Case(lambda: peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5), *sgd(2.0)),
     "ADAPTION_PROMPT": Case(
@@ -80,7 +91,7 @@ def their_curve(model: Any, optimizer: torch.optim.Optimizer) -> list[float]:
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("LORA", "IA3") else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
+    [name if name in ("LORA", "DORA", "IA3") else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
 )
 def test_the_loss_falls_as_it_does_in_peft(tmp_path: Path, name: str):
     case, pair = CASES[name], hf.make(hf.Kind(), tmp_path / "model")

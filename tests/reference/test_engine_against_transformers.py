@@ -65,6 +65,7 @@ METHODS: dict[str, Adapter] = {
     "llama-adapter of heads": LlamaAdapter(5, "all"),
     "soft-prompt": SoftPrompt(5, start="random"),
     "bottleneck": BottleneckAdapter(4, "houlsby"),
+    "dora": LoRA(3, dora=True),
     "ia3": IA3(),
     "prefix+lora": Sum((("prefix", PrefixTuning(5)), ("lora", LoRA(3)))),
 }
@@ -73,6 +74,7 @@ SEVERAL = (
     "llama-adapter of heads",
     "soft-prompt",
     "lora",
+    "dora",
     "bottleneck",
     "ia3",
 )  # what a batch may hold several of

@@ -154,7 +154,7 @@ def test_prefixes_gates_and_norms_have_no_weight_decay():
         PrefixTuning(source="kv", mlp=12),
         LlamaAdapter(),
         SoftPrompt(),
-        LoRA(targets="q"),
+        LoRA(targets="q", dora=True),
         BottleneckAdapter(),
         IA3("k"),
     )
@@ -169,7 +169,7 @@ def test_prefixes_gates_and_norms_have_no_weight_decay():
         "kv": {"keys": False, "values": False},
         "llama-adapter": {"hidden": False, "gate": False},
         "soft-prompt": {"prompt": False},
-        "lora": {"q_proj": {"a": True, "b": True}},
+        "lora": {"q_proj": {"a": True, "b": True, "magnitude": False}},
         "bottleneck": {"after_feed_forward": {"down": True, "up": True}},
         "ia3": {"k_proj": {"gain": False}},
     }

@@ -38,6 +38,7 @@ METHODS: list[Adapter] = [
     PrefixTuning(length=5),
     LlamaAdapter(length=5),
     LoRA(targets="q,k,v,o,gate,up,down"),
+    LoRA(targets="q,k,v,o,gate,up,down", dora=True),
     BottleneckAdapter(size=8),
     IA3("q,k,v,o,gate,up,down"),
     FullFineTuning(),
