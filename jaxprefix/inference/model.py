@@ -42,7 +42,9 @@ class Model:
 
     @cached_property
     def inference_form(self) -> tuple[Adapter, Params]:
-        """The adapter and the parameters that the functions below take; several are in this form already."""
+        """The adapter and the parameters that the functions below take. `stack_adapters` made it for several."""
+        if self.multi_adapter:
+            return self.adapter, self.params
         return inference_form(self.adapter, self.base.config, self.params, self.frozen)
 
     @cached_property

@@ -90,12 +90,13 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
             f"use_dora is true and {without} modules of {', '.join(targets)} have no DoRA: here all layers of a "
             f"projection have it; {MERGE}"
         )
+    dropout = number({"lora_dropout": 0} | settings, "lora_dropout")
     largest, scale = max(rank for rank, _ in modules.values()), _common_scale(modules)
     adapter = LoRA(
         largest,
         scale * largest,
         ",".join(name.removesuffix("_proj") for name in targets),
-        0.0 if dora else _dropout(settings),
+        0.0 if dora else dropout,
         dora,
     )
     params = {}
@@ -131,7 +132,7 @@ def import_note(settings: Settings, tensors: Tensors, config: DecoderConfig) -> 
         parts.append(f"{without} modules without LoRA were filled with zeros")
     if len({scale for _, scale in modules.values()}) > 1:
         parts.append("the scales, which differ, were folded into B")
-    if flag(settings, "use_dora") and _dropout(settings):
+    if flag(settings, "use_dora") and settings.get("lora_dropout"):
         parts.append("the dropout of DoRA's training was left out")
     return f"{'; '.join(parts)}: the same function as PEFT's" if parts else ""
 
@@ -150,10 +151,6 @@ def _used_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     layers, rank = a.shape[:2]
     used = np.asarray(a).reshape(layers, rank, -1).any(axis=2) | np.asarray(b).reshape(layers, -1, rank).any(axis=1)
     return used.sum(axis=1)
-
-
-def _dropout(settings: Settings) -> float:
-    return number({"lora_dropout": 0} | settings, "lora_dropout")
 
 
 def _check_values(settings: Settings) -> None:
