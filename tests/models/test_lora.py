@@ -66,8 +66,8 @@ def test_the_norms_need_one_layer_in_float32():
 def test_the_form_for_inference_has_no_norm():
     """Its gains are parameters: binding it reads no weight."""
     adapter = LoRA(dora=True)
-    form, params = adapter.inference_form(tiny.noisy(adapter), FROZEN)
-    np.testing.assert_array_equal(form.bind(params, {})[1].gain["q_proj"], params["q_proj"]["gain"])
+    form, params = adapter.inference_form(CONFIG, tiny.noisy(adapter), FROZEN)
+    np.testing.assert_array_equal(form.bind(CONFIG, params, {})[1].gain["q_proj"], params["q_proj"]["gain"])
 
 
 def test_dropout_needs_a_key():
