@@ -46,7 +46,10 @@ def out(adapter: Adapter, config: DecoderConfig = CONFIG) -> tuple[Settings, Ten
 EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
     "method none: it has no parameters": (NoAdapter(), CONFIG),
     "method full: every weight was trained; export the whole checkpoint with --merge": (FullFineTuning(), CONFIG),
-    "method bottleneck: PEFT has no bottleneck adapters; lora, ia3, prefix": (BottleneckAdapter(), CONFIG),
+    "method bottleneck: PEFT has no type for it; lora, ia3, soft-prompt, llama-adapter and prefix have one": (
+        BottleneckAdapter(),
+        CONFIG,
+    ),
     "method prefix+lora: no PEFT type can represent a sum": (
         Sum((("prefix", PrefixTuning(layers="all")), ("lora", LoRA()))),
         CONFIG,
@@ -303,7 +306,7 @@ COMMANDS = {
     "export lora file": "file is a file; give a new directory",
     "export prefix new": "prefix layers 'top:2' leave some of the 3 layers without a prefix",
     "export llama-adapter new": "llama-adapter gate is 'head'",
-    "export bottleneck new": "method bottleneck: PEFT has no bottleneck adapters",
+    "export bottleneck new": "method bottleneck: PEFT has no type for it",
     "export prefix new --merge": "--merge: method prefix does more than change weights; only lora, ia3 and full can",
     "export lora new --shard-size 5GB": "--shard-size 5GB is for --merge; an adapter is one small file",
     "export lora new --merge --shard-size five": "--shard-size is 'five'; expected a size such as 5GB, 500MB or 20KB",
