@@ -33,7 +33,9 @@ class LoRA:
     `"gain": [L, out...]`, magnitude / norm, replace it.
 
     Learning rate: 1e-3, of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619), checked on SmolLM2
-    (docs/real.md).
+    (docs/real.md). DoRA has the same: after 20 steps of 4 rows of TyDiQA on SmolLM2, where the base has a held-out loss
+    of 2.456, it has 1.880 at 3e-4, 1.245 at 1e-3 (LoRA: 1.258) and 1.166 at 3e-3 (LoRA: 1.172). After 90 steps of
+    babel-qa on the embedded model it has 0.091 (LoRA: 0.095).
     """
 
     method: ClassVar[str] = "lora"
