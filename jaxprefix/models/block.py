@@ -108,7 +108,8 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     if delta.dropout_keys is not None:
         keep = jax.random.bernoulli(delta.dropout_keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    return outputs + delta.scale * two_products(inputs, delta.a, delta.b, dims)
+    outputs = outputs + delta.scale * two_products(inputs, delta.a, delta.b, dims)
+    return outputs if delta.gain is None else scaled(outputs, delta.gain)
 
 
 def two_products(

@@ -75,8 +75,9 @@ class Gated:
 class LowRank:
     """`scale · b (a x)`, added to a projection: `a` is `[L, *B, R, inputs...]`, `b` is `[L, *B, outputs..., R]`.
 
-    With a batch dimension in both each row has its own. `dropout` is the rate on the inputs, with one key per layer in
-    `dropout_keys`; without keys there is no dropout.
+    With `gain`, the sum is multiplied by it: `gain · (W x + scale · b (a x))`, without the projection's bias.
+    With a batch dimension in all leaves each row has its own. `dropout` is the rate on the inputs, with one key per
+    layer in `dropout_keys`; without keys there is no dropout.
     """
 
     a: Float[Array, "L ..."]
@@ -84,6 +85,7 @@ class LowRank:
     scale: float = struct.field(pytree_node=False, default=1.0)
     dropout: float = struct.field(pytree_node=False, default=0.0)
     dropout_keys: Array | None = None
+    gain: Float[Array, "L ..."] | None = None  # [L, *B, outputs...]
 
 
 @struct.dataclass
@@ -105,7 +107,7 @@ class Hooks:
     cache: tuple[Cache, ...] | Cache | None = None
     gated: Gated | None = None
     delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by the name of a projection (parameters.py)
-    # A factor on the output of a projection, after its delta, by the name of the projection: [L, *B, outputs...]
+    # A factor on the output of a projection, after its delta and bias, by the name of a projection: [L, *B, outputs...]
     gain: Mapping[str, Float[Array, "L ..."]] = struct.field(default_factory=dict)
     after_attention: Bottleneck | None = None
     after_feed_forward: Bottleneck | None = None

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
-from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, Method, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.adapters import IA3, METHODS, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Params
 from jaxprefix.peft import adaption_prompt, ia3, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import Settings, Tensors
 
 # (adapter, params, config) -> (settings, tensors). A prefix in the softmax of the text has more arguments.
-TO_PEFT: Mapping[type[Method], Callable[..., tuple[Settings, Tensors]]] = {
+TO_PEFT: Mapping[type, Callable[..., tuple[Settings, Tensors]]] = {
     LoRA: lora.to_peft,
     IA3: ia3.to_peft,
     SoftPrompt: prompt_tuning.to_peft,
@@ -63,6 +63,6 @@ def _why_not(adapter: Adapter) -> str:
         "none": "it has no parameters, so there is nothing to export",
         "full": "every weight was trained; export the whole checkpoint with --merge",
     }
-    *others, last = (kind.method for kind in TO_PEFT)
+    *others, last = (kind.method for kind in METHODS if kind in TO_PEFT)
     no_type = f"PEFT has no type for it; {', '.join(others)} and {last} have one"
     return f"method {method}: {reasons.get(method, no_type)}"

@@ -67,7 +67,7 @@ def test_the_form_for_inference_has_no_norm():
     """Its gains are parameters: binding it reads no weight."""
     adapter = LoRA(dora=True)
     form, params = adapter.inference_form(CONFIG, tiny.noisy(adapter), FROZEN)
-    np.testing.assert_array_equal(form.bind(CONFIG, params, {})[1].gain["q_proj"], params["q_proj"]["gain"])
+    np.testing.assert_array_equal(form.bind(CONFIG, params, {})[1].delta["q_proj"].gain, params["q_proj"]["gain"])
 
 
 def test_dropout_needs_a_key():

@@ -55,7 +55,7 @@ def test_once_listed_it_is_a_method_of_a_run(method: Any, monkeypatch: pytest.Mo
     config = make_dataclass("Config", fields, bases=(configuration.RunConfig,), frozen=True)(method="layer-scale+lora")
     assert config.adapter == Sum((("layer-scale", method(start=0.5)), ("lora", LoRA())))
     assert config.learning_rates["layer-scale"] == 1e-2 and config.as_json()["layer_scale"] == {"start": 0.5}
-    with pytest.raises(ValueError, match="method layer-scale: PEFT has no type for it; lora"):
+    with pytest.raises(ValueError, match="method layer-scale: PEFT has no type for it; prefix"):
         to_peft(method(), {}, tiny.CONFIG, lambda _: [])
 
 

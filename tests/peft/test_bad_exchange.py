@@ -46,7 +46,7 @@ def out(adapter: Adapter, config: DecoderConfig = CONFIG) -> tuple[Settings, Ten
 EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
     "method none: it has no parameters": (NoAdapter(), CONFIG),
     "method full: every weight was trained; export the whole checkpoint with --merge": (FullFineTuning(), CONFIG),
-    "method bottleneck: PEFT has no type for it; lora, ia3, soft-prompt, llama-adapter and prefix have one": (
+    "method bottleneck: PEFT has no type for it; prefix, llama-adapter, soft-prompt, lora and ia3 have one": (
         BottleneckAdapter(),
         CONFIG,
     ),

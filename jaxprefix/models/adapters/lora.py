@@ -1,7 +1,8 @@
 """lora: a low-rank term added to chosen projections, W x + (alpha/r)·B A x (Hu et al., arXiv:2106.09685).
 
 With `dora` (Liu et al., arXiv:2402.09353) a learnt magnitude m of each output replaces the norm of its row:
-m · (W x + s·B A x) / ‖W + s·B A‖, where s = alpha/r and the norm has no gradient (section 4.3).
+m · (W x + s·B A x) / ‖W + s·B A‖, where s = alpha/r and the norm has no gradient (section 4.3). A bias is added after
+it.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models import int8
 from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, LowRank, Params
-from jaxprefix.models.parameters import PROJECTIONS, input_dims
+from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims, scale_of
 
 TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 SMALLEST = 1e-15  # of a norm: a row of zeros has a magnitude of zero, and stays zero
@@ -101,8 +101,8 @@ class LoRA:
             keys = None
             if self.dropout and key is not None:
                 keys = jax.random.split(jax.random.fold_in(key, index), part["a"].shape[0])
-            delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys)
-        return frozen, Hooks(delta=delta, gain={name: part["gain"] for name, part in params.items() if self.dora})
+            delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys, part.get("gain"))
+        return frozen, Hooks(delta=delta)
 
     def _with_gain(self, params: Params, frozen: Frozen) -> Params:
         """DoRA's parameters with the factor of each output; those that have it already, and LoRA's, are unchanged."""
@@ -140,7 +140,7 @@ class LoRA:
 def norms(frozen: Frozen, name: str, a: Float[Array, "L R ..."], b: Float[Array, "L ... R"]) -> Float[Array, "L ..."]:
     """‖W + B A‖ of each output of a projection, without a gradient. One layer at a time is in float32."""
     layers: Mapping[str, Any] = frozen["layers"]
-    weight, scale = layers[name], layers.get(int8.scale_name(name))
+    weight, scale = layers[name], layers.get(scale_of(BY_NAME[name]).name)
     args = jax.lax.stop_gradient((weight, scale, a, b))
     if not isinstance(weight, tuple):
         return jax.lax.map(lambda layer: _norm(*layer), args)
