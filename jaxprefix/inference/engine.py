@@ -48,9 +48,7 @@ def score(
         choices = model.shard(tokens, 1), model.shard(lengths, 1)
         batch, adapters = _batch(model, rows, bucket.prompt_len, batch_size), _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
-        logprobs, greedy = jax.device_get(
-            model.score_choices(params, model.frozen, batch, adapters, *choices, shared)
-        )
+        logprobs, greedy = jax.device_get(model.score_choices(params, model.frozen, batch, adapters, *choices, shared))
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
