@@ -25,6 +25,7 @@ from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.attention import blocks, cudnn, splash
 from jaxprefix.models.attention import call as calls
 from jaxprefix.models.attention.call import AttentionShape
+from jaxprefix.models.config import LayerKind
 from jaxprefix.models.hooks import ALWAYS, NEVER, Prefix
 
 TIME = 150  # two blocks of queries and of keys
@@ -185,6 +186,7 @@ TOKENS = np.random.default_rng(0).integers(0, tiny.CONFIG.vocabulary_size, REAL.
 ROWS = decoder.Batch.right_padded(jnp.asarray(TOKENS, jnp.int32), jnp.asarray(REAL.sum(1), jnp.int32))
 METHOD = PrefixTuning(4, "1:3", "kv")  # no prefix in layers 0 and 3 of 4
 WINDOWED = replace(tiny.CONFIG, window=40)
+MIXED = replace(WINDOWED, layer_kinds=tuple(LayerKind(tiny.CONFIG.rope, window) for window in (40, None, 40, None)))
 
 
 def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any = WINDOWED) -> jax.Array:
@@ -193,9 +195,17 @@ def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any 
     return decoder.hidden_states(config, weights, batch, hooks, remat)
 
 
-@pytest.mark.parametrize(("remat", "shape"), [("dots", (2, 2)), pytest.param("none", None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("config", "remat", "shape"),
+    [
+        (WINDOWED, "dots", (2, 2)),
+        (MIXED, "dots", None),
+        pytest.param(WINDOWED, "none", None, marks=pytest.mark.slow),
+        pytest.param(MIXED, "none", (2, 2), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("as_on_tpu")
-def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] | None):
+def test_splash_within_the_loop_over_layers(config: Any, remat: str, shape: tuple[int, int] | None):
     """The decoder's states, and gradients of a prefix that some layers have, through scan and checkpoint, on a mesh:
     each device takes its own rows and heads, and the prefix, the same for all rows, gets the gradients of all.
     """
@@ -203,7 +213,7 @@ def test_splash_within_the_loop_over_layers(remat: str, shape: tuple[int, int] |
 
     def run(right_padded: bool, where: Mesh | None) -> Any:
         def function(params: Any, rows: decoder.Batch) -> tuple[jax.Array, jax.Array]:
-            states = adapted(params, rows, remat)
+            states = adapted(params, rows, remat, config)
             return jnp.mean(states * direction), states
 
         arguments = tiny.noisy(METHOD), replace(ROWS, is_right_padded=right_padded)
@@ -278,6 +288,10 @@ def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
     found = attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [64, 96, 512], "bfloat16", hooks)
     assert found == "attention: xla at 64, 96 (fewer tokens than a block of 128); splash at 512"
     assert attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [512], "bfloat16", hooks) == "attention: splash"
+    monkeypatch.setattr(attention, "platform", lambda: "gpu")
+    monkeypatch.setattr(cudnn, "capability", lambda: 9.0)
+    line = "attention: xla at 512 (cuDNN's window of 40 would hide the prefix); cudnn at 512"
+    assert attention.kernel_line(replace(MIXED, head_size=64), mesh(1, 1), 4, [512], "bfloat16", hooks) == line
 
 
 @pytest.mark.skipif(
