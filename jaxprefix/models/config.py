@@ -42,9 +42,11 @@ class DecoderConfig:
     layer_kinds: tuple[LayerKind, ...] = ()  # of each layer, if they differ; otherwise all have `rope` and `window`
     qkv_biases: bool = False
     head_norms: bool = False  # queries and keys have a norm over H before their rotation
-    post_norms: bool = False  # attention and feed-forward block have a norm at their end too
+    # The norms before and after attention, and before and after the feed-forward block, by their Hugging Face names
+    norms: tuple[str | None, ...] = ("input_layernorm", None, "post_attention_layernorm", None)
+    gated: bool = True  # the feed-forward block is down(activation(gate(x)) · up(x)), not down(activation(up(x)))
     norm_offset: float = 0.0  # is added to the scale of each norm
-    activation: Literal["silu", "gelu_tanh"] = "silu"  # of the feed-forward block
+    activation: Literal["silu", "gelu_tanh", "xielu"] = "silu"  # of the feed-forward block
     embedding_scale: float = 1.0  # a factor on the embeddings
     query_scale: float = 1.0  # a factor on H^-0.5, the scale of attention scores
 
@@ -95,8 +97,7 @@ class DecoderConfig:
     @property
     def is_llama(self) -> bool:
         """Whether this is a decoder of Llama or Mistral, which have none of the differences of other families."""
-        plain = (self.layer_kinds, self.qkv_biases, self.head_norms, self.post_norms, self.activation)
-        return plain == ((), False, False, False, "silu")
+        return not (self.layer_kinds or self.qkv_biases or self.head_norms) and self.activation == "silu"
 
     @property
     def kinds(self) -> tuple[LayerKind, ...]:

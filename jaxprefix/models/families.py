@@ -68,6 +68,10 @@ def _all_alike(values: Values, rope: Rope, window: int | None, layers: int) -> S
     return [LayerKind(rope, window)] * layers
 
 
+def _one_kind(values: Values, rope: Rope, layers: int) -> Sequence[LayerKind]:
+    return [LayerKind(rope, None)] * layers
+
+
 def _qwen(values: Values, rope: Rope, layers: int) -> Sequence[LayerKind]:
     """The window is used with `use_sliding_window`, from layer `max_window_layers` on."""
     window, first = _used_window(values), value_of({"max_window_layers": 28} | dict(values), "max_window_layers", int)
@@ -106,7 +110,12 @@ def _gemma3_differences(values: Values) -> dict[str, Any]:
         raise InputError("use_bidirectional_attention is true; only causal attention is supported")
     return {
         "head_norms": True,
-        "post_norms": True,
+        "norms": (
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+        ),
         "norm_offset": 1.0,
         "activation": "gelu_tanh",
         "embedding_scale": sqrt(positive(values, "hidden_size")),
@@ -176,6 +185,18 @@ FAMILIES = {
             "attn_logit_softcapping final_logit_softcapping use_bidirectional_attention"
         ).split(),
         simplify=_gemma3_simplified,
+    ),
+    "ApertusForCausalLM": Family(
+        "apertus",
+        _one_kind,
+        lambda _: {
+            "head_norms": True,
+            "norms": ("attention_layernorm", None, "feedforward_layernorm", None),
+            "gated": False,
+            "activation": "xielu",
+        },
+        ("hidden_act", ("xielu",)),
+        optional_kv_heads=True,
     ),
 }
 # Architectures with a text model inside, whose settings are in `text_config`

@@ -43,7 +43,7 @@ def is_scale(name: str) -> bool:
 def shapes(frozen: Frozen) -> Frozen:
     """The tree of ShapeDtypeStructs with int8 projections and their scales."""
     layers = dict(frozen["layers"])
-    for name in PROJECTIONS:
+    for name in layers.keys() & PROJECTIONS:
         whole = layers[name].shape
         layers[name] = jax.ShapeDtypeStruct(whole, jnp.int8)
         layers[scale_name(name)] = jax.ShapeDtypeStruct(whole[: -input_dims(name)], jnp.float32)

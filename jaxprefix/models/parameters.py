@@ -5,13 +5,17 @@ The rest follows from this table: shapes, initial values, checkpoints, shardings
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 from jaxprefix.models.config import DecoderConfig
 
 LAYER = "model.layers.{}."
-Role = Literal["embedding", "projection", "norm", "bias", "scale"]
+Role = Literal["embedding", "projection", "norm", "bias", "slope", "scale"]
+
+
+def _always(config: DecoderConfig) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Weight:
     key: str  # the Hugging Face name, with a place for the number of the layer
     dims: str  # in the letters of hooks.py
     role: Role
-    exists: Callable[[DecoderConfig], bool] = lambda config: True  # whether a model of this configuration has it
+    exists: Callable[[DecoderConfig], bool] = _always  # whether a model of this configuration has it
 
     @property
     def in_layers(self) -> bool:
@@ -36,6 +40,7 @@ class Weight:
             "N": config.heads,
             "K": config.kv_heads,
             "H": config.head_size,
+            "1": 1,
         }
         return tuple(sizes[letter] for letter in self.dims)
 
@@ -59,19 +64,28 @@ def bias_name(projection: str) -> str:
     return f"{projection}_bias"
 
 
-def _projection(module: str, name: str, dims: str) -> Weight:
-    return Weight(name, f"{LAYER}{module}.{name}.weight", dims, "projection")
+def _projection(module: str, name: str, dims: str, exists: Callable[[DecoderConfig], bool] = _always) -> Weight:
+    return Weight(name, f"{LAYER}{module}.{name}.weight", dims, "projection", exists)
+
+
+def _has_norm(name: str, config: DecoderConfig) -> bool:
+    return name in config.norms
 
 
 WEIGHTS = (
     Weight("embed_tokens", "model.embed_tokens.weight", "VD", "embedding"),
     Weight("norm", "model.norm.weight", "D", "norm"),
     Weight("lm_head", "lm_head.weight", "VD", "embedding", lambda config: not config.tied),
-    Weight("input_layernorm", LAYER + "input_layernorm.weight", "D", "norm"),
-    Weight("post_attention_layernorm", LAYER + "post_attention_layernorm.weight", "D", "norm"),
     *(
-        Weight(name, f"{LAYER}{name}.weight", "D", "norm", lambda config: config.post_norms)
-        for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+        Weight(name, f"{LAYER}{name}.weight", "D", "norm", partial(_has_norm, name))
+        for name in (
+            "input_layernorm",
+            "attention_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "feedforward_layernorm",
+            "post_feedforward_layernorm",
+        )
     ),
     *(
         Weight(name, f"{LAYER}self_attn.{name}.weight", "H", "norm", lambda config: config.head_norms)
@@ -85,13 +99,19 @@ WEIGHTS = (
     _projection("self_attn", "k_proj", "KHD"),
     _projection("self_attn", "v_proj", "KHD"),
     _projection("self_attn", "o_proj", "DNH"),
-    _projection("mlp", "gate_proj", "FD"),
+    _projection("mlp", "gate_proj", "FD", lambda config: config.gated),
     _projection("mlp", "up_proj", "FD"),
     _projection("mlp", "down_proj", "DF"),
+    *(  # of xIELU, before softplus
+        Weight(name, f"{LAYER}mlp.act_fn.{name}", "1", "slope", lambda config: config.activation == "xielu")
+        for name in ("alpha_p", "alpha_n")
+    ),
 )
+# Buffers that a checkpoint of transformers has beside its weights, and their values
+CONSTANTS = {"mlp.act_fn.beta": 0.5, "mlp.act_fn.eps": -1e-6}
 EMBEDDING, HEAD = (row.key for row in WEIGHTS if row.role == "embedding")
 PROJECTIONS = tuple(row.name for row in WEIGHTS if row.role == "projection")
-NORMS_AND_BIASES = frozenset(row.name for row in WEIGHTS if row.role in ("norm", "bias"))
+VECTORS = frozenset(row.name for row in WEIGHTS if row.role in ("norm", "bias", "slope"))
 
 
 @cache

@@ -22,7 +22,7 @@ from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.models import decoder
 from jaxprefix.models.checkpoint_files import INDEX, SINGLE, checkpoint_files, open_file
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.parameters import BY_NAME, EMBEDDING, HEAD, weights_of
+from jaxprefix.models.parameters import BY_NAME, CONSTANTS, EMBEDDING, HEAD, LAYER, weights_of
 from jaxprefix.models.stored import DTYPES, Stored, same, stored
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def files_of(directory: Path, config: DecoderConfig) -> list[Path]:
 
 def save(frozen: decoder.Frozen, config: DecoderConfig, directory: Path) -> None:
     """Writes the weights as `model.safetensors`, in their dtype; the caller writes config.json and the tokenizer."""
-    tensors = on_disk(jax.device_get(frozen), config)
+    tensors = on_disk(jax.device_get(frozen), config) | constants(config)
     write({name: tensor.nbytes for name, tensor in tensors.items()}, tensors.__getitem__, directory)
 
 
@@ -99,6 +99,16 @@ def on_disk(tree: PyTree, config: DecoderConfig) -> dict[str, np.ndarray]:
         for name, part in zip(row.keys(config), leaf if row.in_layers else [leaf], strict=True):
             tensors[name] = part.reshape(row.disk_shape(part.shape))
     return tensors
+
+
+def constants(config: DecoderConfig) -> dict[str, np.ndarray]:
+    """The buffers that transformers expects in a checkpoint beside the weights, by name. Without them it reads noise."""
+    if config.activation != "xielu":
+        return {}
+    layers = range(config.layers)
+    return {
+        f"{LAYER.format(layer)}{key}": np.array(CONSTANTS[key], np.float32) for layer in layers for key in CONSTANTS
+    }
 
 
 def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -183,7 +193,8 @@ def _checked(tensors: dict[str, Stored], config: DecoderConfig, directory: Path)
     tensors = tensors if EMBEDDING in tensors else tensors | {EMBEDDING: tensors[HEAD]}
     wanted = disk_shapes(config)
     frequencies = [name for name in tensors if name.endswith(".rotary_emb.inv_freq")]
-    redundant = {*frequencies, HEAD} if config.tied else set(frequencies)
+    known = set(constants(config)) & set(tensors)
+    redundant = {*frequencies, *known, *([HEAD] if config.tied else [])}
     if extra := sorted(set(tensors) - set(wanted) - redundant):
         raise InputError(
             f"{directory}: tensor {truncate(extra[0])} is unknown ({len(extra)} in all); this architecture has none"
@@ -197,6 +208,8 @@ def _checked(tensors: dict[str, Stored], config: DecoderConfig, directory: Path)
         )
     for name in frequencies:
         _check_frequencies(name, tensors[name], config, directory)
+    for name in known:
+        _check_constant(name, tensors[name], directory)
     return {name: tensors[name] for name in wanted}
 
 
@@ -207,6 +220,15 @@ def _check_form(name: str, tensor: Stored, shape: tuple[int, ...], directory: Pa
         )
     if tensor.dtype not in DTYPES:
         raise InputError(f"{directory}: tensor {name} is {tensor.dtype}; expected one of {', '.join(DTYPES)}")
+
+
+def _check_constant(name: str, tensor: Stored, directory: Path) -> None:
+    """A buffer of transformers' xIELU, rounded to the dtype of the file."""
+    expected = next(value for key, value in CONSTANTS.items() if name.endswith(key))
+    single = tensor.dtype in DTYPES and tensor.shape in ((), (1,))
+    found = float(replace(tensor, shape=(1,))[:][0]) if single else None
+    if found is None or not np.isclose(found, expected, rtol=1e-2, atol=0):
+        raise InputError(f"{directory}: tensor {truncate(name)} is not {expected:g}; only that value is supported")
 
 
 def _check_frequencies(name: str, tensor: Stored, config: DecoderConfig, directory: Path) -> None:

@@ -33,7 +33,7 @@ def to_peft(adapter: IA3, params: Params, config: DecoderConfig) -> tuple[Settin
     the paper, unless down_proj has factors of its own.
     """
     modules = {name: name for name in adapter.projections}
-    if "up_proj" in modules and FEED_FORWARD not in modules:
+    if config.gated and "up_proj" in modules and FEED_FORWARD not in modules:
         modules["up_proj"] = FEED_FORWARD
     inputs = [FEED_FORWARD] if modules.get("up_proj") == FEED_FORWARD else []
     tensors = {}

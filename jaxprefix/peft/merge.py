@@ -41,9 +41,13 @@ def merge(
         shapes = weights.disk_shapes(base.config)
         types = {name: tensors[name].dtype for name in shapes}
         sizes = {name: prod(shape) * BYTES[types[name]] for name, shape in shapes.items()}
+        constants = weights.constants(base.config)
+        sizes |= {name: value.nbytes for name, value in constants.items()}
         update = _trained(params, base) if isinstance(adapter, FullFineTuning) else _changed(adapter, params, base)
 
         def read(name: str) -> np.ndarray:
+            if name in constants:
+                return constants[name]
             old = tensors[name][:]
             with np.errstate(over="ignore"):  # an overflow raises the error below
                 new = update(name, old).astype(old.dtype)

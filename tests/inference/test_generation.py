@@ -26,7 +26,7 @@ MISTRAL = DecoderConfig.parse(
 GEMMA = replace(
     LLAMA,
     head_norms=True,
-    post_norms=True,
+    norms=tiny.GEMMA_NORMS,
     norm_offset=1.0,
     activation="gelu_tanh",
     embedding_scale=2.0,

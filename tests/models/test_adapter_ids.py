@@ -64,7 +64,7 @@ ROWS = tiny.batch(
 def quantized(frozen: Any) -> Any:
     """The weights with int8 projections."""
     layers = dict(frozen["layers"])
-    for name in PROJECTIONS:
+    for name in layers.keys() & set(PROJECTIONS):
         weight = np.asarray(layers[name])
         outputs = weight.shape[: -input_dims(name)]
         scale = int8.scales(weight.reshape(np.prod(outputs), -1)).reshape(outputs)

@@ -43,7 +43,12 @@ FAMILIES: list[dict[str, Any]] = [
     {"kinds": [LayerKind(None, None), LayerKind(Rope(100.0), 2)]},
     {
         "head_norms": True,
-        "post_norms": True,
+        "norms": (
+            "input_layernorm",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
+        ),
         "norm_offset": 1.0,
         "activation": "gelu_tanh",
         "embedding_scale": 3.0,

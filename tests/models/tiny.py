@@ -26,6 +26,7 @@ CONFIG = DecoderConfig(
     max_positions=64,
 )
 
+GEMMA_NORMS = tuple(f"{place}_layernorm" for place in "input post_attention pre_feedforward post_feedforward".split())
 LENGTHS = (11, 7)
 TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocabulary_size, (len(LENGTHS), max(LENGTHS)))
 REAL = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]

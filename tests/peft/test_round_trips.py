@@ -50,6 +50,7 @@ KINDS = {
     "smollm3": ("lora", "prefix kv", "prefix hidden", "soft-prompt"),
     "gemma3": ("lora", "ia3 of all", "soft-prompt"),
     "gemma3, long": ("prefix kv", "prefix hidden"),
+    "apertus": ("lora of q", "ia3", "prefix kv", "prefix hidden", "soft-prompt"),
 }
 FEW = [
     ("llama3 rope", "prefix kv"),
@@ -61,6 +62,7 @@ FEW = [
     ("smollm3", "prefix kv"),
     ("gemma3", "soft-prompt"),
     ("gemma3, long", "prefix hidden"),
+    ("apertus", "ia3"),
 ]
 CASES = [
     (kind, name) if kind == "grouped heads" or (kind, name) in FEW else pytest.param(kind, name, marks=pytest.mark.slow)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from transformers import (
+    ApertusConfig,
+    ApertusForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -120,6 +122,7 @@ CLASSES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "apertus": (ApertusConfig, ApertusForCausalLM),
 }
 LINEAR = {"rope_parameters": {"rope_type": "linear", "rope_theta": THETA, "factor": 4.0}}
 KINDS = {
@@ -165,6 +168,10 @@ KINDS = {
         },
         rewrite=old_gemma,
     ),
+    "apertus": Kind("apertus", {"hidden_act": "xielu", "rope_parameters": LLAMA3}),
+    "apertus, old place": Kind(
+        "apertus", {"hidden_act": "xielu", "rope_parameters": LLAMA3, "num_key_value_heads": 1}, rewrite=old_place
+    ),
     "gemma3 with images": Kind("gemma3", GEMMA3, rewrite=lambda values: values.update(nested(values))),
 }
 
@@ -195,7 +202,7 @@ def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:
         if "norm" in name:
             weight.uniform_(0.5, 1.5)  # all ones would hide two norms in each other's place
             weight.sub_(1.0 if kind.family == "gemma3" else 0.0)
-        if "bias" in name:
+        if "bias" in name or "act_fn" in name:
             weight.uniform_(-0.5, 0.5)
     model.to(kind.dtype).save_pretrained(directory, max_shard_size=kind.shard)
     if kind.rewrite:

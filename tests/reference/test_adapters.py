@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
 
 LENGTH, LAYERS = 5, 3
 SHAPES = ("grouped heads", "one key head", "heads wider than hidden", "heads narrower than hidden")
-FAMILIES = ("qwen2", "qwen3", "smollm3, listed", "gemma3, long")
+FAMILIES = ("qwen2", "qwen3", "smollm3, listed", "gemma3, long", "apertus")
 OTHER_SHAPES = ("one key head", "heads narrower than hidden", "mistral window")
 
 

@@ -121,6 +121,12 @@ def check_size(method: str, name: str, size: int) -> None:
         raise InputError(f"{method} {name} is {size}; expected at {'least 1' if size < 1 else f'most {MAX_SIZE}'}")
 
 
+def check_projections(method: str, names: Sequence[str], frozen: Frozen) -> None:
+    """InputError if the model has not all of these projections: some have no gate."""
+    if missing := [name for name in names if name not in frozen["layers"]]:
+        raise InputError(f"{method} targets: this model has no {missing[0]}; leave {missing[0][:-5]} out of them")
+
+
 def check_start(method: str, start: str) -> None:
     """InputError unless the start is random, vocabulary or text:SOME WORDS."""
     if start not in ("random", "vocabulary") and not (start.startswith("text:") and start[5:].strip()):

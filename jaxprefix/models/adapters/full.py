@@ -12,7 +12,7 @@ from jaxprefix.models.adapters.adapter import EncodeText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 from jaxprefix.models.layers import is_unstacked, unstack
-from jaxprefix.models.parameters import NORMS_AND_BIASES
+from jaxprefix.models.parameters import VECTORS
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FullFineTuning:
     method: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-5
     embedded_factor: ClassVar[float] = 10
-    no_decay: ClassVar[frozenset[str]] = NORMS_AND_BIASES
+    no_decay: ClassVar[frozenset[str]] = VECTORS
     starts_as_base = True
     prompt_length = 0
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import EncodeText, of_rows
+from jaxprefix.models.adapters.adapter import EncodeText, check_projections, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 from jaxprefix.models.parameters import PROJECTIONS, input_dims
@@ -47,6 +47,7 @@ class IA3:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
+        check_projections(self.method, self.projections, frozen)
         shapes = {name: frozen["layers"][name].shape[: -input_dims(name)] for name in self.projections}
         return {name: {"gain": jnp.ones(shape)} for name, shape in shapes.items()}
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
+from jaxprefix.models.adapters.adapter import EncodeText, check_projections, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, LowRank, Params
 from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims, scale_of
@@ -72,6 +72,7 @@ class LoRA:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
     def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
+        check_projections(self.method, self.projections, frozen)
         params = {}
         for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
             layers, *dims = frozen["layers"][name].shape
