@@ -81,7 +81,7 @@ def write(
     files = files if len(shards) > 1 else [SINGLE]
     for file, names in zip(files, shards, strict=True):
         save_file(
-            {name: np.ascontiguousarray(read(name)) for name in names}, directory / file, metadata={"format": "pt"}
+            {name: np.asarray(read(name), order="C") for name in names}, directory / file, metadata={"format": "pt"}
         )
         (directory / file).chmod(0o644)  # the library's default is 0600
     if len(files) > 1:
@@ -102,13 +102,11 @@ def on_disk(tree: PyTree, config: DecoderConfig) -> dict[str, np.ndarray]:
 
 
 def constants(config: DecoderConfig) -> dict[str, np.ndarray]:
-    """The buffers that transformers expects in a checkpoint beside the weights, by name. Without them it reads noise."""
+    """The buffers beside the weights in a checkpoint, by name. Without them transformers computes noise."""
     if config.activation != "xielu":
         return {}
-    layers = range(config.layers)
-    return {
-        f"{LAYER.format(layer)}{key}": np.array(CONSTANTS[key], np.float32) for layer in layers for key in CONSTANTS
-    }
+    values = {key: np.array(value, np.float32) for key, value in CONSTANTS.items()}
+    return {LAYER.format(layer) + key: value for layer in range(config.layers) for key, value in values.items()}
 
 
 def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

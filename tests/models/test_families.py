@@ -247,10 +247,8 @@ def test_what_is_saved_of_apertus_is_read_by_transformers(tmp_path: Path):
     weights.save(pair.frozen, pair.config, tmp_path / "ours")
     shutil.copyfile(pair.directory / "config.json", tmp_path / "ours" / "config.json")
     rows = hf.rows("right")
-    found, expected = (
-        hf.torch_logits(model, rows) for model in (hf.read(type(pair.torch), tmp_path / "ours"), pair.torch)
-    )
-    np.testing.assert_array_equal(found[rows.mask], expected[rows.mask])
+    again = hf.read(type(pair.torch), tmp_path / "ours")
+    np.testing.assert_array_equal(hf.torch_logits(again, rows), hf.torch_logits(pair.torch, rows))
     tensors = load_file(tmp_path / "ours" / "model.safetensors")
     name = "model.layers.1.mlp.act_fn.beta"
     save_file(tensors | {name: np.float32(0.7).reshape(())}, tmp_path / "ours" / "model.safetensors")
