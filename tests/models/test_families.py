@@ -251,7 +251,7 @@ def test_what_is_saved_of_apertus_is_read_by_transformers(tmp_path: Path):
     np.testing.assert_array_equal(hf.torch_logits(again, rows), hf.torch_logits(pair.torch, rows))
     tensors = load_file(tmp_path / "ours" / "model.safetensors")
     name = "model.layers.1.mlp.act_fn.beta"
-    save_file(tensors | {name: np.float32(0.7).reshape(())}, tmp_path / "ours" / "model.safetensors")
+    save_file(tensors | {name: np.array(0.7, np.float32)}, tmp_path / "ours" / "model.safetensors")
     with pytest.raises(InputError, match=f"tensor {name} is not 0.5"):
         loading.load(tmp_path / "ours", pair.config)
 
