@@ -154,7 +154,7 @@ def forward(
     A cache, given or returned, needs weights that are not stacked (layers.py).
     """
     stream, positions = embed(config, frozen, batch, hooks)
-    step = _layer(config, batch, positions, hooks, return_cache)
+    step = layer_step(config, batch, positions, _cached if return_cache else None)
     stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat)
     return stream, _as_cache(kept, positions)
 
@@ -173,7 +173,7 @@ def forward_last(
     The positions count the soft prompt. The keys and values of the last layer are computed at all positions.
     """
     stream, positions = embed(config, frozen, batch, hooks)
-    step = _layer(config, batch, positions, hooks, return_cache)
+    step = layer_step(config, batch, positions, _cached if return_cache else None)
     stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
     return stream, _as_cache(kept, positions)
 
@@ -182,8 +182,16 @@ def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... 
     return rms_norm(stream, frozen["norm"], config.norm_epsilon)
 
 
-def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, return_cache: bool) -> Callable:
-    """A function (stream, weights, hooks, token indices or None) -> (stream, keys and values or None) for one layer."""
+def layer_step(
+    config: DecoderConfig,
+    batch: Batch,
+    positions: Array,
+    keep: Callable[[Array, Array, Array, Hooks], Any] | None = None,
+) -> Callable:
+    """A function (stream, weights, hooks, token indices or None) -> (stream, what `keep` returns) for one layer.
+
+    `keep` takes the queries, keys and values of the text and the hooks of the layer.
+    """
     turn = rotation(config.rope, config.head_size, positions)
 
     def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
@@ -192,11 +200,15 @@ def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, 
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
             read = layer_attention(query, key, value, query_positions, positions, config.window, layer, right_padded)
-            return read, cache_layout(key, value) if return_cache else None
+            return read, keep(query, key, value, layer) if keep else None
 
         return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
 
     return step
+
+
+def _cached(query: Array, keys: Array, values: Array, layer: Hooks) -> tuple[Array, Array]:
+    return cache_layout(keys, values)
 
 
 def _as_cache(kept: tuple | None, positions: Array) -> tuple[Cache, ...] | None:
