@@ -82,16 +82,15 @@ def _of_task(name: str, settings: Probe, data: Path | None) -> dict[str, dict[st
     if name not in COLUMNS:
         raise InputError(f"--texts {name!r} is unknown; expected {', '.join(COLUMNS)}")
     task = tasks.find(name)
-    split = settings.split or task.split
+    codes = _choose(settings, (ENGLISH, *task.languages) if name == "flores" else task.languages, name)
 
     def read(code: str) -> dict[str, str]:
         # FLORES translates from English, which is a column of every language.
         from_english = name == "flores" and code == ENGLISH
-        rows = task.load(task.languages[0] if from_english else code, split, data)
+        rows = task.load(codes[1] if from_english else code, settings.split or task.split, data)
         return {str(row["id"]): filled_text_of(row, "english" if from_english else COLUMNS[name]) for row in rows}
 
-    codes = (ENGLISH, *task.languages) if name == "flores" else task.languages
-    return {code: read(code) for code in _choose(settings, codes, name)}
+    return {code: read(code) for code in codes}
 
 
 def _choose(settings: Probe, known: Sequence[str], name: str) -> list[str]:
