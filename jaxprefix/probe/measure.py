@@ -1,6 +1,6 @@
 """The figures of one adapted model beside the frozen base: by language and, where a probe has them, by layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,20 +65,15 @@ class Measure:
             loss="forgetting" in self.chosen,
         )
         readings = Readings(states, self.texts.languages)
-        figures: Figures = {}
-        for probe in self.chosen:
-            if probe == "mexa":
-                figures[probe] = self._mexa(readings.vectors)
-            elif probe == "cka":
-                figures[probe] = self._cka(readings.vectors)
-            elif probe == "language-id":
-                figures[probe] = self._language_id(readings.vectors)
-            elif probe == "attention":
-                figures[probe] = self._attention(hooks, readings)
-            elif probe == "lens":
-                figures[probe] = self._lens(model, name)
-            elif probe == "forgetting":
-                figures[probe] = self._forgetting(readings)
+        compute: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
+            "mexa": lambda: self._mexa(readings.vectors),
+            "cka": lambda: self._cka(readings.vectors),
+            "language-id": lambda: self._language_id(readings.vectors),
+            "attention": lambda: self._attention(hooks, readings),
+            "lens": lambda: self._lens(model, name),
+            "forgetting": lambda: self._forgetting(readings),
+        }
+        figures = {probe: compute[probe]() for probe in self.chosen}
         self._base = self._base or readings
         return figures
 
