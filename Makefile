@@ -27,7 +27,7 @@ TESTING := .venv/.installed-test
 help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
 	@echo "make study-babel  train every method on every task of the embedded world, in runs/study-babel; resumes"
-	@echo "make real      make SmolLM2-135M, a real pretrained model, in the user's cache (downloads 93 MB)"
+	@echo "make real      make SmolLM2-135M and Gemma 3 270M, real pretrained models, in the user's cache (downloads 330 MB)"
 	@echo "make test      run the tests, without the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"

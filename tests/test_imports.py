@@ -167,12 +167,15 @@ def test_strict_reading_knows_nothing_of_what_is_read():
 def test_hooks_know_shapes_only():
     assert own("jaxprefix.models.hooks") <= {"jaxprefix.errors"}
     assert own("jaxprefix.models.layers") == {"jaxprefix.models.hooks"}
-    assert own("jaxprefix.models.config") == {*STRICT, "jaxprefix.errors", "jaxprefix.models.config_keys"}
+    reading = {f"jaxprefix.models.{name}" for name in ("config_keys", "config_rope", "families")}
+    assert own("jaxprefix.models.config") == {*STRICT, *reading, "jaxprefix.errors"}
+    assert own("jaxprefix.models.parameters") == {"jaxprefix.models.config"}
 
 
 def test_the_decoder_knows_no_method():
     known = {"jaxprefix.errors"} | {
-        f"jaxprefix.models.{name}" for name in ("config", "hooks", "layers", "attention", "sharding", "int8")
+        f"jaxprefix.models.{name}"
+        for name in ("config", "parameters", "hooks", "layers", "attention", "sharding", "int8")
     }
     assert own("jaxprefix.models.block") <= known
     assert own("jaxprefix.models.scan") <= known
@@ -189,7 +192,8 @@ METHODS = [name for name in of("models.adapters") if name not in SHARED]
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_knows_neither_the_decoder_nor_another_method(name: str):
     known = {"jaxprefix.errors"} | {
-        f"jaxprefix.models.{name}" for name in ("config", "hooks", "layers", "adapters.adapter", "adapters.slots")
+        f"jaxprefix.models.{name}"
+        for name in ("config", "parameters", "hooks", "layers", "adapters.adapter", "adapters.slots")
     }
     assert own(name) <= known
     assert violations([name], "optax", "flax.linen") == []

@@ -47,7 +47,7 @@ class Model:
         def run(
             params: Params, frozen: Frozen, prompts: PrefillBatch, prompt_adapters: jax.Array | None, length: int
         ) -> DecodeState:
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=prompt_adapters)
+            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=prompt_adapters)
             return self._with_sharding(decode.init_state(self.base.config, weights, prompts, hooks, length))
 
         return run
@@ -76,12 +76,12 @@ class Model:
             steps: jax.Array,
         ) -> DecodeState:
             def insert(state: DecodeState) -> DecodeState:
-                weights, hooks = self.adapter.bind(params, frozen, adapter_ids=prompt_adapters)
+                weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=prompt_adapters)
                 return decode.insert(config, weights, state, prompts, hooks, end_ids, sampling)
 
             state = state.replace(done=state.done | stopped)  # type: ignore[attr-defined]
             state = jax.lax.cond(jnp.any(prompts.source >= 0), insert, lambda state: state, state)
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=row_adapters)
+            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
             return self._with_sharding(
                 decode.decode_steps(config, weights, state, hooks, end_ids, sampling, min_active, steps)
             )
@@ -102,7 +102,7 @@ class Model:
             choices: jax.Array,
             lengths: jax.Array,
         ) -> tuple[jax.Array, jax.Array]:
-            weights, hooks = self.adapter.bind(params, frozen, adapter_ids=row_adapters)
+            weights, hooks = self.adapter.bind(self.base.config, params, frozen, adapter_ids=row_adapters)
             return scoring.choices(self.base.config, weights, batch, hooks, choices, lengths)
 
         return run
@@ -148,7 +148,7 @@ def open_model(
     text_tokens = max_text_tokens(base.config, adapter, max_length or config.max_length)
     frozen = load_weights(base, device_mesh, config.dtype, for_inference=True)
     if isinstance(adapter, FullFineTuning):  # its parameters are the weights: they are converted once, not in each call
-        frozen = params = jax.jit(lambda params, frozen: adapter.bind(params, frozen)[0])(params, frozen)
+        frozen = params = jax.jit(lambda params, frozen: adapter.bind(base.config, params, frozen)[0])(params, frozen)
     return Model(base, adapter, params, frozen, device_mesh, text_tokens, config.chat, len(runs) > 1), runs
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxprefix.models import decoder
-from jaxprefix.models.adapters import Adapter, EncodedPrompt, LlamaAdapter, PrefixTuning, SoftPrompt, Sum
-from jaxprefix.models.attention import rotate, rotation
+from jaxprefix.models.adapters import Adapter, EncodedPrompt
+from jaxprefix.models.attention import rotate
 from jaxprefix.models.block import Block
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
@@ -22,17 +22,10 @@ InitTokens = Callable[[str, int], Sequence[int]]
 def init_params(adapter: Adapter, key: Array, config: DecoderConfig, frozen: Frozen, tokens: InitTokens) -> Params:
     """The parameters that training starts from, in float32."""
 
-    def prompt(method: Adapter) -> EncodedPrompt | None:
-        if not isinstance(method, PrefixTuning | LlamaAdapter | SoftPrompt):
-            return None
-        start = method.chosen_start if isinstance(method, PrefixTuning) else method.start
-        if start == "random":
-            return None
-        return encode_prompt(config, frozen, jnp.asarray(tokens(start, method.length), jnp.int32))
+    def encode(start: str, length: int) -> EncodedPrompt:
+        return encode_prompt(config, frozen, jnp.asarray(tokens(start, length), jnp.int32))
 
-    if isinstance(adapter, Sum):
-        return adapter.init(key, config, frozen, {name: prompt(member) for name, member in adapter.members})
-    return adapter.init(key, config, frozen, prompt(adapter))
+    return adapter.init(key, config, frozen, encode)
 
 
 def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
@@ -40,7 +33,7 @@ def abstract_params(adapter: Adapter, config: DecoderConfig) -> Params:
 
     def make(frozen: Frozen) -> Params:
         params = init_params(adapter, jax.random.key(0), config, frozen, lambda _, length: [0] * length)
-        adapter.bind(params, frozen)
+        adapter.bind(config, params, frozen)
         return params
 
     return jax.eval_shape(make, decoder.shapes(config))
@@ -51,7 +44,7 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
     length = tokens.shape[0]
     batch = decoder.Batch(tokens[None], jnp.arange(length)[None])
     stream, positions = decoder.embed(config, frozen, batch, Hooks())
-    turn = rotation(config.rope, config.head_size, positions)
+    turns = decoder.rotations(config, positions)
 
     def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, PyTree]:
         return decoder.layer_attention(query, key, value, positions, positions, None, layer), (
@@ -60,7 +53,8 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
             value[0],
         )
 
-    def step(stream: Array, weights: Frozen, layer: Hooks) -> tuple[Array, PyTree]:
+    def step(stream: Array, weights: Frozen, layer: Hooks, kind: Array | int) -> tuple[Array, PyTree]:
+        turn = jax.tree.map(lambda each: each[kind], turns)
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
     _, (inputs, keys, values) = apply_layers(config, frozen["layers"], stream, Hooks(), step, "full")
@@ -69,4 +63,6 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
     """The keys (float32) of tokens that are `by` positions further on: a rotation."""
-    return rotate(keys.astype(jnp.float32), rotation(config.rope, config.head_size, jnp.full(keys.shape[:2], by)))
+    turns = decoder.rotations(config, jnp.full(keys.shape[1:2], by)[None])
+    turn = jax.tree.map(lambda each: each[jnp.asarray(config.kind_of_layer), 0], turns)
+    return rotate(keys.astype(jnp.float32), turn)

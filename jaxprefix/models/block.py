@@ -15,7 +15,9 @@ from jaxprefix.models import int8, sharding
 from jaxprefix.models.attention import platform, rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
+from jaxprefix.models.parameters import BY_NAME, bias_name, input_dims, weights_of
 
+ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
 FEW_ROWS = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
 
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (attention outputs [B, T, N, H], values to stack over
@@ -35,40 +37,38 @@ class Block(nn.Module):
     def __call__(
         self,
         stream: Float[Array, "B T D"],
-        rope: tuple[Array, Array],
+        turn: tuple[Array, Array],
         attend: Attend,
         hooks: Hooks,
         token_indices: Int[Array, "B M"] | None = None,
     ):
-        sizes = self.config
-        width, heads, groups, size = sizes.hidden_size, sizes.heads, sizes.kv_heads, sizes.head_size
-        shapes = {
-            "q_proj": (heads, size, width),
-            "k_proj": (groups, size, width),
-            "v_proj": (groups, size, width),
-            "o_proj": (width, heads, size),
-            "gate_proj": (sizes.intermediate_size, width),
-            "up_proj": (sizes.intermediate_size, width),
-            "down_proj": (width, sizes.intermediate_size),
-        }
+        def weight(name: str) -> Array:
+            return self.param(name, nn.initializers.zeros, BY_NAME[name].shape(self.config))
 
-        def apply(name: str, inputs: Array, dims: int = 1) -> Array:
-            weight = self.param(name, nn.initializers.normal(0.02), shapes[name])
+        def apply(name: str, inputs: Array) -> Array:
             scale = self.get_variable("params", int8.scale_name(name))
-            outputs = project(inputs, weight, dims, hooks.delta.get(name), scale)
+            outputs = project(inputs, weight(name), input_dims(name), hooks.delta.get(name), scale)
+            outputs = outputs + weight(bias_name(name)) if bias_name(name) in own else outputs
             return scaled(outputs, hooks.gain[name]) if name in hooks.gain else outputs
 
-        def norm(name: str) -> Array:
-            return rms_norm(stream, self.param(name, nn.initializers.ones, (width,)), sizes.norm_epsilon)
+        def norm(name: str, inputs: Array) -> Array:
+            """The norm; where this family has none of that name, the inputs."""
+            return norm_of(config, inputs, weight(name)) if name in own else inputs
 
-        inputs = norm("input_layernorm")
-        asking, asking_turn = jax.tree.map(partial(gather_tokens, token_indices=token_indices), (inputs, rope))
-        query, key = rotate(apply("q_proj", asking), asking_turn), rotate(apply("k_proj", inputs), rope)
+        config, own = self.config, weights_of(self.config)
+        inputs = norm("input_layernorm", stream)
+        asking, asking_turn = jax.tree.map(partial(gather_tokens, token_indices=token_indices), (inputs, turn))
+        query = rotate(norm("q_norm", apply("q_proj", asking)), asking_turn)
+        key = rotate(norm("k_norm", apply("k_proj", inputs)), turn)
+        query = query if config.query_scale == 1 else query * jnp.asarray(config.query_scale, query.dtype)
         read, kept = attend(inputs, query, key, apply("v_proj", inputs), hooks)
-        stream = gather_tokens(stream, token_indices) + bottleneck(apply("o_proj", read, dims=2), hooks.after_attention)
-        inputs = norm("post_attention_layernorm")
-        inner = nn.silu(apply("gate_proj", inputs)) * apply("up_proj", inputs)
-        return stream + bottleneck(apply("down_proj", inner), hooks.after_feed_forward), kept
+        outputs = apply("o_proj", read)
+        outputs = norm("post_attention_layernorm", outputs) if config.post_norms else outputs
+        stream = gather_tokens(stream, token_indices) + bottleneck(outputs, hooks.after_attention)
+        inputs = norm("pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm", stream)
+        inner = ACTIVATIONS[config.activation](apply("gate_proj", inputs)) * apply("up_proj", inputs)
+        outputs = norm("post_feedforward_layernorm", apply("down_proj", inner))
+        return stream + bottleneck(outputs, hooks.after_feed_forward), kept
 
 
 def gather_tokens(leaf: Shaped[Array, "B T ..."], token_indices: Int[Array, "B M"] | None) -> Shaped[Array, "B _ ..."]:
@@ -78,11 +78,16 @@ def gather_tokens(leaf: Shaped[Array, "B T ..."], token_indices: Int[Array, "B M
     return jnp.take_along_axis(leaf, token_indices.reshape(*token_indices.shape, *[1] * (leaf.ndim - 2)), axis=1)
 
 
-def rms_norm(stream: Float[Array, "... D"], scale: Float[Array, " D"], epsilon: float) -> Float[Array, "... D"]:
-    """Root mean square norm (arXiv:1910.07467), computed in float32."""
-    wide = stream.astype(jnp.float32)
-    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
-    return scale * wide.astype(stream.dtype)
+def norm_of(config: DecoderConfig, inputs: Float[Array, "... D"], scale: Float[Array, "... D"]) -> Array:
+    """Root mean square norm (arXiv:1910.07467) over the last dimension, computed in float32.
+
+    Gemma adds 1 to the scale, and rounds after the product.
+    """
+    wide = inputs.astype(jnp.float32)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + config.norm_epsilon)
+    if config.norm_offset:
+        return (wide * (config.norm_offset + scale.astype(jnp.float32))).astype(inputs.dtype)
+    return scale * wide.astype(inputs.dtype)
 
 
 def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = None, scale: Array | None = None) -> Array:

@@ -1,45 +1,26 @@
-"""DecoderConfig: the config.json of a Llama or Mistral decoder in Hugging Face format, read strictly.
+"""DecoderConfig: the config.json of a decoder of the Llama line in Hugging Face format, read strictly.
 
 What changes a number is used or refused by name; `config_keys` says which keys these are. A port that skips keys in
 silence ends with a wrong rotary base or without its sliding window.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr
 from jaxprefix.io.strict_json import read_object
-from jaxprefix.io.values import LARGEST_SIZE, flag, number, positive, value_of
-from jaxprefix.models import config_keys
-from jaxprefix.models.config_keys import Problems
+from jaxprefix.io.values import LARGEST_SIZE, flag, number, positive
+from jaxprefix.models import config_keys, config_rope
+from jaxprefix.models.config_keys import MOST_POSITIONS, Problems
+from jaxprefix.models.config_rope import Rope, read_rope
+from jaxprefix.models.families import FAMILIES, LayerKind, architecture_of, text_values
 
-MOST_LAYERS, MOST_POSITIONS = 10_000, 2**31 - 1
-LLAMA, LLAMA2_THETA, LLAMA3_VOCABULARY = "LlamaForCausalLM", 10_000.0, 128_256
-ORIGINAL = "original_max_position_embeddings"
-SCALING_KEYS = {  # by the kind of Rope
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL),
-}
+__all__ = ["DecoderConfig", "LayerKind", "Rope", "layer_range", "notes"]
 
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary embedding (arXiv:2104.09864): its base, and the scaling of its frequencies for long texts.
-
-    `kind` is "default", "linear" (all frequencies divided by `factor`) or "llama3" (low frequencies divided, high ones
-    kept, interpolated between; Llama 3.1's `rope_scaling`).
-    """
-
-    theta: float
-    kind: str = "default"
-    factor: float = 1.0
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_positions: int = 8192
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +39,14 @@ class DecoderConfig:
     max_positions: int  # `max_position_embeddings`
     tied: bool = False  # `tie_word_embeddings`: the head is the embedding
     window: int | None = None  # `sliding_window`: a query attends to this many keys, its own included
+    layer_kinds: tuple[LayerKind, ...] = ()  # of each layer, if they differ; otherwise all have `rope` and `window`
+    qkv_biases: bool = False
+    head_norms: bool = False  # queries and keys have a norm over H before their rotation
+    post_norms: bool = False  # attention and feed-forward block have a norm at their end too
+    norm_offset: float = 0.0  # is added to the scale of each norm
+    activation: Literal["silu", "gelu_tanh"] = "silu"  # of the feed-forward block
+    embedding_scale: float = 1.0  # a factor on the embeddings
+    query_scale: float = 1.0  # a factor on H^-0.5, the scale of attention scores
 
     @classmethod
     def read(cls, directory: Path) -> "DecoderConfig":
@@ -71,17 +60,21 @@ class DecoderConfig:
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> "DecoderConfig":
         """The configuration from the object of a config.json."""
-        architecture, problems = config_keys.architecture_of(values), Problems()
-        window = problems.attempt(_window, values, architecture)
-        values = config_keys.without_nulls(values)
-        config_keys.check_supported(values, problems)
-        sizes = _sizes(values, architecture, problems)
-        theta = problems.attempt(_theta, values, architecture)
-        scaling = problems.attempt(_scaling, values)
-        config_keys.check_aliases(values, sizes | {"rope_theta": theta}, problems)
+        values = text_values(values)
+        architecture, problems = architecture_of(values), Problems()
+        family = FAMILIES[architecture]
+        raw = values = family.simplify(values)
+        values = {**family.defaults, **config_keys.without_nulls(values)}
+        config_keys.check_supported(values, family.activation, problems)
+        sizes = _sizes(values, family.optional_kv_heads, problems)
+        rope = read_rope(values, architecture, problems)
+        kinds = problems.attempt(family.kinds, raw, rope, sizes["num_hidden_layers"] or 1)
+        config_keys.check_aliases(values, sizes | {"rope_theta": rope.theta or None}, problems)
         tied = problems.attempt(flag, values, "tie_word_embeddings")
+        differences = problems.attempt(family.differences, values)
         problems.check()
-        assert theta is not None and scaling is not None and tied is not None, "a value is missing without a problem"
+        assert kinds is not None and tied is not None and differences is not None, "a value is missing"
+        window = next((kind.window for kind in kinds if kind.window is not None), None)
         return cls(
             vocabulary_size=sizes["vocab_size"],
             hidden_size=sizes["hidden_size"],
@@ -91,22 +84,41 @@ class DecoderConfig:
             kv_heads=sizes["num_key_value_heads"],
             head_size=sizes["head_dim"],
             norm_epsilon=sizes["rms_norm_eps"],
-            rope=replace(scaling[0], theta=theta),
+            rope=rope,
             max_positions=sizes["max_position_embeddings"],
             tied=tied,
             window=window,
+            layer_kinds=() if set(kinds) == {LayerKind(rope, window)} else tuple(kinds),
+            **differences,
         )
+
+    @property
+    def is_llama(self) -> bool:
+        """Whether this is a decoder of Llama or Mistral, which have none of the differences of other families."""
+        plain = (self.layer_kinds, self.qkv_biases, self.head_norms, self.post_norms, self.activation)
+        return plain == ((), False, False, False, "silu")
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The kinds of layers that the model has."""
+        return tuple(dict.fromkeys(self.layer_kinds)) or (LayerKind(self.rope, self.window),)
+
+    @property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """The index in `kinds` of each layer's kind."""
+        return tuple(self.kinds.index(kind) for kind in self.layer_kinds) or (0,) * self.layers
 
 
 def notes(directory: Path) -> list[str]:
     """Lines about `directory/config.json` for the user: what is ignored, and what it leaves out. It must be valid."""
-    path, values = _settings(directory)
-    architecture, values = config_keys.architecture_of(values), config_keys.without_nulls(values)
-    lines = config_keys.ignored_line(values, _scaling(values)[1])
-    if not _thetas(values):
-        lines.append(
-            f"rope_theta is missing: {_theta(values, architecture):,.0f}, as transformers' {architecture} assumes"
-        )
+    path, outer = _settings(directory)
+    values = text_values(outer)
+    architecture = architecture_of(values)
+    family = FAMILIES[architecture]
+    unread, missing = config_rope.notes(config_keys.without_nulls(family.simplify(values)), architecture)
+    lines = config_keys.ignored_line(values, family.read, unread) + missing
+    if values is not outer:
+        lines.insert(0, f"{outer['architectures'][0]}: its text model is read, and images are not")
     return [f"{path}: {line}" for line in lines]
 
 
@@ -137,7 +149,7 @@ def _settings(directory: Path) -> tuple[Path, dict[str, Any]]:
     return path, read_object(path)
 
 
-def _sizes(values: Mapping[str, Any], architecture: str, problems: Problems) -> dict[str, Any]:
+def _sizes(values: Mapping[str, Any], optional_kv_heads: bool, problems: Problems) -> dict[str, Any]:
     """The sizes by their keys in config.json; None where there is a problem."""
     sizes: dict[str, Any] = {}
 
@@ -152,7 +164,7 @@ def _sizes(values: Mapping[str, Any], architecture: str, problems: Problems) -> 
     heads = whole("num_attention_heads")
     # transformers' default depends on the family (Llama: all heads, Mistral: 8); only Llama's is safe.
     unknown_heads = heads is None and "num_key_value_heads" not in values
-    kv_heads = None if unknown_heads else whole("num_key_value_heads", heads if architecture == LLAMA else None)
+    kv_heads = None if unknown_heads else whole("num_key_value_heads", heads if optional_kv_heads else None)
     unknown_size = (heads is None or hidden is None) and "head_dim" not in values
     head_size = None if unknown_size else whole("head_dim", (hidden or 0) // (heads or 1))
     sizes["rms_norm_eps"] = problems.attempt(number, values, "rms_norm_eps")
@@ -164,94 +176,3 @@ def _sizes(values: Mapping[str, Any], architecture: str, problems: Problems) -> 
     if heads and head_size and heads * head_size > LARGEST_SIZE:
         problems.lines.append(f"{heads} heads of head_dim {head_size} are wider together than {LARGEST_SIZE}")
     return sizes
-
-
-def _window(values: Mapping[str, Any], architecture: str) -> int | None:
-    """`sliding_window`, of which null and a missing key are not the same: transformers' Mistral then has 4096."""
-    window = values.get("sliding_window")
-    if architecture == LLAMA:
-        if window is not None:
-            raise InputError(f"sliding_window {short_repr(window)} in a Llama; only Mistral has one")
-        return None
-    if "sliding_window" not in values:
-        raise InputError(
-            "sliding_window is missing; a Mistral says null or a number of keys (transformers would assume 4096)"
-        )
-    if window is not None and values.get("use_sliding_window") is False:
-        raise InputError(f"sliding_window {short_repr(window)} contradicts use_sliding_window false; expected null")
-    return None if window is None else positive(values, "sliding_window", most=MOST_POSITIONS)
-
-
-def _ropes(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`rope_parameters` (transformers 5) and `rope_scaling` (4)."""
-    new, old = (value_of(values, key, dict | None) or {} for key in ("rope_parameters", "rope_scaling"))
-    return config_keys.without_nulls(new), config_keys.without_nulls(old)
-
-
-def _scaling(values: Mapping[str, Any]) -> tuple[Rope, list[str]]:
-    """The scaling, as a Rope of any theta, and the keys of it that are ignored."""
-    new, old = ({key: value for key, value in rope.items() if key != "rope_theta"} for rope in _ropes(values))
-    if new and old and new != old:
-        raise InputError(
-            f"rope_scaling and rope_parameters contradict each other: {short_repr(old)} and {short_repr(new)}"
-        )
-    scaling, name = new or old, "rope_parameters" if new else "rope_scaling"
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in tuple(SCALING_KEYS):
-        raise InputError(f"rope_type {short_repr(kind)} is not supported; expected {', '.join(SCALING_KEYS)}")
-    if scaling.get("type", kind) != kind:
-        raise InputError(
-            f"rope_type {kind!r} and type {short_repr(scaling['type'])} contradict each other; expected one"
-        )
-    for place in (values, scaling):
-        if place.get("partial_rotary_factor", 1) != 1:
-            factor = short_repr(place["partial_rotary_factor"])
-            raise InputError(f"partial_rotary_factor is {factor}; only 1, rotation of whole heads, is supported")
-    unread = sorted(set(scaling) - {"rope_type", "type", "partial_rotary_factor", *SCALING_KEYS[kind]})
-    if unread and not {"rope_type", "type"} & set(scaling):
-        raise InputError(f"{name} has {short_repr(unread[0])} and no rope_type; expected {', '.join(SCALING_KEYS)}")
-    return _rope(kind, scaling, values), [f"{name}.{key}" for key in unread]
-
-
-def _rope(kind: str, scaling: Mapping[str, Any], values: Mapping[str, Any]) -> Rope:
-    if kind == "default":
-        return Rope(0)
-    if kind == "linear":
-        return Rope(0, "linear", factor=number(scaling, "factor", above=True))
-    low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
-    if low >= high:
-        raise InputError(
-            f"low_freq_factor {low} is not below high_freq_factor {high}; the frequencies between them are interpolated"
-        )
-    original = positive(scaling, ORIGINAL, most=MOST_POSITIONS)
-    if values.get(ORIGINAL, original) != original:
-        raise InputError(
-            f"{ORIGINAL} is {short_repr(values[ORIGINAL])} at the top and {original} in the scaling; expected one value"
-        )
-    return Rope(0, "llama3", number(scaling, "factor", above=True), low, high, original)
-
-
-def _thetas(values: Mapping[str, Any]) -> list[Any]:
-    """The values of `rope_theta`, wherever one is given."""
-    return [place["rope_theta"] for place in (values, *_ropes(values)) if place.get("rope_theta") is not None]
-
-
-def _theta(values: Mapping[str, Any], architecture: str) -> float:
-    """The value of `rope_theta`, which must be the same wherever it is given.
-
-    Files of Llama 2's time leave it out, and mean transformers' default. Llama 3 has another one.
-    """
-    given = _thetas(values)
-    if not given:
-        kinds = [rope.get("rope_type", rope.get("type")) for rope in _ropes(values)]
-        if architecture != LLAMA or "llama3" in kinds or values.get("vocab_size") == LLAMA3_VOCABULARY:
-            raise InputError(
-                "rope_theta is neither at the top nor in rope_parameters; without it every position would be wrong"
-            )
-        return LLAMA2_THETA
-    if any(value != given[0] for value in given):
-        raise InputError(
-            f"rope_theta is {short_repr(given[0])} at the top and {short_repr(given[-1])} in rope_parameters; "
-            "expected one value"
-        )
-    return number({"rope_theta": given[0]}, "rope_theta", above=True)

@@ -5,7 +5,7 @@ cannot change the reference's numbers, so it is ignored, and `notes` names it. A
 here is refused, and so is a second name of a size with another value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from jaxprefix.errors import InputError
@@ -15,7 +15,7 @@ from jaxprefix.io.values import flag
 T = TypeVar("T")
 Values = Mapping[str, Any]
 
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral"}  # and their model_type
+MOST_POSITIONS = 2**31 - 1
 # Keys that transformers' classes read, and that change no logit without dropout (the tokenizer handles the token ids).
 INERT = frozenset(
     "architectures model_type transformers_version torch_dtype dtype use_cache initializer_range pretraining_tp "
@@ -70,25 +70,14 @@ def without_nulls(values: Values) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def architecture_of(values: Values) -> str:
-    """The one supported architecture that the file names, or InputError."""
-    named = values.get("architectures")
-    if not isinstance(named, list) or len(named) != 1 or named[0] not in tuple(ARCHITECTURES):
-        wanted = " or ".join(ARCHITECTURES)
-        raise InputError(f"architecture {short_repr(named)} is not supported; expected {wanted}")
-    kind = values.get("model_type")
-    if kind not in (None, ARCHITECTURES[named[0]]):
-        raise InputError(
-            f"model_type {short_repr(kind)} contradicts the architecture {named[0]}; "
-            f"expected {ARCHITECTURES[named[0]]!r}"
-        )
-    return named[0]
+def check_supported(values: Values, activation: tuple[str, Sequence[str]], problems: Problems) -> None:
+    """Adds a problem for each setting that the classes read and that is not built here.
 
-
-def check_supported(values: Values, problems: Problems) -> None:
-    """Adds a problem for each setting that the classes read and that is not built here."""
-    for check in (_quantization, _layers_that_differ, _activation, _layer_types):
+    `activation` is the key of the activation function, and the values that are built.
+    """
+    for check in (_quantization, _layers_that_differ):
         problems.attempt(check, values)
+    problems.attempt(_activation, values, *activation)
     for bias in ("attention_bias", "mlp_bias"):
         problems.attempt(_no_bias, values, bias)
 
@@ -103,14 +92,14 @@ def check_aliases(values: Values, known: Values, problems: Problems) -> None:
                 )
 
 
-def ignored(values: Values) -> list[str]:
-    """The keys that transformers' class does not read, sorted."""
-    return sorted(set(without_nulls(values)) - READ - INERT)
+def ignored(values: Values, read: Iterable[str] = ()) -> list[str]:
+    """The keys that transformers' class does not read, sorted. `read` are those that only this class reads."""
+    return sorted(set(without_nulls(values)) - READ - INERT - set(read))
 
 
-def ignored_line(values: Values, more: list[str]) -> list[str]:
+def ignored_line(values: Values, read: Iterable[str], more: list[str]) -> list[str]:
     """One line that names all ignored keys and `more`, as a list; an empty list if there are none."""
-    names = [truncate(name, 60) for name in [*ignored(values), *more]]
+    names = [truncate(name, 60) for name in [*ignored(values, read), *more]]
     if not names:
         return []
     architecture = values["architectures"][0]
@@ -135,27 +124,12 @@ def _layers_that_differ(values: Values) -> None:
         raise InputError("per_layer_config is not supported; expected layers that all have the same settings")
 
 
-def _activation(values: Values) -> None:
+def _activation(values: Values, read: str, built: Sequence[str]) -> None:
     for key in ("hidden_act", "hidden_activation", "activation_function"):
-        if values.get(key, None if key == "hidden_act" else "silu") not in SILU:
-            raise InputError(f"{key} {short_repr(values.get(key))} is not supported; expected 'silu'")
+        if values.get(key, None if key == read else built[0]) not in tuple(built):
+            raise InputError(f"{key} {short_repr(values.get(key))} is not supported; expected {built[0]!r}")
 
 
 def _no_bias(values: Values, key: str) -> None:
     if flag(values, key):
         raise InputError(f"{key} is true; models with biases are not supported")
-
-
-def _layer_types(values: Values) -> None:
-    layer_types = values.get("layer_types")
-    # transformers' Llama and Mistral read the window only. Other programs read the list, so the two must agree.
-    kind = "full_attention" if values.get("sliding_window") is None else "sliding_attention"
-    if layer_types is None:
-        return
-    whole = isinstance(layer_types, list) and all(isinstance(each, str) for each in layer_types)
-    found = sorted(set(layer_types)) if whole else layer_types
-    if found != [kind]:
-        raise InputError(
-            f"layer_types has {short_repr(found)} with sliding_window {short_repr(values.get('sliding_window'))}; "
-            f"expected {kind!r} for all layers"
-        )

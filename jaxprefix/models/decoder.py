@@ -27,9 +27,10 @@ from jaxprefix.models.attention import (
     cache_layout,
     rotation,
 )
-from jaxprefix.models.block import Block, gather_tokens, matmul, rms_norm
+from jaxprefix.models.block import Block, gather_tokens, matmul, norm_of
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Frozen, Hooks
+from jaxprefix.models.parameters import weights_of
 from jaxprefix.models.scan import apply_layers
 
 MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
@@ -77,24 +78,16 @@ def layer_attention(
 
 
 def init(key: Array, config: DecoderConfig) -> Frozen:
-    """Random float32 weights, initialised as in Hugging Face: normal with 0.02, norms one."""
-    embedding, head, layers = jax.random.split(key, 3)
-    stream = jnp.zeros((1, 1, config.hidden_size))
-    turn = rotation(config.rope, config.head_size, jnp.zeros((1, 1), jnp.int32))
-
-    def layer(key: Array) -> Frozen:
-        def attend(inputs: Array, query: Array, key: Array, value: Array, hooks: Hooks) -> tuple[Array, None]:
-            return query, None
-
-        return dict(Block(config).init(key, stream, turn, attend, Hooks())["params"])
-
-    table = (config.vocabulary_size, config.hidden_size)
-    frozen = {
-        "embed_tokens": 0.02 * jax.random.normal(embedding, table),
-        "layers": jax.vmap(layer)(jax.random.split(layers, config.layers)),
-        "norm": jnp.ones(config.hidden_size),
-    }
-    return frozen if config.tied else frozen | {"lm_head": 0.02 * jax.random.normal(head, table)}
+    """Random float32 weights, initialised as in Hugging Face: normal with 0.02, norms one, biases zero."""
+    frozen: Frozen = {"layers": {}}
+    rows = weights_of(config).values()
+    for row, part in zip(rows, jax.random.split(key, len(rows)), strict=True):
+        shape = (config.layers, *row.shape(config)) if row.in_layers else row.shape(config)
+        place = frozen["layers"] if row.in_layers else frozen
+        normal = 0.02 * jax.random.normal(part, shape)
+        start = {"norm": jnp.full(shape, 1 - config.norm_offset), "bias": jnp.zeros(shape)}
+        place[row.name] = start.get(row.role, normal)
+    return frozen
 
 
 @cache
@@ -117,6 +110,7 @@ def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> 
     """The input of layer 0, `[B, P+T, D]`, and its positions."""
     table = frozen["embed_tokens"]
     stream = sharding.shard_embeddings(table, table[batch.tokens])
+    stream = stream if config.embedding_scale == 1 else stream * jnp.asarray(config.embedding_scale, stream.dtype)
     if hooks.prompt is not None:
         prompt = jnp.broadcast_to(hooks.prompt, (stream.shape[0], *hooks.prompt.shape[-2:])).astype(stream.dtype)
         stream = jnp.concatenate([prompt, stream], axis=1)
@@ -179,36 +173,59 @@ def forward_last(
 
 
 def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    return rms_norm(stream, frozen["norm"], config.norm_epsilon)
+    return norm_of(config, stream, frozen["norm"])
 
 
 def layer_step(
     config: DecoderConfig,
     batch: Batch,
     positions: Array,
-    keep: Callable[[Array, Array, Array, Hooks], Any] | None = None,
+    keep: Callable[[Array, Array, Array, Hooks, Array | int], Any] | None = None,
 ) -> Callable:
-    """A function (stream, weights, hooks, token indices or None) -> (stream, what `keep` returns) for one layer.
+    """A function (stream, weights, hooks, kind, token indices or None) -> (stream, what `keep` returns) for one layer.
 
-    `keep` takes the queries, keys and values of the text and the hooks of the layer.
+    `kind` is the layer's index in `config.kinds`. `keep` takes the queries, keys and values of the text, the hooks of
+    the layer, and its kind.
     """
-    turn = rotation(config.rope, config.head_size, positions)
+    turns, time = rotations(config, positions), positions.shape[1]
 
-    def step(stream: Array, weights: Frozen, layer: Hooks, at: Array | None = None) -> tuple[Array, Any]:
+    def step(
+        stream: Array, weights: Frozen, layer: Hooks, kind: Array | int, at: Array | None = None
+    ) -> tuple[Array, Any]:
         query_positions = gather_tokens(positions, at)
         right_padded = batch.is_right_padded and at is None
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
-            read = layer_attention(query, key, value, query_positions, positions, config.window, layer, right_padded)
-            return read, keep(query, key, value, layer) if keep else None
+            def read(window: int | None, query: Array, key: Array, value: Array, layer: Hooks) -> Array:
+                return layer_attention(query, key, value, query_positions, positions, window, layer, right_padded)
 
+            states = by_window(config, kind, time, read, query, key, value, layer)
+            return states, keep(query, key, value, layer, kind) if keep else None
+
+        turn = jax.tree.map(lambda each: each[kind], turns)
         return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
 
     return step
 
 
-def _cached(query: Array, keys: Array, values: Array, layer: Hooks) -> tuple[Array, Array]:
+def _cached(query: Array, keys: Array, values: Array, layer: Hooks, kind: Array | int) -> tuple[Array, Array]:
     return cache_layout(keys, values)
+
+
+def rotations(config: DecoderConfig, positions: Int[Array, "B T"]) -> tuple[Array, Array]:
+    """Cosines and sines `[kinds, B, T, H/2]` for each kind of layer."""
+    turns = [rotation(kind.rope, config.head_size, positions) for kind in config.kinds]
+    return jax.tree.map(lambda *each: jnp.stack(each), *turns)
+
+
+def by_window(config: DecoderConfig, kind: Array | int, time: int, read: Callable[..., Any], *states: Any) -> Any:
+    """`read(window, *states)` with the window of a layer. A loop over layers compiles it once for each window."""
+    if isinstance(kind, int):
+        return read(config.kinds[kind].window, *states)
+    windows = [each.window if each.window and each.window < time else None for each in config.kinds]
+    if len(set(windows)) == 1:
+        return read(windows[0], *states)
+    return jax.lax.switch(kind, [partial(read, window) for window in windows], *states)
 
 
 def _as_cache(kept: tuple | None, positions: Array) -> tuple[Cache, ...] | None:

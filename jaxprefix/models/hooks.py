@@ -24,14 +24,6 @@ Params = dict[str, Any]  # the parameters of an adapter, nested: nothing else is
 ALWAYS = -1  # a virtual token of a prefix: every query attends to it, whatever the window
 NEVER = 2**30  # padding, or an empty cache slot: no query attends to it
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-def input_dims(projection: str) -> int:
-    """How many trailing dimensions a projection contracts: 2 for o_proj, which reads [N, H], and 1 for the others."""
-    return 2 if projection == "o_proj" else 1
-
-
 SEAMS = (
     "prompt",
     "prefix",
@@ -112,8 +104,8 @@ class Hooks:
     # Of all layers, and in a layer its own. It replaces the prefix, and contains it.
     cache: tuple[Cache, ...] | Cache | None = None
     gated: Gated | None = None
-    delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by a name in PROJECTIONS
-    # A factor on the output of a projection, after its delta, by a name in PROJECTIONS: [L, *B, outputs...]
+    delta: Mapping[str, LowRank] = struct.field(default_factory=dict)  # by the name of a projection (parameters.py)
+    # A factor on the output of a projection, after its delta, by the name of the projection: [L, *B, outputs...]
     gain: Mapping[str, Float[Array, "L ..."]] = struct.field(default_factory=dict)
     after_attention: Bottleneck | None = None
     after_feed_forward: Bottleneck | None = None

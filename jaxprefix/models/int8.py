@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxprefix.models.hooks import PROJECTIONS, Frozen, input_dims
+from jaxprefix.models.hooks import Frozen
+from jaxprefix.models.parameters import PROJECTIONS, input_dims
 
 LARGEST = 127
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Sharding
-from jax.tree_util import DictKey
 from jaxtyping import PyTree
 
 from jaxprefix.models import decoder, int8
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import Frozen, input_dims
+from jaxprefix.models.hooks import Frozen
+from jaxprefix.models.parameters import BY_NAME, Weight, input_dims
 from jaxprefix.models.stored import Stored, aligned_empty
-from jaxprefix.models.weights import is_stacked, opened, tensor_names
+from jaxprefix.models.weights import opened
 
 READERS = 4  # threads
 
@@ -67,15 +67,13 @@ class _Parts:
         name = path[-1].key
         if int8.is_scale(name):
             return self._scales(int8.projection(name), leaf.shape[1:])[box]
-        into, names = (
-            aligned_empty([each.stop - each.start for each in box], leaf.dtype),
-            tensor_names(path, self.config),
-        )
-        if not is_stacked(path):
-            self.tensors[names[0]].read(_on_disk(name, leaf.shape, box), into)
+        row = BY_NAME[name]
+        into, names = aligned_empty([each.stop - each.start for each in box], leaf.dtype), row.keys(self.config)
+        if not row.in_layers:
+            self.tensors[names[0]].read(_on_disk(row, leaf.shape, box), into)
             return into
         of_layer = box[1:]
-        index, chosen = _on_disk(name, leaf.shape, of_layer), names[box[0]]
+        index, chosen = _on_disk(row, leaf.shape[1:], of_layer), names[box[0]]
         if leaf.dtype != np.int8:
             list(self.readers.map(lambda each, part: self.tensors[each].read(index, part), chosen, into))
             return into
@@ -91,7 +89,7 @@ class _Parts:
     def _scales(self, name: str, outputs: tuple[int, ...]) -> np.ndarray:
         """The scales `[L, *outputs]` of all outputs in all layers. They need all inputs, not a part."""
         if name not in self.known:
-            names = tensor_names((DictKey("layers"), DictKey(name)), self.config)
+            names = BY_NAME[name].keys(self.config)
             self.known[name] = np.stack([int8.scales(self.tensors[each][:]).reshape(outputs) for each in names])
         return self.known[name]
 
@@ -114,12 +112,11 @@ def _box(sharding: Sharding, shape: tuple[int, ...]) -> Box:
     return tuple(slice(min(start for start, _ in dim), max(stop for _, stop in dim)) for dim in ends)
 
 
-def _on_disk(name: str, shape: tuple[int, ...], index: Box) -> Box:
-    """A part of one tensor as rows and columns on disk, where heads are folded into one dimension."""
-    if len(index) < 3:
+def _on_disk(row: Weight, shape: tuple[int, ...], index: Box) -> Box:
+    """A part of one tensor on disk, where heads and their size are one dimension."""
+    if (heads := row.folded) is None:
         return index
-    heads = 1 if name == "o_proj" else 0  # the index of the head dimension: [D, N, H] or [N, H, D]
-    size = shape[-1] if heads else shape[-2]
+    size = shape[heads + 1]
     assert index[heads + 1] == slice(0, size)
     folded = slice(index[heads].start * size, index[heads].stop * size)
-    return (index[0], folded) if heads else (folded, index[2])
+    return (*index[:heads], folded, *index[heads + 2 :])

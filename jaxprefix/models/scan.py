@@ -30,8 +30,8 @@ def apply_layers(
 ) -> tuple[Array, Any]:
     """Applies all layers to the residual stream, the last one with `last` if that is given.
 
-    Returns what `step(stream, weights, hooks of the layer)` returns: the stream, and the other values of all layers, in
-    a stack if the weights are stacks, else in a tuple (layers.py).
+    Returns what `step(stream, weights, hooks of the layer, index in config.kinds)` returns: the stream, and the other
+    values of all layers, in a stack if the weights are stacks, else in a tuple (layers.py).
     """
     if is_unstacked(layers):
         return _unrolled(config, layers, stream, hooks, step, last)
@@ -51,7 +51,7 @@ def _unrolled(
         if isinstance(hooks.cache, tuple):
             layer_hooks = layer_hooks.replace(cache=hooks.cache[layer])  # type: ignore[attr-defined]
         apply = last if last is not None and layer == config.layers - 1 else step
-        stream, part = apply(stream, weights, layer_hooks)
+        stream, part = apply(stream, weights, layer_hooks, config.kind_of_layer[layer])
         kept.append(part)
     return stream, tuple(kept)
 
@@ -77,11 +77,17 @@ def _scanned(
             for name, stack in stacks.items()
         }
 
+    def kind(index: Array) -> Array | int:
+        return jnp.asarray(config.kind_of_layer)[index] if len(config.kinds) > 1 else 0
+
     def below(stream: Array, index: Array) -> tuple[Array, Any]:
-        return step(stream, weights(index), Hooks())
+        return step(stream, weights(index), Hooks(), kind(index))
 
     def above(step: Callable) -> Callable:
-        return checkpointed(lambda stream, slices: step(stream, weights(slices[0]), slices[1]), remat)
+        def body(stream: Array, slices: tuple[Array, Hooks]) -> tuple[Array, Any]:
+            return step(stream, weights(slices[0]), slices[1], kind(slices[0]))
+
+        return checkpointed(body, remat)
 
     indices, first = jnp.arange(config.layers), hooks.first_adapted_layer
     end = config.layers if last is None else config.layers - 1

@@ -16,42 +16,22 @@ from jax.tree_util import DictKey
 from jaxtyping import Array, PyTree
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters import METHODS
+from jaxprefix.models.parameters import BY_NAME, Weight
 
 Axes = tuple[str, ...]
 
-# The dimensions of each weight without the stack of layers, and of the scales of int8.py.
-DIMS = {
-    "embed_tokens": ("vocabulary", "input"),
-    "lm_head": ("scores", "input"),
-    "norm": (None,),
-    "input_layernorm": (None,),
-    "post_attention_layernorm": (None,),
-    "q_proj": ("heads", None, "input"),
-    "k_proj": ("heads", None, "input"),
-    "v_proj": ("heads", None, "input"),
-    "o_proj": ("input", "heads", None),
-    "gate_proj": ("features", "input"),
-    "up_proj": ("features", "input"),
-    "down_proj": ("input", "features"),
-    **dict.fromkeys(("q_proj_scale", "k_proj_scale", "v_proj_scale"), ("heads", None)),
-    **dict.fromkeys(("gate_proj_scale", "up_proj_scale"), ("features",)),
-    **dict.fromkeys(("o_proj_scale", "down_proj_scale"), (None,)),
-}
-
-# A dimension is sharded over the first of these axes that divide it, and the input dimension over the remaining axes.
+# A dimension is sharded over the first of these axes that divide it, and D of a matrix over the remaining axes.
 # Heads that `model` does not divide are replicated: RoPE needs whole heads.
 CHOICES: Mapping[str, tuple[Axes, ...]] = {
-    "vocabulary": (("model",), ()),
-    "scores": (("model", "data"), ("model",), ()),
-    "heads": (("model",), ()),
-    "features": (("model",),),
+    "V": (("model",), ()),
+    "N": (("model",), ()),
+    "K": (("model",), ()),
+    "F": (("model",),),
 }
-
+LOGITS: tuple[Axes, ...] = (("model", "data"), ("model",), ())  # of V in the head
 
 # Leaves of adapters are replicated up to SHARD_ABOVE numbers (16 MiB in float32, three times that with the optimizer)
 # and sharded over all devices beyond.
-ADAPTER_LEAVES = frozenset[str]().union(*(method.leaves for method in METHODS))
 SHARD_ABOVE = 2**22
 
 
@@ -65,11 +45,9 @@ def param_shardings(mesh: Mesh, shapes: PyTree) -> PyTree:
 def partition_spec(mesh: Mesh, path: tuple, shape: tuple[int, ...]) -> P:
     """The PartitionSpec of the leaf at `path`."""
     name = next(part.key for part in reversed(path) if isinstance(part, DictKey))  # in a tuple of layers, of the tuple
-    if name in ADAPTER_LEAVES:
+    if name not in BY_NAME:
         return _adapter_spec(mesh, shape)
-    if name not in DIMS:
-        raise InputError(f"no sharding is known for the parameter {jax.tree_util.keystr(path)}")
-    layers = [()] * (len(shape) - len(DIMS[name]))  # their stack is whole
+    layers = [()] * (len(shape) - len(BY_NAME[name].dims))  # their stack is whole
     shared_by = (*layers, *mesh_axes(name, shape[len(layers) :], mesh.shape))
     for shared, size in zip(shared_by, shape, strict=True):
         if size % (count := num_shards(shared, mesh.shape)):
@@ -96,12 +74,18 @@ def mesh_axes(name: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tu
     The axes may not divide the feature and input dimensions: the caller checks that.
     """
     taken: Axes = ()
-    for dim, size in zip(DIMS[name], shape, strict=True):
+    row = BY_NAME[name]
+    for dim, size in zip(row.dims, shape, strict=True):
         if dim in CHOICES:
-            choices = CHOICES[dim]
+            choices = LOGITS if name == "lm_head" else CHOICES[dim]
             taken = next((choice for choice in choices if size % num_shards(choice, sizes) == 0), choices[-1])
     left = tuple(axis for axis in ("data", "model") if axis not in taken)
-    return tuple(taken if dim in CHOICES else left if dim == "input" else () for dim in DIMS[name])
+    return tuple(taken if dim in CHOICES else left if _is_gathered(row, dim) else () for dim in row.dims)
+
+
+def _is_gathered(row: Weight, dim: str) -> bool:
+    """Whether the dimension is D of a matrix, which `gather_weight` gathers."""
+    return dim == "D" and row.role in ("embedding", "projection")
 
 
 def num_shards(axes: Axes, sizes: Mapping[str, int]) -> int:
@@ -143,8 +127,8 @@ def gather_weight(name: str, leaf: Array) -> Array:
     """Gathers the input dimension of the weight of one layer."""
     if not (sizes := _sizes()):
         return leaf
-    axes = zip(DIMS[name], mesh_axes(name, leaf.shape, sizes), strict=True)
-    return _at(leaf, *(() if dim == "input" else names for dim, names in axes))
+    axes = zip(BY_NAME[name].dims, mesh_axes(name, leaf.shape, sizes), strict=True)
+    return _at(leaf, *(() if _is_gathered(BY_NAME[name], dim) else names for dim, names in axes))
 
 
 def replicate(tree: PyTree) -> PyTree:

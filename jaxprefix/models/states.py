@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models.attention import broadcast_rows
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.decoder import Batch, embed, final_norm, layer_step, logits, token_logprobs
+from jaxprefix.models.decoder import Batch, by_window, embed, final_norm, layer_step, logits, token_logprobs
 from jaxprefix.models.hooks import NEVER, Frozen, Hooks, visible
 from jaxprefix.models.scan import apply_layers
 
@@ -70,13 +70,16 @@ def layer_states(
         chosen = jnp.exp(jnp.take_along_axis(logprobs, lens_tokens, axis=1))
         return vectors, chosen, -jnp.sum(jnp.exp(logprobs) * logprobs, axis=1)
 
-    def keep(query: Array, keys: Array, values: Array, layer: Hooks) -> tuple[Array, Array]:
-        return virtual_share(query, keys, positions, layer, prompt_length, config.window)
+    def keep(query: Array, keys: Array, values: Array, layer: Hooks, kind: Array | int) -> tuple[Array, Array]:
+        def share(window: int | None, query: Array, keys: Array, layer: Hooks) -> tuple[Array, Array]:
+            return virtual_share(query, keys, positions, layer, prompt_length, window)
+
+        return by_window(config, kind, positions.shape[1], share, query, keys, layer)
 
     apply: Callable = layer_step(config, batch, positions, keep if attention else None)
 
-    def step(stream: Array, layer_weights: Frozen, layer: Hooks) -> tuple[Array, tuple]:
-        stream, shares = apply(stream, layer_weights, layer)
+    def step(stream: Array, layer_weights: Frozen, layer: Hooks, kind: Array | int) -> tuple[Array, tuple]:
+        stream, shares = apply(stream, layer_weights, layer, kind)
         return stream, (read(stream), shares)
 
     start = read(stream)

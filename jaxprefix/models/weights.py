@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -21,14 +22,13 @@ from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.models import decoder
 from jaxprefix.models.checkpoint_files import INDEX, SINGLE, checkpoint_files, open_file
 from jaxprefix.models.config import DecoderConfig
+from jaxprefix.models.parameters import BY_NAME, EMBEDDING, HEAD, weights_of
 from jaxprefix.models.stored import DTYPES, Stored, same, stored
 
-TOP = {"embed_tokens": "model.embed_tokens.weight", "norm": "model.norm.weight", "lm_head": "lm_head.weight"}
-EMBEDDING, HEAD = TOP["embed_tokens"], TOP["lm_head"]
-MODULES: dict[str, str] = {
-    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn."),
-    **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), "mlp."),
-}
+T = TypeVar("T")
+# Names in checkpoints of models for text and images: the start of the text model's, and what it stands for alone
+INNER = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
+IMAGES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
 @contextmanager
@@ -95,19 +95,16 @@ def on_disk(tree: PyTree, config: DecoderConfig) -> dict[str, np.ndarray]:
     """The tensors of a tree (numpy) by their Hugging Face names, in the shapes on disk, as views."""
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        names = tensor_names(path, config)
-        for name, part in zip(names, leaf if is_stacked(path) else [leaf], strict=True):
-            tensors[name] = part.reshape(_disk_shape(path, part.shape))
+        row = BY_NAME[path[-1].key]
+        for name, part in zip(row.keys(config), leaf if row.in_layers else [leaf], strict=True):
+            tensors[name] = part.reshape(row.disk_shape(part.shape))
     return tensors
 
 
 def disk_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor in a checkpoint of this configuration."""
-    shapes = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(decoder.shapes(config)):
-        shape = leaf.shape[1:] if is_stacked(path) else leaf.shape
-        shapes |= dict.fromkeys(tensor_names(path, config), _disk_shape(path, shape))
-    return shapes
+    rows = weights_of(config).values()
+    return {name: row.disk_shape(row.shape(config)) for row in rows for name in row.keys(config)}
 
 
 def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
@@ -138,25 +135,6 @@ def fingerprint(directory: Path, config: DecoderConfig) -> str:
     return digest.hexdigest()
 
 
-def tensor_names(path: tuple, config: DecoderConfig) -> list[str]:
-    """The Hugging Face names of the leaf at `path`: one, or one per layer."""
-    name = path[-1].key
-    if not is_stacked(path):
-        return [TOP[name]]
-    return [f"model.layers.{layer}.{MODULES.get(name, '')}{name}.weight" for layer in range(config.layers)]
-
-
-def is_stacked(path: tuple) -> bool:
-    return path[0].key == "layers"
-
-
-def _disk_shape(path: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Heads are one dimension on disk: `[N·H, D]`, and `[D, N·H]` for o_proj."""
-    if len(shape) < 3:
-        return shape
-    return (shape[0], shape[1] * shape[2]) if path[-1].key == "o_proj" else (shape[0] * shape[1], shape[2])
-
-
 @contextmanager
 def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Stored]]:
     """All tensors of the checkpoint by name, not read yet. One may be in two files if both copies are equal."""
@@ -164,7 +142,7 @@ def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Store
     with ExitStack() as stack:
         for path in files_of(directory, config):
             stack.enter_context(open_file(path))
-            for name, tensor in stored(path).items():
+            for name, tensor in text_tensors(stored(path)).items():
                 if name in tensors and not same(tensors[name], tensor):
                     raise InputError(
                         f"{path}: tensor {truncate(name)} is in {tensors[name].path.name} too, with other numbers; "
@@ -174,8 +152,23 @@ def _tensors(directory: Path, config: DecoderConfig) -> Iterator[dict[str, Store
         yield tensors
 
 
+def text_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of a text model, by its own names, if these are of a model that holds it beside an image encoder."""
+    if not any(name.startswith(tuple(INNER)) for name in tensors):
+        return dict(tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        prefix = next((prefix for prefix in INNER if name.startswith(prefix)), None)
+        if prefix:
+            found[INNER[prefix] + name.removeprefix(prefix)] = tensor
+        elif not name.startswith(IMAGES):
+            found[name] = tensor
+    return found
+
+
 def _missing(names: Collection[str], config: DecoderConfig) -> list[str]:
     """The tensors of the model that are not among the names. A tied head can stand for the embedding."""
+    names = text_tensors(dict.fromkeys(names))
     there = {*names, EMBEDDING} if config.tied and HEAD in names else set(names)
     return sorted(set(disk_shapes(config)) - there)
 

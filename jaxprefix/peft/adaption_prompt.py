@@ -87,6 +87,8 @@ def _names(layer: int) -> tuple[str, str]:
 
 
 def _check_base(config: DecoderConfig) -> None:
+    if not config.is_llama:
+        raise InputError("PEFT's ADAPTION_PROMPT works on Llama and Mistral alone, not on this family of models")
     width = config.heads * config.head_size
     if width != config.hidden_size:
         raise InputError(

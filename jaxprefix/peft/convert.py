@@ -29,18 +29,18 @@ FROM_PEFT: Mapping[str, Callable[[Settings, Tensors, DecoderConfig], tuple[Adapt
 
 
 def to_peft(
-    adapter: Adapter, params: Params, config: DecoderConfig, projections: prefix_tuning.Projections
+    adapter: Adapter, params: Params, config: DecoderConfig, project: prefix_tuning.Project
 ) -> tuple[Settings, Tensors]:
     """The adapter in PEFT's format.
 
     Args:
-        projections: returns the frozen "k_proj" or "v_proj" of each layer.
+        project: the frozen projections, which a hidden prefix passes.
 
     Raises:
         InputError: if no PEFT type can represent this adapter; says why, and what would work.
     """
     if isinstance(adapter, PrefixTuning) and adapter.softmax == "joint":
-        return prefix_tuning.to_peft(adapter, params, config, projections)
+        return prefix_tuning.to_peft(adapter, params, config, project)
     if type(adapter) not in TO_PEFT:
         raise InputError(_why_not(adapter))
     return TO_PEFT[type(adapter)](adapter, params, config)

@@ -1,9 +1,10 @@
 """Export of a run to PEFT's format or to a full checkpoint, and import of a PEFT adapter as a run."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxprefix.errors import InputError
@@ -11,7 +12,8 @@ from jaxprefix.io.atomic import check_new, new_directory
 from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import shell, truncate
 from jaxprefix.models import weights
-from jaxprefix.models.adapters import LoRA
+from jaxprefix.models.adapters import LoRA, slots
+from jaxprefix.models.parameters import weights_of
 from jaxprefix.peft import lora
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
@@ -31,7 +33,7 @@ def export_adapter(run: Path, out: Path) -> str:
     check_new(out)
     saved = _load(run)
     base, hub_id = saved.base, _hub_id(saved.config.model, saved.base)
-    settings, tensors = to_peft(saved.config.adapter, saved.params, base.config, lambda name: _projection(base, name))
+    settings, tensors = to_peft(saved.config.adapter, saved.params, base.config, lambda hidden: _project(base, hidden))
     name, revision = _names(saved.config.model, base)
     settings |= {"base_model_name_or_path": name, "revision": revision}
     peft_type = settings["peft_type"]
@@ -119,13 +121,17 @@ def _load(run: Path) -> TrainedRun:
     return saved
 
 
-def _projection(base: BaseModel, name: str) -> Iterator[np.ndarray]:
-    """The base's k_proj or v_proj, layer by layer, [K, H, D] each."""
-    config = base.config
+def _project(base: BaseModel, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys and values [L, P, K, H] of vectors [L, P, D]. One layer of the base is in memory at a time."""
+    config, results = base.config, []
+    rows = [row for row in weights_of(config).values() if row.name in slots.KV_WEIGHTS]
     with weights.opened(base.directory, config) as tensors:
-        for layer in range(config.layers):
-            tensor = tensors[f"model.layers.{layer}.{weights.MODULES[name]}{name}.weight"]
-            yield tensor[:].reshape(config.kv_heads, config.head_size, config.hidden_size)
+        for layer, vectors in enumerate(hidden):
+            read = {row.name: tensors[row.keys(config)[layer]][:].astype(np.float32) for row in rows}
+            layers = {row.name: jnp.asarray(read[row.name]).reshape(1, *row.shape(config)) for row in rows}
+            results.append(jax.device_get(slots.project_kv(config, layers, jnp.asarray(vectors[None]))))
+    keys, values = (np.concatenate(part) for part in zip(*results, strict=True))
+    return keys, values
 
 
 def _hub_id(model: str | None, base: BaseModel) -> str | None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxprefix.errors import InputError
-from jaxprefix.models import decoder
 from jaxprefix.models.adapters import IA3
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
-from jaxprefix.models.weights import MODULES
+from jaxprefix.models.hooks import Params
+from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims, module_path
 from jaxprefix.peft.modules import Module, by_name_or_pattern, check_selected
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take
 
@@ -22,7 +21,9 @@ REFUSED = {
     "modules_to_save": "whole modules were trained beside the factors; only the factors are supported",
     "fan_in_fan_out": "the weights of a Llama or Mistral are not stored as [in, out]",
 }
-DEFAULT, FEED_FORWARD = ("k_proj", "v_proj", "down_proj"), "down_proj"  # the modules that PEFT and the authors adapt
+FEED_FORWARD = "down_proj"
+# The modules that PEFT adapts: with Llama and Mistral those of the authors, and others with Qwen and Gemma
+DEFAULT, OTHERS = ("k_proj", "v_proj", FEED_FORWARD), ("q_proj", "v_proj", FEED_FORWARD)
 
 
 def to_peft(adapter: IA3, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
@@ -55,9 +56,9 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     modules = [name for name in PROJECTIONS if name in adapted]
     if not modules:
         raise InputError(f"none of the {len(tensors)} tensors has factors of a projection of Llama or Mistral")
-    check_selected(settings, modules, config.layers, DEFAULT)
+    check_selected(settings, modules, config.layers, DEFAULT if config.is_llama else OTHERS)
     inputs = _inputs(settings, modules)
-    dims = {name: decoder.shapes(config)["layers"][name].shape[1:] for name in PROJECTIONS}
+    dims = {name: BY_NAME[name].shape(config) for name in PROJECTIONS}
     shapes = {}
     for name in modules:
         count = math.prod(dims[name][-input_dims(name) :] if name in inputs else dims[name][: -input_dims(name)])
@@ -86,5 +87,5 @@ def _inputs(settings: Settings, modules: Sequence[str]) -> set[str]:
     return inputs
 
 
-def _name(layer: int, module: str) -> str:
-    return f"base_model.model.model.layers.{layer}.{MODULES[module]}{module}.ia3_l"
+def _name(layer: int, name: str) -> str:
+    return f"base_model.model.{module_path(name).format(layer)}.ia3_l"

@@ -8,10 +8,10 @@ import numpy as np
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.values import number
-from jaxprefix.models import decoder
 from jaxprefix.models.adapters import LoRA
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Params, input_dims
+from jaxprefix.models.hooks import Params
+from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims
 from jaxprefix.peft.modules import Module, check_selected, ranks_and_scales
 from jaxprefix.peft.settings import Settings, Tensors, check, common, take
 
@@ -148,10 +148,9 @@ def _check_values(settings: Settings) -> None:
 
 def _dims(config: DecoderConfig) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """The output and the input dimensions of each projection."""
-    shapes = decoder.shapes(config)["layers"]
     result = {}
     for name in PROJECTIONS:
-        dims = shapes[name].shape[1:]
+        dims = BY_NAME[name].shape(config)
         cut = len(dims) - input_dims(name)
         result[name] = dims[:cut], dims[cut:]
     return result

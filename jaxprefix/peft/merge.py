@@ -15,7 +15,9 @@ from jaxprefix.io.hub import MODEL_FILES
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import METHODS, Adapter, FullFineTuning, Mergeable, NoAdapter
+from jaxprefix.models.families import text_values
 from jaxprefix.models.hooks import Params
+from jaxprefix.models.parameters import BY_NAME, bias_name, weights_of
 from jaxprefix.runs.base_model import BaseModel
 
 # The files that are copied: configurations, tokenizer, chat template.
@@ -57,10 +59,16 @@ def merge(
 
 
 def _write_tied(path: Path, tied: bool) -> None:
-    """Corrects `tie_word_embeddings` in the copied config.json: programs that believe it would drop a stored head."""
+    """Corrects the copied config.json, which must describe the text model alone, with its head as it is stored.
+
+    Programs that believe a wrong `tie_word_embeddings` would drop a stored head.
+    """
     values = read_object(path)
-    if bool(values.get("tie_word_embeddings")) != tied:
-        path.write_text(json.dumps(values | {"tie_word_embeddings": tied}, indent=2) + "\n", encoding="utf-8")
+    own = dict(text_values(values))
+    if bool(own.get("tie_word_embeddings")) != tied:
+        own["tie_word_embeddings"] = tied
+    if own != values:
+        path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
 
 def check_mergeable(adapter: Adapter, method: str) -> None:
@@ -81,17 +89,17 @@ def _trained(params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.
 def _changed(adapter: Adapter, params: Params, base: BaseModel) -> Callable[[str, np.ndarray], np.ndarray]:
     """Changes one projection of one layer at a time; all of them at once would need too much memory."""
     assert isinstance(adapter, Mergeable)
-    locations = {
-        f"model.layers.{layer}.{weights.MODULES[name]}{name}.weight": (name, layer)
-        for name in adapter.projections
-        for layer in range(base.config.layers)
-    }
+    locations: dict[str, tuple[str, int, Callable]] = {}  # by the name of a tensor
+    for name in adapter.projections:
+        for row, change in ((name, adapter.merged), (bias_name(name), adapter.merged_bias)):
+            keys = BY_NAME[row].keys(base.config) if row in weights_of(base.config) else []
+            locations |= {key: (name, layer, change) for layer, key in enumerate(keys)}
 
     def update(name: str, old: np.ndarray) -> np.ndarray:
         if name not in locations:
             return old
-        projection, layer = locations[name]
+        projection, layer, change = locations[name]
         part = jax.tree.map(lambda leaf: leaf[layer : layer + 1], params[projection])
-        return np.asarray(adapter.merged(jnp.asarray(old[None], jnp.float32), part))[0]
+        return np.asarray(change(jnp.asarray(old[None], jnp.float32), part))[0]
 
     return update

@@ -14,8 +14,7 @@ import regex
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, short_repr
 from jaxprefix.io.values import LARGEST_NUMBER, flag, number, value_of
-from jaxprefix.models.hooks import PROJECTIONS
-from jaxprefix.models.weights import MODULES
+from jaxprefix.models.parameters import PROJECTIONS, module_path
 from jaxprefix.peft.settings import Settings, whole
 
 # Bounds of a pattern. The patterns of PEFT's examples have 100 characters and take microseconds.
@@ -31,7 +30,7 @@ class Module(NamedTuple):
 
     @property
     def path(self) -> str:
-        return f"model.layers.{self.layer}.{MODULES[self.projection]}{self.projection}"
+        return module_path(self.projection).format(self.layer)
 
 
 def check_selected(settings: Settings, adapted: Collection[str], layers: int, default: Sequence[str]) -> list[Module]:

@@ -4,20 +4,20 @@ PEFT stores keys after RoPE, and its text starts at position P; here the text st
 rotation of the key at offset 0, so keys are rotated by +P on export and by -P on import.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import PrefixTuning
-from jaxprefix.models.attention import rotation
 from jaxprefix.models.config import DecoderConfig, layer_range
+from jaxprefix.models.decoder import rotations
 from jaxprefix.models.hooks import Params
 from jaxprefix.peft.settings import Settings, Tensors, agree, check, common, take, whole
 
-# Returns the frozen "k_proj" or "v_proj", [K, H, D] per layer.
-Projections = Callable[[str], Iterable[np.ndarray]]
+# The keys and values [L, P, K, H] of hidden vectors [L, P, D], by the frozen projections
+Project = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 READ = (
     "num_virtual_tokens token_dim num_transformer_submodules num_layers num_attention_heads prefix_projection"
@@ -26,14 +26,12 @@ INERT = "encoder_hidden_size init_weights".split()  # settings of the training M
 REFUSED = {"modules_to_save": "whole modules were trained beside the prefix; only the prefix is supported"}
 
 
-def to_peft(
-    adapter: PrefixTuning, params: Params, config: DecoderConfig, projections: Projections
-) -> tuple[Settings, Tensors]:
+def to_peft(adapter: PrefixTuning, params: Params, config: DecoderConfig, project: Project) -> tuple[Settings, Tensors]:
     """Keys and values as `prompt_embeddings` [P, L·2·K·H], column ((2·layer + kv)·K + g)·H + j.
 
     Args:
         params: those of PrefixTuning; an MLP is folded.
-        projections: returns the weights that project vectors of source "hidden".
+        project: the frozen projections, for vectors of source "hidden".
 
     Raises:
         InputError: if the prefix has its own softmax, or a layer has no prefix: PEFT has neither.
@@ -50,7 +48,7 @@ def to_peft(
             "--prefix.softmax split or method llama-adapter and --llama-adapter.gate layer"
         )
     adapter, params = adapter.fold(params)
-    keys, values = _keys_and_values(params, projections)
+    keys, values = _keys_and_values(params, project)
     stored = np.stack([_rotate(keys, config, adapter.length), values], axis=1)  # [L, 2, P, K, H]
     table = stored.transpose(2, 0, 1, 3, 4).reshape(adapter.length, -1).astype(np.float32)
     settings = common("PREFIX_TUNING") | {
@@ -86,27 +84,17 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     return adapter, {"keys": keys, "values": np.ascontiguousarray(values)}
 
 
-def _keys_and_values(params: Params, projections: Projections) -> tuple[np.ndarray, np.ndarray]:
+def _keys_and_values(params: Params, project: Project) -> tuple[np.ndarray, np.ndarray]:
     """Keys and values [L, P, K, H] in float64; the base's projections are applied to hidden vectors."""
-    if "hidden" not in params:
-        return np.asarray(params["keys"], np.float64), np.asarray(params["values"], np.float64)
-    hidden = np.asarray(params["hidden"], np.float64)
-    keys, values = (
-        np.stack(
-            [
-                np.einsum("pd,khd->pkh", vectors, weight.astype(np.float64))
-                for vectors, weight in zip(hidden, projections(name), strict=True)
-            ]
-        )
-        for name in ("k_proj", "v_proj")
-    )
-    return keys, values
+    keys, values = project(params["hidden"]) if "hidden" in params else (params["keys"], params["values"])
+    return np.asarray(keys, np.float64), np.asarray(values, np.float64)
 
 
 def _rotate(keys: np.ndarray, config: DecoderConfig, offset: int) -> np.ndarray:
-    """Keys [..., H] moved by `offset` positions: rotates the pairs (j, j + H/2) by the angles of that offset."""
-    angles = rotation(config.rope, config.head_size, jnp.array([[abs(offset)]]))
-    cosine, sine = (np.asarray(part, np.float64)[0, 0] for part in angles)
+    """Keys [L, P, K, H] moved by `offset` positions: rotates the pairs (j, j + H/2) by the angles of that offset."""
+    angles = rotations(config, jnp.array([[abs(offset)]]))
+    of_layer = list(config.kind_of_layer)
+    cosine, sine = (np.asarray(part, np.float64)[of_layer, 0, 0, None, None] for part in angles)
     sine = sine if offset >= 0 else -sine
     low, high = np.split(keys, 2, axis=-1)
     return np.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)

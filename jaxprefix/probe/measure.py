@@ -175,7 +175,7 @@ class Measure:
 
 def bound_hooks(model: Model) -> Hooks:
     """The hooks of the adapter, in NumPy."""
-    bind = jax.jit(lambda params, frozen: model.adapter.bind(params, frozen)[1])
+    bind = jax.jit(lambda params, frozen: model.adapter.bind(model.base.config, params, frozen)[1])
     return jax.device_get(bind(model.params, model.frozen))
 
 

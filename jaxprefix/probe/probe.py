@@ -111,7 +111,7 @@ def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: 
 def _has_slots(run: TrainedRun) -> bool:
     """Whether the adapter has virtual tokens, in the softmax of the text or in one of their own."""
     adapter, shapes = run.config.adapter, decoder.shapes(run.base.config)
-    hooks = jax.eval_shape(lambda params, frozen: adapter.bind(params, frozen)[1], run.params, shapes)
+    hooks = jax.eval_shape(lambda params, frozen: adapter.bind(run.base.config, params, frozen)[1], run.params, shapes)
     return has_virtual_tokens(hooks) or hooks.gated is not None
 
 

@@ -37,7 +37,7 @@ def read_states(
     @jax.jit
     @partial(meshes.with_mesh, model.mesh)
     def run(params: Params, frozen: Frozen, batch: Batch, lens_tokens: jax.Array | None) -> LayerStates:
-        weights, hooks = model.adapter.bind(params, frozen)
+        weights, hooks = model.adapter.bind(model.base.config, params, frozen)
         return layer_states(model.base.config, weights, batch, hooks, lens_tokens=lens_tokens, **wanted)
 
     requests, result = [Request(row) for row in ids], None

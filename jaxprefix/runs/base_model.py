@@ -19,6 +19,7 @@ from jaxprefix.models.adapters import Adapter, FullFineTuning
 from jaxprefix.models.checkpoint_files import ignored_file
 from jaxprefix.models.config import DecoderConfig, notes
 from jaxprefix.models.layers import unstack
+from jaxprefix.models.parameters import HEAD
 from jaxprefix.text.chat_template import DEFAULT_DATE, parse_date
 from jaxprefix.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -77,7 +78,7 @@ def _stored_config(directory: Path) -> DecoderConfig:
     actual = weights.with_stored_head(config, directory)
     if actual != config:
         note(
-            f"{directory}: tie_word_embeddings is true, but {weights.HEAD} is not the embedding; "
+            f"{directory}: tie_word_embeddings is true, but {HEAD} is not the embedding; "
             "the stored head is used, as in transformers"
         )
     return actual

@@ -146,10 +146,11 @@ def stack_adapters(runs: Sequence[TrainedRun]) -> tuple[Adapter, Params]:
                 "use them separately"
             )
     adapter, params = served[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params for _, params in served))
+    config = first.base.config
     # Raises now if rows of a batch cannot use different adapters of this kind.
     jax.eval_shape(
-        lambda params, frozen: adapter.bind(params, frozen, adapter_ids=jnp.zeros(1, jnp.int32)),
+        lambda params, frozen: adapter.bind(config, params, frozen, adapter_ids=jnp.zeros(1, jnp.int32)),
         params,
-        decoder.shapes(first.base.config),
+        decoder.shapes(config),
     )
     return adapter, params

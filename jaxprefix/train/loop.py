@@ -163,6 +163,6 @@ def _earlier_steps(directory: Path, step: int, steps: int) -> list[int]:
 def attention_line(config: RunConfig, base: BaseModel, plan: Plan, programs: TrainPrograms) -> str:
     """The line that names the attention kernels and, if one is not the fastest of the platform, the reason."""
     params, frozen = programs.state.params, programs.frozen
-    hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(params, frozen)[1], params, frozen)
+    hooks = jax.eval_shape(lambda params, frozen: config.adapter.bind(base.config, params, frozen)[1], params, frozen)
     rows, lengths = config.batch // config.accumulate, [shape.seq_len for shape in plan.shapes]
     return attention.kernel_line(base.config, programs.mesh, rows, lengths, frozen["embed_tokens"].dtype.name, hooks)

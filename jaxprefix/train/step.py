@@ -37,7 +37,7 @@ def summed_loss(
     key: Array | None,
 ) -> Array:
     """-Σ log p over the learnt tokens of one micro-batch (leaves without the leading A), in float32."""
-    weights, hooks = adapter.bind(params, frozen, key)
+    weights, hooks = adapter.bind(config, params, frozen, key)
     states = decoder.hidden_states(config, weights, batch.inputs, hooks, remat, batch.loss_positions)
     logprobs = decoder.token_logprobs(weights, states, batch.targets)
     return -jnp.sum(logprobs * batch.loss_mask)

@@ -127,7 +127,7 @@ def test_choices_are_those_of_the_adapted_model(folder: Path, run: Path):
 
     @jax.jit
     def logits(tokens: jax.Array) -> jax.Array:
-        weights, hooks = config.adapter.bind(params, frozen)
+        weights, hooks = config.adapter.bind(base.config, params, frozen)
         batch = decoder.Batch(tokens[None], jnp.arange(len(tokens))[None])
         return decoder.logits(weights, decoder.hidden_states(base.config, weights, batch, hooks))[0]
 

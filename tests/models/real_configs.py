@@ -37,6 +37,33 @@ def mistral(vocabulary: int, hidden: int, feed_forward: int, layers: int, heads:
     return llama(vocabulary, hidden, feed_forward, layers, heads, kv, **(kind | more))
 
 
+def qwen(generation: str, *sizes: int, **more: Any) -> Config:
+    kind = {"architectures": [f"Qwen{generation}ForCausalLM"], "model_type": f"qwen{generation}", "rope_theta": 1e6}
+    return llama(*sizes, **(kind | {"use_sliding_window": False, "rms_norm_eps": 1e-6} | more))
+
+
+def gemma(*sizes: int, **more: Any) -> Config:
+    """As transformers 4 wrote it."""
+    kind = {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "attention_bias": False,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "head_dim": 256,
+        "hidden_act": "left out",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 32768,
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_local_base_freq": 10000.0,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": "left out",
+        "cache_implementation": "hybrid",
+    }
+    return llama(*sizes, **(kind | more))
+
+
 def other(architecture: str, model_type: str, **more: Any) -> Config:
     """Another family, of whose sizes nothing is read."""
     return llama(32000, 4096, 11008, 32, 32, architectures=[architecture], model_type=model_type, **more)
@@ -55,6 +82,15 @@ def llama3(factor: float) -> Config:
 
 OLD: Any = {"rope_theta": "left out", "torch_dtype": "float16"}  # of Llama 2's time
 SMOL = {"tie_word_embeddings": True, "rope_interleaved": False, "is_llama_config": True, "transformers.js_config": {}}
+
+QWEN25 = {"sliding_window": 32768, "max_position_embeddings": 32768}
+QWEN3 = {"head_dim": 128, "attention_bias": False, "sliding_window": None, "max_window_layers": 28}
+GEMMA3_270M = {
+    "sliding_window": 512,
+    "_sliding_window_pattern": 6,
+    "use_bidirectional_attention": False,
+    "layer_types": [("sliding" if (layer + 1) % 6 else "full") + "_attention" for layer in range(18)],
+}
 
 LOADED: dict[str, tuple[Config, int | str]] = {
     # Llama and its descendants
@@ -123,6 +159,39 @@ LOADED: dict[str, tuple[Config, int | str]] = {
     "Minerva 1B": (mistral(32768, 2048, 7168, 16, 16, 4, sliding_window=2048), "1.01B"),
     "Minerva 3B": (mistral(32768, 2560, 8960, 32, 32, 8, sliding_window=2048), "2.89B"),
     "Minerva 7B": (mistral(51200, 4096, 14336, 32, 32, 8), "7.4B"),
+    # other families
+    "Qwen2.5 0.5B": (
+        qwen("2", 151936, 896, 4864, 24, 14, 2, **QWEN25, tie_word_embeddings=True, max_window_layers=21),
+        494_032_768,
+    ),
+    "Qwen2.5 7B": (qwen("2", 152064, 3584, 18944, 28, 28, 4, **QWEN25, max_window_layers=28), 7_615_616_512),
+    "Qwen3 0.6B": (qwen("3", 151936, 1024, 3072, 28, 16, 8, **QWEN3, tie_word_embeddings=True), 596_049_920),
+    "Qwen3 8B": (qwen("3", 151936, 4096, 12288, 36, 32, 8, **QWEN3), 8_190_735_360),
+    "SmolLM3 3B": (
+        llama(
+            128256,
+            2048,
+            11008,
+            36,
+            16,
+            4,
+            architectures=["SmolLM3ForCausalLM"],
+            model_type="smollm3",
+            rope_theta=5000000.0,
+            rms_norm_eps=1e-6,
+            max_position_embeddings=65536,
+            no_rope_layer_interval=4,
+            no_rope_layers=[int((layer + 1) % 4 != 0) for layer in range(36)],
+            use_sliding_window=False,
+            sliding_window=None,
+            layer_types=["full_attention"] * 36,
+            max_window_layers=28,
+            tie_word_embeddings="left out",
+        ),
+        3_075_098_624,
+    ),
+    "Gemma 3 270M": (gemma(262144, 640, 2048, 18, 4, 1, **GEMMA3_270M), 268_098_176),
+    "Gemma 3 1B": (gemma(262144, 1152, 6912, 26, 4, 1, sliding_window=512, sliding_window_pattern=6), 999_885_952),
     "Bielik 11B v2": (mistral(32128, 4096, 14336, 50, 32, 8, rope_theta=1e6), 11_168_796_672),
 }
 
@@ -156,13 +225,8 @@ REFUSED: dict[str, tuple[Config, str]] = {
     **{
         f"{name} ({architecture})": (other(architecture, kind, **more), f"architecture ['{architecture}'] is not")
         for name, architecture, kind, more in (
-            ("Qwen2.5 7B", "Qwen2ForCausalLM", "qwen2", {"use_sliding_window": False, "max_window_layers": 28}),
-            ("Qwen3 8B", "Qwen3ForCausalLM", "qwen3", {"head_dim": 128}),
             ("Gemma 2B", "GemmaForCausalLM", "gemma", {"hidden_activation": "gelu_pytorch_tanh"}),
             ("Gemma 2 9B, Tower-Plus", "Gemma2ForCausalLM", "gemma2", {"final_logit_softcapping": 30.0}),
-            ("Gemma 3 1B", "Gemma3ForCausalLM", "gemma3_text", {"query_pre_attn_scalar": 256}),
-            ("Gemma 3 4B", "Gemma3ForConditionalGeneration", "gemma3", {"text_config": {}}),
-            ("SmolLM3 3B", "SmolLM3ForCausalLM", "smollm3", {"no_rope_layer_interval": 4}),
             ("Apertus 8B", "ApertusForCausalLM", "apertus", {"hidden_act": "xielu", "qk_norm": True}),
             ("Granite 3.3 8B", "GraniteForCausalLM", "granite", {"embedding_multiplier": 12.0}),
             ("Ministral 3 8B", "Mistral3ForConditionalGeneration", "mistral3", {"text_config": {}}),

@@ -12,6 +12,7 @@ import tiny
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import decoder, int8, sharding
 from jaxprefix.models.adapters import IA3, Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
+from jaxprefix.models.parameters import PROJECTIONS, input_dims
 
 PREFIXES = {
     f"{source} {softmax} mlp {mlp}": PrefixTuning(3, "1:3", source, softmax, mlp=mlp)
@@ -62,16 +63,16 @@ ROWS = tiny.batch(
 def quantized(frozen: Any) -> Any:
     """The weights with int8 projections."""
     layers = dict(frozen["layers"])
-    for name in int8.PROJECTIONS:
+    for name in PROJECTIONS:
         weight = np.asarray(layers[name])
-        outputs = weight.shape[: -int8.input_dims(name)]
+        outputs = weight.shape[: -input_dims(name)]
         scale = int8.scales(weight.reshape(np.prod(outputs), -1)).reshape(outputs)
         layers |= {name: jnp.asarray(int8.quantize(weight, scale)), int8.scale_name(name): jnp.asarray(scale)}
     return frozen | {"layers": layers}
 
 
 def run(adapter: Adapter, params: Any, frozen: Any, ids: Any = None) -> Any:
-    weights, hooks = adapter.bind(params, frozen, adapter_ids=ids)
+    weights, hooks = adapter.bind(tiny.CONFIG, params, frozen, adapter_ids=ids)
     return decoder.logits(weights, decoder.hidden_states(tiny.CONFIG, weights, ROWS, hooks))
 
 

@@ -131,5 +131,5 @@ def test_a_text_in_bfloat16_starts_float32_parameters():
     text: EncodedPrompt = READ(CONFIG, rounded, jnp.array(TEXT))
     assert text.embeddings.dtype == text.values.dtype == jnp.bfloat16
     for adapter in (KV, SOFT, PrefixTuning(len(TEXT), start=WORDS)):
-        params = adapter.init(KEY, CONFIG, rounded, text)
+        params = adapter.init(KEY, CONFIG, rounded, lambda *_: text)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

@@ -87,7 +87,7 @@ def test_layer_types_that_agree_with_the_window():
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another architecture": (changed(LLAMA_31_8B, architectures=["Qwen2ForCausalLM"]), "['Qwen2ForCausalLM']"),
+    "another architecture": (changed(LLAMA_31_8B, architectures=["PhiForCausalLM"]), "['PhiForCausalLM']"),
     "two architectures": (changed(LLAMA_31_8B, architectures=["LlamaForCausalLM"] * 2), "LlamaForCausalLM"),
     "no architecture": (changed(LLAMA_31_8B, architectures=REMOVED), "architecture None"),
     "half of each head rotated": (changed(LLAMA_31_8B, partial_rotary_factor=0.5), "partial_rotary_factor is 0.5"),

@@ -13,7 +13,8 @@ from jaxtyping import TypeCheckError
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.attention import attention
-from jaxprefix.models.hooks import ALWAYS, NEVER, PROJECTIONS, Bottleneck, Gated, Hooks, LowRank, Prefix, merge, visible
+from jaxprefix.models.hooks import ALWAYS, NEVER, Bottleneck, Gated, Hooks, LowRank, Prefix, merge, visible
+from jaxprefix.models.parameters import PROJECTIONS
 
 CONFIG, LAYERS, SLOTS = tiny.CONFIG, tiny.CONFIG.layers, 3
 KV = (CONFIG.kv_heads, CONFIG.head_size)

@@ -18,7 +18,7 @@ from jaxprefix.models import adapter_init, decoder, int8, loading
 from jaxprefix.models.adapters import IA3, Adapter, BottleneckAdapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch
-from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.parameters import PROJECTIONS
 from jaxprefix.runs.base_model import frozen_shapes, load_weights, open_base
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import dry_run
@@ -84,7 +84,7 @@ def test_it_computes_what_its_numbers_mean(base: Any, frozen: Any, adapter: Adap
 
     @jax.jit
     def loss(params: Any, frozen: Any) -> Any:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(base.config, params, frozen)
         states = decoder.hidden_states(base.config, weights, batch(), hooks)
         return -jnp.mean(decoder.token_logprobs(weights, states[:, :-1], batch().tokens[:, 1:]))
 
@@ -101,7 +101,7 @@ def test_it_generates_what_its_numbers_mean(base: Any, frozen: Any):
     jitted = jax.jit(generate, static_argnums=(0, 4, 5))
     params = adapter.init(jax.random.key(1), base.config, frozen)
     for tree in (frozen, wide(frozen)):
-        weights, hooks = adapter.bind(params, tree)
+        weights, hooks = adapter.bind(base.config, params, tree)
         found.append(jitted(base.config, weights, batch(), hooks, 10, (10**6,))[0])
     np.testing.assert_array_equal(*found)
 

@@ -189,7 +189,7 @@ WINDOWED = replace(tiny.CONFIG, window=40)
 
 def adapted(params: Any, batch: decoder.Batch, remat: str = "dots", config: Any = WINDOWED) -> jax.Array:
     """States `[B, T, D]` under METHOD."""
-    weights, hooks = METHOD.bind(params, tiny.FROZEN)
+    weights, hooks = METHOD.bind(tiny.CONFIG, params, tiny.FROZEN)
     return decoder.hidden_states(config, weights, batch, hooks, remat)
 
 
@@ -232,7 +232,7 @@ def test_generation_uses_a_kernel_for_its_prompts_alone(monkeypatch: pytest.Monk
         return "xla", ""
 
     monkeypatch.setattr(attention, "kernel", kernel)
-    weights, hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)
+    weights, hooks = METHOD.bind(tiny.CONFIG, tiny.noisy(METHOD), tiny.FROZEN)
     jax.eval_shape(lambda: decoding.generate(WINDOWED, weights, ROWS, hooks, 5, (0,)))
     assert set(asked) == {(TIME, 0), (TIME, METHOD.length)}
 
@@ -274,7 +274,7 @@ def test_the_choice(
 
 def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
-    hooks = METHOD.bind(tiny.noisy(METHOD), tiny.FROZEN)[1]
+    hooks = METHOD.bind(tiny.CONFIG, tiny.noisy(METHOD), tiny.FROZEN)[1]
     found = attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [64, 96, 512], "bfloat16", hooks)
     assert found == "attention: xla at 64, 96 (fewer tokens than a block of 128); splash at 512"
     assert attention.kernel_line(tiny.CONFIG, mesh(2, 2), 4, [512], "bfloat16", hooks) == "attention: splash"
@@ -297,7 +297,7 @@ def test_splash_is_compiled_for_a_tpu(remat: str, monkeypatch: pytest.MonkeyPatc
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
     def loss(params: Any, frozen: Any, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-        weights, hooks = METHOD.bind(params, frozen)
+        weights, hooks = METHOD.bind(tiny.CONFIG, params, frozen)
         rows = decoder.Batch(tokens, positions, is_right_padded=True)
         return jnp.sum(decoder.hidden_states(WINDOWED, weights, rows, hooks, remat).astype(jnp.float32))
 

@@ -35,7 +35,7 @@ def loss(
     config: DecoderConfig, adapter: Adapter, at: bool, right_padded: bool, params: Any, frozen: Any
 ) -> tuple[jax.Array, jax.Array]:
     """For states that the decoder selects, or that are selected from all of its states."""
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     batch = tiny.batch().replace(is_right_padded=right_padded)
     states = decoder.hidden_states(config, weights, batch, hooks, token_indices=jnp.array(FEW) if at else None)
     found = states if at else jnp.take_along_axis(states, jnp.array(FEW)[..., None], axis=1)

@@ -35,7 +35,7 @@ def test_a_loop_over_arrays_computes_what_the_scan_computes(adapter: Adapter):
     params = tiny.noisy(adapter, 0.1)
 
     def states(frozen: Any) -> jax.Array:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(tiny.CONFIG, params, frozen)
         return decoder.hidden_states(tiny.CONFIG, weights, tiny.batch(), hooks, token_indices=jnp.array([[3, 5]] * 2))
 
     scanned, unrolled = jax.jit(states)(tiny.FROZEN), jax.jit(states)(unstack(tiny.FROZEN))

@@ -51,7 +51,7 @@ def test_the_identity_of_a_tanh_is_the_tanh():
 
 
 def test_hooks_are_zero_outside_the_adapted_layers():
-    _, hooks = LlamaAdapter(3, "1:3").bind(tiny.noisy(LlamaAdapter(3, "1:3")), FROZEN)
+    _, hooks = LlamaAdapter(3, "1:3").bind(CONFIG, tiny.noisy(LlamaAdapter(3, "1:3")), FROZEN)
     assert hooks.first_adapted_layer == 1 and isinstance(hooks.gated, Gated)
     for leaf in (hooks.gated.keys, hooks.gated.values, hooks.gated.gate):
         assert [bool(jnp.any(layer != 0)) for layer in leaf] == [False, True, True, False]

@@ -36,7 +36,7 @@ def test_lora_is_the_base_with_merged_weights(targets: str):
 
 def test_dropout_needs_a_key():
     adapter, params = LoRA(targets="q", dropout=0.4), tiny.noisy(LoRA(targets="q"))
-    for without in (adapter.bind(params, FROZEN), LoRA(targets="q").bind(params, FROZEN, KEY)):
+    for without in (adapter.bind(CONFIG, params, FROZEN), LoRA(targets="q").bind(CONFIG, params, FROZEN, KEY)):
         assert without[1].delta["q_proj"].dropout_keys is None
     plain = tiny.adapted(adapter, params)
     dropped = [tiny.adapted(adapter, params, key=jax.random.key(seed)) for seed in (0, 0, 1)]
@@ -45,7 +45,7 @@ def test_dropout_needs_a_key():
 
 
 def test_dropout_differs_by_layer_and_projection():
-    _, hooks = LoRA(dropout=0.4).bind(tiny.noisy(LoRA()), FROZEN, KEY)
+    _, hooks = LoRA(dropout=0.4).bind(CONFIG, tiny.noisy(LoRA()), FROZEN, KEY)
     keys = [tuple(map(int, key)) for hook in hooks.delta.values() for key in jax.random.key_data(hook.dropout_keys)]
     assert len(set(keys)) == len(keys) == 3 * CONFIG.layers
 

@@ -81,7 +81,7 @@ def test_token_logprobs_are_float32_from_bfloat16():
 
 
 def loss(params: Any, frozen: Any, adapter: Adapter, remat: str = "dots") -> jax.Array:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(CONFIG, params, frozen)
     return chunked(decoder.hidden_states(CONFIG, weights, tiny.batch(), hooks, remat, jnp.array(AT)), weights)
 
 
@@ -137,7 +137,7 @@ def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
     params = tiny.noisy(adapter)
 
     def total(params: Any, frozen: Any) -> jax.Array:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(CONFIG, params, frozen)
         return jnp.sum(decoder.hidden_states(CONFIG, weights, tiny.batch(), hooks, remat))
 
     jaxpr = program(jax.grad(total), params, FROZEN)

@@ -69,7 +69,7 @@ def test_a_sum_applies_both_and_projects_through_the_unadapted_weights():
 
 def test_a_sum_hands_its_key_on():
     adapter = Sum((("prefix", PrefixTuning()), ("lora", LoRA(dropout=0.4))))
-    without, hooks = (adapter.bind(tiny.noisy(adapter), FROZEN, key)[1].delta for key in (None, KEY))
+    without, hooks = (adapter.bind(CONFIG, tiny.noisy(adapter), FROZEN, key)[1].delta for key in (None, KEY))
     assert [delta["q_proj"].dropout_keys is None for delta in (without, hooks)] == [True, False]
 
 
@@ -77,7 +77,7 @@ def test_full_gives_the_decoder_its_own_weights_in_the_type_of_the_base():
     base = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
     adapter = FullFineTuning()
     params = adapter.init(KEY, CONFIG, base)
-    weights, hooks = adapter.bind(jax.tree.map(lambda leaf: leaf + 1, params), base)
+    weights, hooks = adapter.bind(CONFIG, jax.tree.map(lambda leaf: leaf + 1, params), base)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert jax.tree.map(lambda leaf: leaf.dtype, weights) == jax.tree.map(lambda leaf: leaf.dtype, base)
     assert np.array_equal(weights["norm"], (base["norm"].astype(jnp.float32) + 1).astype(jnp.bfloat16))
@@ -171,7 +171,7 @@ def test_the_form_for_inference_leaves_out_what_training_chose():
 
 @pytest.mark.parametrize("adapter", every.METHODS.values(), ids=str)
 def test_a_prompt_is_as_long_as_it_says(adapter: Adapter):
-    prompt = adapter.bind(tiny.noisy(adapter), FROZEN)[1].prompt
+    prompt = adapter.bind(CONFIG, tiny.noisy(adapter), FROZEN)[1].prompt
     assert adapter.prompt_length == (0 if prompt is None else prompt.shape[0])
 
 

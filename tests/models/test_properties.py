@@ -25,27 +25,45 @@ from jaxprefix.models.adapters import (
     PrefixTuning,
     SoftPrompt,
 )
-from jaxprefix.models.config import DecoderConfig, Rope, layer_range
+from jaxprefix.models.config import DecoderConfig, LayerKind, Rope, layer_range
 from jaxprefix.models.decoder import Batch
 from jaxprefix.models.hooks import NEVER
 
 # Each example compiles programs of its own: few, always the same, and a failing one is not made smaller for minutes.
 PHASES = (Phase.explicit, Phase.generate)
-few = settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=PHASES)
+few = settings(max_examples=6, deadline=None, derandomize=True, database=None, phases=PHASES)
 many = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 FEW_TOKENS = 6
+
+
+FAMILIES: list[dict[str, Any]] = [
+    {},
+    {"qkv_biases": True},
+    {"head_norms": True, "query_scale": 1.5},
+    {"kinds": [LayerKind(None, None), LayerKind(Rope(100.0), 2)]},
+    {
+        "head_norms": True,
+        "post_norms": True,
+        "norm_offset": 1.0,
+        "activation": "gelu_tanh",
+        "embedding_scale": 3.0,
+        "kinds": [LayerKind(Rope(50.0), 3), LayerKind(Rope(1000.0), None)],
+    },
+]
 
 
 @st.composite
 def configs(draw: st.DrawFn, window: bool = True) -> DecoderConfig:
     """Any ratio of heads to key heads; a hidden size that heads of the head size do not make up."""
     kv_heads, groups, size = draw(st.integers(1, 3)), draw(st.integers(1, 3)), 2 * draw(st.integers(1, 4))
-    heads = kv_heads * groups
+    heads, layers = kv_heads * groups, draw(st.integers(1, 4))
+    family = dict(draw(st.sampled_from(FAMILIES)))
+    kinds = [kind if window else LayerKind(kind.rope, None) for kind in family.pop("kinds", [])]
     return DecoderConfig(
         vocabulary_size=draw(st.integers(5, 40)),
         hidden_size=draw(st.integers(4, 20).filter(lambda width: width != heads * size)),
         intermediate_size=draw(st.integers(1, 24)),
-        layers=draw(st.integers(1, 4)),
+        layers=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_size=size,
@@ -54,6 +72,8 @@ def configs(draw: st.DrawFn, window: bool = True) -> DecoderConfig:
         max_positions=64,
         tied=draw(st.booleans()),
         window=draw(st.none() | st.integers(1, 4)) if window else None,
+        layer_kinds=tuple(draw(st.sampled_from(kinds)) for _ in range(layers if kinds else 0)),
+        **family,
     )
 
 
@@ -75,7 +95,7 @@ def batch(config: DecoderConfig, seed: int) -> tuple[Batch, np.ndarray]:
 def run(
     config: DecoderConfig, frozen: Any, inputs: Batch, adapter: Adapter, params: Any, rows: Any = None
 ) -> np.ndarray:
-    weights, hooks = adapter.bind(params, frozen, adapter_ids=rows)
+    weights, hooks = adapter.bind(config, params, frozen, adapter_ids=rows)
     return tiny.logits(hooks, inputs, config, weights)
 
 
@@ -94,7 +114,11 @@ def test_fresh_is_the_base_bit_for_bit(data: st.DataObject):
     ]
     adapter = data.draw(st.sampled_from(made))
     params = adapter.init(jax.random.key(0), config, frozen)
-    assert np.array_equal(run(config, frozen, rows, adapter, params), tiny.logits(None, rows, config, frozen))
+    found, base = run(config, frozen, rows, adapter, params), tiny.logits(None, rows, config, frozen)
+    if config.is_llama:
+        assert np.array_equal(found, base)
+    else:  # XLA fuses more norms, and not in the same way in the loop below an adapter as in the loop of the base
+        np.testing.assert_allclose(found, base, rtol=0, atol=2e-6)
 
 
 @few
@@ -107,9 +131,14 @@ def test_hidden_is_kv_of_its_projections(data: st.DataObject):
     hidden, kv = (PrefixTuning(length, layers, source, softmax) for source in ("hidden", "kv"))
     vectors = tiny.noisy(hidden, 1.0, config, frozen)["hidden"]
     first, last = layer_range(layers, config.layers)
-    keys, values = (
-        jnp.einsum("lpd,lkhd->lpkh", vectors, frozen["layers"][name][first:last]) for name in ("k_proj", "v_proj")
-    )
+    weights = {name: np.asarray(weight[first:last], np.float64) for name, weight in frozen["layers"].items()}
+    keys, values = (np.einsum("lpd,lkhd->lpkh", vectors, weights[name]) for name in ("k_proj", "v_proj"))
+    if config.qkv_biases:
+        keys, values = keys + weights["k_proj_bias"][:, None], values + weights["v_proj_bias"][:, None]
+    if config.head_norms:
+        keys = keys / np.sqrt(np.mean(keys**2, axis=-1, keepdims=True) + 1e-5)
+        keys = keys * (config.norm_offset + weights["k_norm"])[:, None, None]
+    keys, values = jnp.asarray(keys, jnp.float32), jnp.asarray(values, jnp.float32)
     found = run(config, frozen, rows, hidden, {"hidden": vectors})
     other = run(config, frozen, rows, kv, {"keys": keys, "values": values})
     np.testing.assert_allclose(found[real], other[real], rtol=0, atol=1e-4)

@@ -5,17 +5,14 @@ import re
 import pytest
 import torch
 from real_configs import LOADED, REFUSED
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from reference import hugging_face as hf
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import NoAdapter
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import parameter_counts
 
-CLASSES = {
-    "LlamaForCausalLM": (LlamaConfig, LlamaForCausalLM),
-    "MistralForCausalLM": (MistralConfig, MistralForCausalLM),
-}
+CLASSES = {model.__name__: (config, model) for config, model in hf.CLASSES.values()}
 
 
 def count(name: str) -> int:
@@ -47,8 +44,10 @@ def test_transformers_counts_the_same(name: str):
         model = model_class(config)
     ours = DecoderConfig.parse(LOADED[name][0])
     assert count(name) == sum(parameter.numel() for parameter in model.parameters())  # a tied head once
-    assert ours.rope.theta == config.rope_parameters["rope_theta"]
-    assert ours.head_size == config.head_dim and ours.window == getattr(config, "sliding_window", None)
+    if ours.is_llama:
+        assert ours.rope.theta == config.rope_parameters["rope_theta"]
+        assert ours.window == getattr(config, "sliding_window", None)
+    assert ours.head_size == getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
 
 
 @pytest.mark.parametrize("name", REFUSED)

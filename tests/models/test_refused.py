@@ -30,7 +30,8 @@ odd: Any = "odd"
 
 def from_text(adapter: Adapter, length: int) -> Any:
     """Starts the adapter from a text of another length."""
-    return adapter.init(KEY, CONFIG, FROZEN, adapter_init.encode_prompt(CONFIG, FROZEN, jnp.zeros(length, jnp.int32)))
+    prompt = adapter_init.encode_prompt(CONFIG, FROZEN, jnp.zeros(length, jnp.int32))
+    return adapter.init(KEY, CONFIG, FROZEN, lambda *_: prompt)
 
 
 def together(*members: Any) -> Any:
@@ -89,7 +90,7 @@ REFUSED = [
     (lambda: together(FullFineTuning(), LoRA()), "full cannot be part of a sum"),
     (lambda: together(LoRA(), LoRA(rank=2)), "'lora+lora': a method can be in a sum only once"),
     (lambda: together(LlamaAdapter(), SPLIT), "use the decoder's seam 'gated'; at most one may"),
-    (lambda: FullFineTuning().bind({}, FROZEN, adapter_ids=ROWS), "all weights cannot differ between the rows"),
+    (lambda: FullFineTuning().bind(CONFIG, {}, FROZEN, adapter_ids=ROWS), "all weights cannot differ between the rows"),
 ]
 
 

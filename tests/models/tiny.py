@@ -42,7 +42,7 @@ def weights(config: DecoderConfig = CONFIG) -> Any:
 
     def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
         if "norm" in path[-1].key:
-            return jnp.asarray(random.uniform(0.5, 1.5, shape.shape), jnp.float32)
+            return jnp.asarray(random.uniform(0.5, 1.5, shape.shape) - config.norm_offset, jnp.float32)
         return jnp.asarray(random.normal(0, 0.2, shape.shape), jnp.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, decoder.shapes(config))
@@ -103,5 +103,5 @@ def adapted(
     adapter: Adapter, params: Any, config: DecoderConfig = CONFIG, frozen: Any = FROZEN, **options: Any
 ) -> np.ndarray:
     """Logits with the adapter, bound with `options`."""
-    weights, hooks = adapter.bind(params, frozen, **options)
+    weights, hooks = adapter.bind(config, params, frozen, **options)
     return logits(hooks, config=config, frozen=weights)

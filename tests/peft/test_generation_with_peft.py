@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: Batch) -> tuple:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     return decoding.generate(config, weights, batch, hooks, NEW, (END,))
 
 

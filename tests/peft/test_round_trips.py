@@ -44,8 +44,23 @@ KINDS = {
     "heads narrower than hidden": ("lora", "prefix hidden"),
     "mistral without window": ("prefix kv",),
     "tied": ("lora", "soft-prompt"),
+    "qwen2": ("lora", "ia3 of all", "prefix kv", "prefix hidden", "soft-prompt"),
+    "qwen3": ("lora", "ia3", "prefix hidden", "soft-prompt"),
+    "smollm3": ("lora", "prefix kv", "prefix hidden", "soft-prompt"),
+    "gemma3": ("lora", "ia3 of all", "soft-prompt"),
+    "gemma3, long": ("prefix kv", "prefix hidden"),
 }
-FEW = [("llama3 rope", "prefix kv"), ("mistral window", "llama-adapter"), ("heads wider than hidden", "lora")]
+FEW = [
+    ("llama3 rope", "prefix kv"),
+    ("mistral window", "llama-adapter"),
+    ("heads wider than hidden", "lora"),
+    ("qwen2", "ia3 of all"),
+    ("qwen2", "prefix hidden"),
+    ("qwen3", "prefix hidden"),
+    ("smollm3", "prefix kv"),
+    ("gemma3", "soft-prompt"),
+    ("gemma3, long", "prefix hidden"),
+]
 CASES = [
     (kind, name) if kind == "grouped heads" or (kind, name) in FEW else pytest.param(kind, name, marks=pytest.mark.slow)
     for kind, names in KINDS.items()

@@ -38,7 +38,7 @@ def drawn(adapter: Adapter, config: DecoderConfig, scale: float = 1.0, seed: int
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _logits(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: decoder.Batch) -> jax.Array:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     return decoder.logits(weights, decoder.hidden_states(config, weights, batch, hooks))
 
 
@@ -57,7 +57,7 @@ def their_logits(model: Any, rows: hf.Rows = ROWS) -> np.ndarray:
 
 def export(pair: hf.Pair, adapter: Adapter, params: Any, directory: Path) -> Path:
     """Ours, written as PEFT reads it."""
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
     write_adapter(directory, settings | {"base_model_name_or_path": str(pair.directory)}, tensors, "hash", "card")
     return directory
 

@@ -94,7 +94,7 @@ def naive_vectors(place: Path, name: str) -> np.ndarray:
     base = open_base(str(place / "model"))
     frozen = load_weights(base, meshes.make_mesh("1x1"), "float32")
     adapter = ADAPTERS.get(name, NoAdapter())
-    weights, hooks = adapter.bind(tiny.noisy(adapter, 0.1, base.config), frozen)
+    weights, hooks = adapter.bind(base.config, tiny.noisy(adapter, 0.1, base.config), frozen)
 
     @jax.jit
     def states(tokens: jax.Array, length: jax.Array) -> list[jax.Array]:
@@ -102,7 +102,7 @@ def naive_vectors(place: Path, name: str) -> np.ndarray:
         stream, positions = decoder.embed(base.config, weights, batch, hooks)
         step, found = decoder.layer_step(base.config, batch, positions), [stream]
         for layer in range(base.config.layers):
-            stream, _ = step(stream, layer_of(weights["layers"], layer), layer_of(hooks.per_layer, layer))
+            stream, _ = step(stream, layer_of(weights["layers"], layer), layer_of(hooks.per_layer, layer), 0)
             found.append(stream)
         return found
 

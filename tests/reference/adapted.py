@@ -73,7 +73,7 @@ def peft_has(pair: hf.Pair, adapter: PrefixTuning | LlamaAdapter) -> bool:
 
 
 def with_peft(pair: hf.Pair, model: Any, adapter: Adapter, params: Any, folder: Path) -> Any:
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
     write_adapter(folder, settings | {"base_model_name_or_path": str(pair.directory)}, tensors, "hash", "card")
     return peft.PeftModel.from_pretrained(model, str(folder)).eval()
 
@@ -101,9 +101,10 @@ def with_slots(pair: hf.Pair, model: Any, params: Any) -> Any:
     for place, vectors in enumerate(hidden):
         base = pair.torch.model.layers[first + place].self_attn
         keys, values = (
-            project(torch.tensor(vectors)).unflatten(-1, (-1, base.head_dim)).transpose(0, 1)
-            for project in (base.k_proj, base.v_proj)
+            project(torch.tensor(vectors)).unflatten(-1, (-1, base.head_dim)) for project in (base.k_proj, base.v_proj)
         )
+        keys = base.k_norm(keys) if hasattr(base, "k_norm") else keys
+        keys, values = keys.transpose(0, 1), values.transpose(0, 1)
         gate = None if gates is None else torch.tensor(np.tanh(np.asarray(gates[place]))).expand(pair.config.heads)
         inner.model.layers[first + place].self_attn.slots = (keys, values, gate)
     return model

@@ -42,7 +42,7 @@ def ours(pair: hf.Pair, adapter: Adapter, params: Any) -> tuple[np.ndarray, floa
             total = summed_loss(pair.config, adapter, "dots", params, frozen, rows, None)
             return total / jnp.sum(rows.loss_mask)
 
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(pair.config, params, frozen)
         states = decoder.hidden_states(pair.config, weights, rows.inputs, hooks)
         return decoder.logits(weights, states), jax.value_and_grad(loss)(params)
 

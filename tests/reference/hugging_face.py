@@ -7,11 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+)
 
 from jaxprefix.models import loading
+from jaxprefix.models.adapters import slots
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER
 
@@ -65,6 +80,47 @@ def older_name(values: dict[str, Any]) -> None:
     values["rope_scaling"]["type"] = values["rope_scaling"].pop("rope_type")
 
 
+def old_gemma(values: dict[str, Any]) -> None:
+    """config.json of a Gemma 3 as transformers 4 wrote it."""
+    whole, local = (values["rope_parameters"][kind] for kind in ("full_attention", "sliding_attention"))
+    values |= {"rope_theta": whole.pop("rope_theta"), "rope_local_base_freq": local["rope_theta"]}
+    values |= {"rope_scaling": whole, "rope_parameters": None}
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """config.json of a model with an image encoder beside this text model."""
+    inner = {name: values.pop(name) for name in [*values]}
+    inner.pop("architectures")
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": inner,
+        "vision_config": {"hidden_size": 8},
+    }
+
+
+GEMMA3: dict[str, Any] = {
+    "num_key_value_heads": 1,
+    "head_dim": 12,
+    "sliding_window": 5,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "query_pre_attn_scalar": 12,
+    "tie_word_embeddings": True,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 1000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": THETA},
+    },
+}
+SMOLLM3 = {"pad_token_id": None, "tie_word_embeddings": True}
+CLASSES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+}
 LINEAR = {"rope_parameters": {"rope_type": "linear", "rope_theta": THETA, "factor": 4.0}}
 KINDS = {
     "full heads": Kind(changes={"num_key_value_heads": 4}),
@@ -84,6 +140,32 @@ KINDS = {
     "bfloat16 on disk": Kind(dtype=torch.bfloat16),
     "float16 on disk": Kind(dtype=torch.float16),
     "bfloat16 mistral in shards": Kind("mistral", {"sliding_window": 5}, dtype=torch.bfloat16, shard="20KB"),
+    "qwen2": Kind("qwen2"),
+    "qwen2, windows above": Kind(
+        "qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1, "tie_word_embeddings": True}
+    ),
+    "qwen3": Kind("qwen3", {"head_dim": 12, "tie_word_embeddings": True}, rewrite=old_place),
+    "smollm3": Kind("smollm3", SMOLLM3 | {"num_hidden_layers": 5}),
+    "smollm3, listed": Kind("smollm3", SMOLLM3 | {"no_rope_layers": [0, 1, 0], "tie_word_embeddings": False}),
+    "gemma3": Kind("gemma3", GEMMA3),
+    "gemma3, old place": Kind(
+        "gemma3",
+        GEMMA3 | {"num_hidden_layers": 7, "query_pre_attn_scalar": 20, "layer_types": None},
+        rewrite=lambda values: values.pop("layer_types"),
+    ),
+    "gemma3, long": Kind(
+        "gemma3",
+        GEMMA3
+        | {
+            "sliding_window": 40,  # longer than all rows: a window acts on PEFT's prefix
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        },
+        rewrite=old_gemma,
+    ),
+    "gemma3 with images": Kind("gemma3", GEMMA3, rewrite=lambda values: values.update(nested(values))),
 }
 
 
@@ -97,10 +179,14 @@ class Pair:
     directory: Path
 
 
+def project(pair: Pair, hidden: Any) -> tuple[Any, Any]:
+    """The keys and values of a hidden prefix, for `to_peft`."""
+    return slots.project_kv(pair.config, pair.frozen["layers"], jnp.asarray(hidden))
+
+
 def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:
     """A random model of that kind, written by transformers and read by jaxprefix."""
-    classes = {"llama": (LlamaConfig, LlamaForCausalLM), "mistral": (MistralConfig, MistralForCausalLM)}
-    config_class, model_class = classes[kind.family]
+    config_class, model_class = CLASSES[kind.family]
     torch.manual_seed(seed)
     # Deep copies: transformers writes into the rope_parameters that it is given.
     sizes = json.loads(json.dumps(SIZES | dict(kind.changes)))
@@ -108,6 +194,9 @@ def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:
     for name, weight in model.named_parameters():
         if "norm" in name:
             weight.uniform_(0.5, 1.5)  # all ones would hide two norms in each other's place
+            weight.sub_(1.0 if kind.family == "gemma3" else 0.0)
+        if "bias" in name:
+            weight.uniform_(-0.5, 0.5)
     model.to(kind.dtype).save_pretrained(directory, max_shard_size=kind.shard)
     if kind.rewrite:
         path = directory / "config.json"

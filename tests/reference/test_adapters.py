@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import adapted  # noqa: F401  (it registers the attention "slots")
 import gradients
 import hugging_face as hf
 import numpy as np
@@ -10,16 +11,18 @@ import peft
 import pytest
 import torch
 from gradients import ROWS, assert_equal, ours, theirs
+from models import tiny
 from models.every import ALL_SEVEN
 from transformers import DynamicCache, LlamaForCausalLM
 
-from jaxprefix.models.adapters import IA3, LoRA, PrefixTuning
-from jaxprefix.models.hooks import PROJECTIONS
+from jaxprefix.models.adapters import IA3, LlamaAdapter, LoRA, PrefixTuning
+from jaxprefix.models.parameters import PROJECTIONS
 
 pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
 
 LENGTH, LAYERS = 5, 3
 SHAPES = ("grouped heads", "one key head", "heads wider than hidden", "heads narrower than hidden")
+FAMILIES = ("qwen2", "qwen3", "smollm3, listed", "gemma3, long")
 OTHER_SHAPES = ("one key head", "heads narrower than hidden", "mistral window")
 
 
@@ -33,6 +36,9 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> hf.Pair:
     [
         ("grouped heads", "q,v"),
         ("heads wider than hidden", ALL_SEVEN),
+        ("qwen2", "q,v"),
+        ("gemma3", ALL_SEVEN),
+        *(pytest.param(kind, ALL_SEVEN, marks=pytest.mark.slow) for kind in ("qwen3", "smollm3, listed")),
         *(pytest.param(kind, ALL_SEVEN, marks=pytest.mark.slow) for kind in OTHER_SHAPES),
     ],
     indirect=["pair"],
@@ -71,12 +77,17 @@ def test_lora_equals_peft(pair: hf.Pair, targets: str):
 
 
 @pytest.mark.parametrize(
-    "pair", ["grouped heads", pytest.param("heads wider than hidden", marks=pytest.mark.slow)], indirect=True
+    "pair", ["grouped heads", "qwen2", pytest.param("heads wider than hidden", marks=pytest.mark.slow)], indirect=True
 )
 def test_ia3_equals_peft(pair: hf.Pair):
     """PEFT scales the input of down_proj, and ours the output of up_proj."""
     base = hf.torch_logits(pair.torch, ROWS)[ROWS.mask]
-    model = peft.get_peft_model(pair.torch, peft.IA3Config(task_type="CAUSAL_LM"))
+    model = peft.get_peft_model(
+        pair.torch,
+        peft.IA3Config(
+            task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
+        ),
+    )
     torch.manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -135,22 +146,33 @@ def test_kv_prefix_equals_peft(pair: hf.Pair):
     assert_equal(ours(pair, adapter, {"keys": keys, "values": values}), (*expected, gradients), base)
 
 
+def projected(attention: Any, vectors: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """The keys and values [1, K, P, H] of vectors [P, D] by torch's frozen projections."""
+    keys, values = (each(vectors).view(1, LENGTH, -1, size) for each in (attention.k_proj, attention.v_proj))
+    keys = attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
+    return [keys.transpose(1, 2), values.transpose(1, 2)]
+
+
 @pytest.mark.parametrize(
-    "pair", [pytest.param("grouped heads", marks=pytest.mark.slow), "heads wider than hidden"], indirect=True
+    "pair", [pytest.param("grouped heads", marks=pytest.mark.slow), "heads wider than hidden", *FAMILIES], indirect=True
 )
-def test_hidden_prefix_equals_torch(pair: hf.Pair):
+@pytest.mark.parametrize("source", ["hidden", pytest.param("kv", marks=pytest.mark.slow)])
+def test_a_prefix_equals_torch(pair: hf.Pair, source: Any):
     """PEFT has no prefix of vectors that the frozen projections turn into keys and values: asks torch's autograd."""
-    base = hf.torch_logits(pair.torch, ROWS)[ROWS.mask]
-    adapter = PrefixTuning(length=LENGTH, layers="all")
-    vectors = np.random.default_rng(4).normal(size=(LAYERS, LENGTH, pair.config.hidden_size)).astype(np.float32)
-    learnt = torch.tensor(vectors, requires_grad=True)
+    base, sizes = hf.torch_logits(pair.torch, ROWS)[ROWS.mask], pair.config
+    adapter = PrefixTuning(length=LENGTH, layers="all", source=source)
+    learnt = {
+        name: torch.tensor(np.asarray(leaf), requires_grad=True)
+        for name, leaf in tiny.noisy(adapter, 1.0, sizes, pair.frozen).items()
+    }
     model: LlamaForCausalLM = pair.torch
     cache, count = DynamicCache(), len(ROWS.tokens)
-    kv_heads = (pair.config.kv_heads, pair.config.head_size)
     for number, layer in enumerate(model.model.layers):
-        projected = (layer.self_attn.k_proj(learnt[number]), layer.self_attn.v_proj(learnt[number]))
-        heads = [part.view(1, LENGTH, *kv_heads).transpose(1, 2).expand(count, -1, -1, -1) for part in projected]
-        cache.update(*heads, number)
+        if source == "hidden":
+            heads = projected(layer.self_attn, learnt["hidden"][number], sizes.head_size)
+        else:
+            heads = [learnt[name][number].transpose(0, 1)[None] for name in ("keys", "values")]
+        cache.update(*(part.expand(count, -1, -1, -1) for part in heads), number)
     mask = np.concatenate([np.ones((count, LENGTH), bool), ROWS.mask], axis=1)
     positions = np.where(ROWS.mask, ROWS.positions, 0)  # text starts at 0, whatever stands in the cache (law 4)
     expected = theirs(
@@ -159,5 +181,24 @@ def test_hidden_prefix_equals_torch(pair: hf.Pair):
         position_ids=torch.tensor(positions).long(),
         past_key_values=cache,
     )
-    found = ours(pair, adapter, {"hidden": vectors})
-    assert_equal(found, (*expected, {"hidden": learnt.grad.numpy()}), base)
+    found = ours(pair, adapter, {name: leaf.detach().numpy() for name, leaf in learnt.items()})
+    assert_equal(found, (*expected, {name: leaf.grad.numpy() for name, leaf in learnt.items()}), base)
+
+
+@pytest.mark.parametrize(
+    "pair", ["gemma3", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES)], indirect=True
+)
+def test_a_llama_adapter_equals_torch(pair: hf.Pair):
+    """PEFT's works on Llama and Mistral alone. Every query sees the virtual tokens, whatever the window."""
+    base, adapter = hf.torch_logits(pair.torch, ROWS)[ROWS.mask], LlamaAdapter(LENGTH, "all")
+    learnt = {
+        name: torch.tensor(np.asarray(leaf), requires_grad=True)
+        for name, leaf in tiny.noisy(adapter, 1.0, pair.config, pair.frozen).items()
+    }
+    pair.torch.set_attn_implementation("slots")
+    for number, layer in enumerate(pair.torch.model.layers):
+        heads = projected(layer.self_attn, learnt["hidden"][number], pair.config.head_size)
+        layer.self_attn.slots = (*(part[0] for part in heads), torch.tanh(learnt["gate"][number]))
+    expected = theirs(pair.torch)
+    found = ours(pair, adapter, {name: leaf.detach().numpy() for name, leaf in learnt.items()})
+    assert_equal(found, (*expected, {name: leaf.grad.numpy() for name, leaf in learnt.items()}), base)

@@ -156,7 +156,7 @@ def ours(
     batch: Batch,
     *choices: Any,
 ) -> tuple:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     answers = decoding.generate(config, weights, batch, hooks, NEW, ends)
     return answers, scoring.choices(config, weights, batch, hooks, *choices)
 

@@ -18,12 +18,21 @@ from jaxprefix.models.hooks import Hooks
 # At 0.2 the next token depends on far more than the last one; the window of 5 is shorter than every text but one.
 LLAMA = hf.Kind(changes={"initializer_range": 0.2})
 MISTRAL = hf.Kind("mistral", {"initializer_range": 0.2, "sliding_window": 5})
+QWEN3 = hf.Kind("qwen3", {"initializer_range": 0.2})
+SMOLLM3 = hf.Kind("smollm3", hf.SMOLLM3 | {"initializer_range": 0.2, "tie_word_embeddings": False})
+GEMMA3 = hf.Kind("gemma3", hf.GEMMA3 | {"initializer_range": 0.2, "tie_word_embeddings": False})
 LENGTHS, NEW = (14, 9, 1, 6), 16
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(LLAMA, id="llama", marks=pytest.mark.slow), pytest.param(MISTRAL, id="mistral")],
+    params=[
+        pytest.param(LLAMA, id="llama", marks=pytest.mark.slow),
+        pytest.param(MISTRAL, id="mistral"),
+        pytest.param(QWEN3, id="qwen3", marks=pytest.mark.slow),
+        pytest.param(SMOLLM3, id="smollm3", marks=pytest.mark.slow),
+        pytest.param(GEMMA3, id="gemma3"),
+    ],
 )
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
     return hf.make(request.param, tmp_path_factory.mktemp("model"))

@@ -61,7 +61,7 @@ def pair() -> hf.Pair:
 
 
 def test_the_weights_are_those_that_transformers_dequantises(tmp_path: Path):
-    file = real._download(tmp_path)
+    file = real.download(tmp_path)
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, gguf_file=str(file.relative_to(tmp_path)), dtype=torch.float32)
     ours = hf.read(LlamaForCausalLM, DIRECTORY).state_dict()
     assert set(ours) == set(theirs.state_dict())
@@ -104,7 +104,7 @@ def test_logits(pair: hf.Pair):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _generate(config: DecoderConfig, adapter: Adapter, params: Any, frozen: Any, batch: decoder.Batch) -> Any:
-    weights, hooks = adapter.bind(params, frozen)
+    weights, hooks = adapter.bind(config, params, frozen)
     return decoding.generate(config, weights, batch, hooks, NEW, (2,))
 
 
@@ -119,7 +119,7 @@ def _params(adapter: Adapter, pair: hf.Pair) -> Any:
 def _theirs(pair: hf.Pair, adapter: Adapter, params: Any, folder: Path) -> Any:
     if isinstance(adapter, NoAdapter):
         return pair.torch
-    settings, tensors = to_peft(adapter, params, pair.config, lambda name: np.asarray(pair.frozen["layers"][name]))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
     write_adapter(folder, settings | {"base_model_name_or_path": str(DIRECTORY)}, tensors, "hash", "card")
     return PeftModel.from_pretrained(hf.read(LlamaForCausalLM, DIRECTORY), str(folder)).eval()
 

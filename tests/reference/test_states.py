@@ -34,7 +34,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> hf.Pair:
 def ours(pair: hf.Pair, adapter: Adapter, params: Any, **wanted: Any) -> LayerStates:
     @jax.jit
     def run(params: Any, frozen: Any, tokens: Any, lengths: Any) -> LayerStates:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(pair.config, params, frozen)
         batch = decoder.Batch.right_padded(tokens, lengths)
         return layer_states(pair.config, weights, batch, hooks, **wanted)
 

@@ -48,7 +48,7 @@ def test_an_evaluation_in_between_changes_no_step(name: str):
 
     again, _ = step(start, FROZEN, batch(1))
     loss, _ = jax.jit(held_out_loss(CONFIG, adapter))(again.params, FROZEN, batch(3))
-    hooks = adapter.bind(again.params, FROZEN)[1]
+    hooks = adapter.bind(CONFIG, again.params, FROZEN)[1]
     generate = jax.jit(decoding.generate, static_argnums=(0, 4, 5))
     tokens, _ = generate(CONFIG, FROZEN, tiny.batch(), hooks, 4, (0,))
     between, after = step(again, FROZEN, batch(2))

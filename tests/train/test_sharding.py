@@ -70,7 +70,7 @@ def scores(mesh: Any, adapter: Adapter) -> Any:
     params = programs.abstract(params, sharding.param_shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any, choices: Any, lengths: Any) -> Any:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(SIZES, params, frozen)
         return scoring.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
 
     asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
@@ -82,7 +82,7 @@ def generation(mesh: Any, adapter: Adapter) -> Any:
     params = programs.abstract(params, sharding.param_shardings(mesh, params))
 
     def run(params: Any, frozen: Any, ids: Any, places: Any) -> Any:
-        weights, hooks = adapter.bind(params, frozen)
+        weights, hooks = adapter.bind(SIZES, params, frozen)
         return decoding.generate(SIZES, weights, decoder.Batch(ids, places), hooks, 8, ends=(1,))
 
     frozen = abstract(mesh, for_inference=True)

@@ -97,7 +97,7 @@ def test_the_loss_is_the_mean_over_learnt_tokens(
 
     @jax.jit
     def logits(tokens: jax.Array) -> jax.Array:
-        weights, hooks = adapter.bind(params, setting.frozen)
+        weights, hooks = adapter.bind(setting.base.config, params, setting.frozen)
         rows = decoder.Batch(tokens[None], jnp.arange(len(tokens))[None])
         return decoder.logits(weights, decoder.hidden_states(setting.base.config, weights, rows, hooks))[0]
 

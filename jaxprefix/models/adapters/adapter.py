@@ -1,6 +1,6 @@
 """The protocol of every method: a frozen dataclass without arrays, with two pure functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -24,8 +24,8 @@ class EncodedPrompt:
     values: Float[Array, "L P K H"]
 
 
-# What an adapter can start from. A sum takes {method: prompt}.
-InitText = EncodedPrompt | Mapping[str, EncodedPrompt | None]
+# (start, P) -> the prompt that a start of P virtual tokens means, such as "vocabulary" or "text:SOME WORDS"
+EncodeText = Callable[[str, int], EncodedPrompt]
 
 
 @runtime_checkable
@@ -42,12 +42,17 @@ class Adapter(Protocol):
         """The number of vectors that it puts before the embeddings, where they take positions from the text."""
         ...
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
-        """The initial parameters (float32)."""
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
+        """The initial parameters (float32). `encode` runs the prompt through the base that they start from, if any."""
         ...
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Int[Array, " B"] | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Int[Array, " B"] | None = None,
     ) -> tuple[Frozen, Hooks]:
         """The weights and hooks of a call. `key` enables dropout; `adapter_ids` selects an adapter for each row."""
         ...
@@ -60,8 +65,9 @@ class Method(Adapter, Protocol):
     method: ClassVar[str]  # the name on the command line
     learning_rate: ClassVar[float]  # the default for models with billions of parameters
     embedded_factor: ClassVar[float]  # the default on the embedded model, as a multiple of it (see RunConfig)
-    leaves: ClassVar[frozenset[str]]  # the names of all leaves of its parameters, unless these are the weights
-    no_decay: ClassVar[frozenset[str]]  # those without weight decay, which are not linear maps that should stay small
+    no_decay: ClassVar[
+        frozenset[str]
+    ]  # the names of leaves without weight decay, which are not linear maps that should stay small
 
 
 @runtime_checkable
@@ -119,6 +125,10 @@ class Mergeable(Protocol):
         """The changed projection, its heads folded into one dimension. `params` are those of this projection."""
         ...
 
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The changed bias of the projection."""
+        ...
+
 
 def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:
     """The leaves `[A, L, ...]` of several adapters as `[L, B, ...]`: row b of the batch has adapter `adapter_ids[b]`.
@@ -145,9 +155,10 @@ def check_start(method: str, start: str) -> None:
         raise InputError(f"{method} start is {start!r:.100}; expected random, vocabulary or text:SOME WORDS")
 
 
-def check_text(method: str, start: str, length: int, text: InitText | None) -> EncodedPrompt:
-    """The prompt for `start`. InputError if it is missing or has another length."""
-    size = text.embeddings.shape[0] if isinstance(text, EncodedPrompt) else None
-    if not isinstance(text, EncodedPrompt) or size != length:
+def encoded(method: str, start: str, length: int, encode: EncodeText | None) -> EncodedPrompt:
+    """The prompt of `start`. InputError if it is missing or has another length."""
+    text = encode(start, length) if encode else None
+    size = text.embeddings.shape[0] if text else None
+    if text is None or size != length:
         raise InputError(f"{method} starts from {start!r}: init needs a prompt of {length} tokens, given {size}")
     return text

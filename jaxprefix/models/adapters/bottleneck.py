@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
 
@@ -29,7 +29,6 @@ class BottleneckAdapter:
     method: ClassVar[str] = "bottleneck"
     learning_rate: ClassVar[float] = 1e-3
     embedded_factor: ClassVar[float] = 3
-    leaves: ClassVar[frozenset[str]] = frozenset({"down", "up"})
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
     prompt_length = 0
@@ -46,7 +45,7 @@ class BottleneckAdapter:
     def seams(self) -> tuple[str, ...]:
         return ("after_feed_forward",) if self.placement == "pfeiffer" else ("after_attention", "after_feed_forward")
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         layers, width = config.layers, config.hidden_size
         bound, params = width**-0.5, {}
         for seam, part in zip(self.seams, jax.random.split(key, len(self.seams)), strict=True):
@@ -56,6 +55,7 @@ class BottleneckAdapter:
 
     def bind(
         self,
+        config: DecoderConfig,
         params: Params,
         frozen: Frozen,
         key: Array | None = None,

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import IMPORTANCE, InitText
+from jaxprefix.models.adapters.adapter import IMPORTANCE, EncodeText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 from jaxprefix.models.layers import is_unstacked, unstack
+from jaxprefix.models.parameters import NORMS_AND_BIASES
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class FullFineTuning:
     method: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-5
     embedded_factor: ClassVar[float] = 10
-    leaves: ClassVar[frozenset[str]] = frozenset()
-    no_decay: ClassVar[frozenset[str]] = frozenset({"norm", "input_layernorm", "post_attention_layernorm"})
+    no_decay: ClassVar[frozenset[str]] = NORMS_AND_BIASES
     starts_as_base = True
     prompt_length = 0
 
@@ -71,12 +71,17 @@ class FullFineTuning:
         trees = [_weights(frozen)] + ([frozen[IMPORTANCE]] if self.needs_importance else [])
         return (self.strength or 0.0) / 2 * jax.tree.reduce(jnp.add, jax.tree.map(squares, params, *trees))
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         # Always a copy, because the step donates these buffers and the base must survive.
         return jax.tree.map(lambda weight: jnp.array(weight, jnp.float32, copy=True), _weights(frozen))
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         if adapter_ids is not None:
             raise InputError("all weights cannot differ between the rows of a batch; use such runs separately")

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, of_rows
+from jaxprefix.models.adapters.adapter import EncodeText, of_rows
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, Params, input_dims
+from jaxprefix.models.hooks import Frozen, Hooks, Params
+from jaxprefix.models.parameters import PROJECTIONS, input_dims
 
 TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 
@@ -30,8 +31,7 @@ class IA3:
     method: ClassVar[str] = "ia3"
     learning_rate: ClassVar[float] = 3e-3
     embedded_factor: ClassVar[float] = 20
-    leaves: ClassVar[frozenset[str]] = frozenset({"gain"})
-    no_decay: ClassVar[frozenset[str]] = leaves
+    no_decay: ClassVar[frozenset[str]] = frozenset({"gain"})
     starts_as_base = True
     prompt_length = 0
 
@@ -46,12 +46,17 @@ class IA3:
     def projections(self) -> list[str]:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         shapes = {name: frozen["layers"][name].shape[: -input_dims(name)] for name in self.projections}
         return {name: {"gain": jnp.ones(shape)} for name, shape in shapes.items()}
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(gain={name: part["gain"] for name, part in of_rows(params, adapter_ids).items()})
@@ -63,3 +68,7 @@ class IA3:
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """The projection with its rows scaled."""
         return weight * params["gain"].reshape(*weight.shape[:2], 1)
+
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The bias, scaled too."""
+        return bias * params["gain"].reshape(bias.shape)

@@ -14,10 +14,9 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
-from jaxprefix.models.layers import stack
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class LlamaAdapter:
     method: ClassVar[str] = "llama-adapter"
     learning_rate: ClassVar[float] = 3e-3
     embedded_factor: ClassVar[float] = 20
-    leaves: ClassVar[frozenset[str]] = frozenset({"hidden", "gate"})
-    no_decay: ClassVar[frozenset[str]] = leaves
+    no_decay: ClassVar[frozenset[str]] = frozenset({"hidden", "gate"})
     starts_as_base = True
     prompt_length = 0
 
@@ -55,12 +53,14 @@ class LlamaAdapter:
             raise InputError(f"llama-adapter std is {self.std}; expected 0 or more")
         check_start(self.method, self.start)
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None
+    ) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         if self.start == "random":
             params = slots.random(key, config, layers, self.length, "hidden", self.std)
         else:
-            params = slots.of_text(check_text(self.method, self.start, self.length, text), layers, "hidden")
+            params = slots.of_text(encoded(self.method, self.start, self.length, encode), layers, "hidden")
         count = layers.last - layers.first
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
 
@@ -70,13 +70,17 @@ class LlamaAdapter:
         return replace(self, layers=f"{first}:{last}", start="random", std=0.0), params
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
-        count, heads = stack(frozen["layers"]["q_proj"]).shape[:2]
-        layers = slots.LayerRange.of(self.layers, count)
-        keys, values = slots.keys_and_values(params, frozen, layers, adapter_ids)
-        gate = params["gate"] if self.gate == "head" else jnp.repeat(params["gate"][..., None], heads, axis=-1)
+        layers = slots.LayerRange.of(self.layers, config.layers)
+        keys, values = slots.keys_and_values(config, params, frozen, layers, adapter_ids)
+        gate = params["gate"] if self.gate == "head" else jnp.repeat(params["gate"][..., None], config.heads, axis=-1)
         gate = layers.stacked(jnp.tanh(gate) if self.activation == "tanh" else gate, adapter_ids is not None)
         gate = gate if adapter_ids is None else gate[:, adapter_ids]
         return frozen, Hooks(first_adapted_layer=layers.first, gated=Gated(keys, values, gate))

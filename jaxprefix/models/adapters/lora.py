@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size, of_rows
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.models.hooks import PROJECTIONS, Frozen, Hooks, LowRank, Params, input_dims
+from jaxprefix.models.hooks import Frozen, Hooks, LowRank, Params
+from jaxprefix.models.parameters import PROJECTIONS, input_dims
 
 TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 
@@ -27,7 +28,6 @@ class LoRA:
     method: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 1e-3
     embedded_factor: ClassVar[float] = 3
-    leaves: ClassVar[frozenset[str]] = frozenset({"a", "b"})
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
     prompt_length = 0
@@ -52,7 +52,7 @@ class LoRA:
     def projections(self) -> list[str]:
         return [f"{name}_proj" for name in self.targets.split(",")]
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         params = {}
         for name, part in zip(self.projections, jax.random.split(key, len(self.projections)), strict=True):
             layers, *dims = frozen["layers"][name].shape
@@ -65,6 +65,7 @@ class LoRA:
 
     def bind(
         self,
+        config: DecoderConfig,
         params: Params,
         frozen: Frozen,
         key: Array | None = None,
@@ -86,6 +87,10 @@ class LoRA:
         params = {name: part | {"b": scale * part["b"]} for name, part in params.items()}
         targets = ",".join(name for name in TARGETS if name in self.targets.split(","))
         return replace(self, alpha=float(self.rank), targets=targets, dropout=0.0), params
+
+    def merged_bias(self, bias: Float[Array, "L O"], params: Params) -> Float[Array, "L O"]:
+        """The bias as it is."""
+        return bias
 
     def merged(self, weight: Float[Array, "L O I"], params: Params) -> Float[Array, "L O I"]:
         """W + (alpha/r)·B A, with the parameters of this projection."""

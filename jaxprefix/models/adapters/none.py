@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from jaxtyping import Array
 
-from jaxprefix.models.adapters.adapter import InitText
+from jaxprefix.models.adapters.adapter import EncodeText
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
@@ -17,15 +17,19 @@ class NoAdapter:
     method: ClassVar[str] = "none"
     learning_rate: ClassVar[float] = 0.0
     embedded_factor: ClassVar[float] = 1
-    leaves: ClassVar[frozenset[str]] = frozenset()
     no_decay: ClassVar[frozenset[str]] = frozenset()
     starts_as_base = True
     prompt_length = 0
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         return {}
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         return frozen, Hooks()

@@ -18,10 +18,9 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
-from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
-from jaxprefix.models.layers import stack
 
 TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
@@ -43,7 +42,6 @@ class PrefixTuning:
     no_decay: ClassVar[frozenset[str]] = frozenset(
         "hidden keys values slots inner_bias hidden_bias keys_bias values_bias".split()
     )
-    leaves: ClassVar[frozenset[str]] = no_decay | {"inner", "hidden_map", "keys_map", "values_map"}
     starts_as_base = False
     prompt_length = 0
 
@@ -86,11 +84,13 @@ class PrefixTuning:
             return "random" if self.softmax == "split" else "vocabulary"
         return self.start
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None
+    ) -> dict[str, Array]:
         layers = slots.LayerRange.of(self.layers, config.layers)
         start, prompt = self.chosen_start, None
         if start != "random":
-            prompt = slots.of_text(check_text(self.method, start, self.length, text), layers, self.source)
+            prompt = slots.of_text(encoded(self.method, start, self.length, encode), layers, self.source)
         if self.mlp:
             return self._init_mlp(key, config, layers, prompt)
         return prompt or slots.random(key, config, layers, self.length, self.source, self.std)
@@ -139,17 +139,21 @@ class PrefixTuning:
         return {name: leaf + params[f"{name}_bias"][:, None] for name, leaf in made.items()}
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         plain = self._folded(params) if adapter_ids is None else jax.vmap(self._folded)(params)
-        count, heads = stack(frozen["layers"]["q_proj"]).shape[:2]
-        layers = slots.LayerRange.of(self.layers, count)
-        keys, values = slots.keys_and_values(plain, frozen, layers, adapter_ids)
+        layers = slots.LayerRange.of(self.layers, config.layers)
+        keys, values = slots.keys_and_values(config, plain, frozen, layers, adapter_ids)
         if self.softmax == "split":
-            gate = jnp.broadcast_to(layers.adapted[:, None].astype(jnp.float32), (layers.layers, heads))
+            gate = jnp.broadcast_to(layers.adapted[:, None].astype(jnp.float32), (config.layers, config.heads))
             return frozen, Hooks(first_adapted_layer=layers.first, gated=Gated(keys, values, gate))
         # A layer without a prefix masks it: zeros would take a share of the softmax.
         positions = jnp.where(layers.adapted, ALWAYS, NEVER)[:, None]
-        positions = jnp.broadcast_to(positions, (layers.layers, self.length))
+        positions = jnp.broadcast_to(positions, (config.layers, self.length))
         return frozen, Hooks(first_adapted_layer=layers.first, prefix=Prefix(keys, values, positions))

@@ -12,9 +12,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprefix.models import int8
 from jaxprefix.models.adapters.adapter import EncodedPrompt
+from jaxprefix.models.block import norm_of
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen
-from jaxprefix.models.layers import stack
+from jaxprefix.models.layers import Layers, stack
+from jaxprefix.models.parameters import bias_name
+
+# The weights that `project_kv` reads, if the model has them
+KV_WEIGHTS = ("k_proj", "v_proj", "k_proj_bias", "v_proj_bias", "k_norm")
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,41 @@ def of_text(text: EncodedPrompt, layers: LayerRange, source: str) -> dict[str, A
 
 
 def keys_and_values(
-    params: dict[str, Array], frozen: Frozen, layers: LayerRange, adapter_ids: Int[Array, " B"] | None
+    config: DecoderConfig,
+    params: dict[str, Array],
+    frozen: Frozen,
+    layers: LayerRange,
+    adapter_ids: Int[Array, " B"] | None,
 ) -> tuple[Float[Array, "L *B P K H"], Float[Array, "L *B P K H"]]:
     """Keys and values of all L layers. With `adapter_ids`, row b of the batch gets adapter `adapter_ids[b]`."""
     several = adapter_ids is not None
     if "hidden" in params:
-        vectors = layers.stacked(params["hidden"], several)
-        vectors = vectors.astype(frozen["embed_tokens"].dtype)
-        keys, values = (_project(vectors, frozen["layers"], name) for name in ("k_proj", "v_proj"))
+        vectors = layers.stacked(params["hidden"], several).astype(frozen["embed_tokens"].dtype)
+        keys, values = project_kv(config, frozen["layers"], vectors)
     else:
         keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
     return (keys[:, adapter_ids], values[:, adapter_ids]) if several else (keys, values)
 
 
-def _project(vectors: Float[Array, "L *A P D"], layers: Frozen, name: str) -> Float[Array, "L *A P K H"]:
-    """The projection of all layers at once, outside the loop over layers."""
+def project_kv(
+    config: DecoderConfig, layers: Layers, vectors: Float[Array, "L *A P D"]
+) -> tuple[Float[Array, "L *A P K H"], Float[Array, "L *A P K H"]]:
+    """The keys, without rotation, and values of vectors in all layers, outside the loop over layers."""
+    keys, values = (_project(vectors, layers, name) for name in ("k_proj", "v_proj"))
+    if config.head_norms:
+        keys = norm_of(config, keys, _over_slots(stack(layers["k_norm"]), keys))
+    return keys, values
+
+
+def _project(vectors: Float[Array, "L *A P D"], layers: Layers, name: str) -> Float[Array, "L *A P K H"]:
     made = jnp.einsum("l...pd,lkhd->l...pkh", vectors, stack(layers[name]).astype(vectors.dtype))
-    if int8.scale_name(name) not in layers:
-        return made
-    scale = stack(layers[int8.scale_name(name)])
-    scale = scale.reshape(scale.shape[0], *[1] * (made.ndim - 3), *scale.shape[1:])
-    return (made * scale).astype(vectors.dtype)
+    if (scale := layers.get(int8.scale_name(name))) is not None:
+        made = (made * _over_slots(stack(scale), made)).astype(vectors.dtype)
+    if (bias := layers.get(bias_name(name))) is not None:
+        made = made + _over_slots(stack(bias), made)
+    return made
+
+
+def _over_slots(weight: Float[Array, "L ..."], like: Float[Array, "L *A P K H"]) -> Array:
+    """A weight of all layers with dimensions of 1 for adapters and virtual tokens."""
+    return weight.reshape(weight.shape[0], *[1] * (like.ndim - weight.ndim), *weight.shape[1:])

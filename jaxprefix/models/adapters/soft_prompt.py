@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import InitText, check_size, check_start, check_text
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
@@ -26,8 +26,7 @@ class SoftPrompt:
     method: ClassVar[str] = "soft-prompt"
     learning_rate: ClassVar[float] = 1e-2
     embedded_factor: ClassVar[float] = 20
-    leaves: ClassVar[frozenset[str]] = frozenset({"prompt"})
-    no_decay: ClassVar[frozenset[str]] = leaves
+    no_decay: ClassVar[frozenset[str]] = frozenset({"prompt"})
     starts_as_base = False
 
     length: int = 10  # vectors
@@ -48,14 +47,21 @@ class SoftPrompt:
         """Without its start."""
         return replace(self, start="random", std=0.0), params
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> dict[str, Array]:
+    def init(
+        self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None
+    ) -> dict[str, Array]:
         if self.start == "random":
             return {"prompt": self.std * jax.random.normal(key, (self.length, config.hidden_size))}
-        prompt = check_text(self.method, self.start, self.length, text)
+        prompt = encoded(self.method, self.start, self.length, encode)
         return {"prompt": prompt.embeddings.astype(jnp.float32)}
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         return frozen, Hooks(prompt=params["prompt"] if adapter_ids is None else params["prompt"][adapter_ids])

@@ -1,13 +1,12 @@
 """Sums of methods, such as prefix+lora. Each has its own parameters, and their hooks are merged."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import Adapter, InitText, inference_form
+from jaxprefix.models.adapters.adapter import Adapter, EncodeText, inference_form
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params, merge
 
@@ -41,19 +40,23 @@ class Sum:
             name: params for name, (_, params) in forms.items()
         }
 
-    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, text: InitText | None = None) -> Params:
-        prompts = text if isinstance(text, Mapping) else {}
+    def init(self, key: Array, config: DecoderConfig, frozen: Frozen, encode: EncodeText | None = None) -> Params:
         keys = jax.random.split(key, len(self.members))
         return {
-            name: member.init(part, config, frozen, prompts.get(name))
+            name: member.init(part, config, frozen, encode)
             for (name, member), part in zip(self.members, keys, strict=True)
         }
 
     def bind(
-        self, params: Params, frozen: Frozen, key: Array | None = None, adapter_ids: Array | None = None
+        self,
+        config: DecoderConfig,
+        params: Params,
+        frozen: Frozen,
+        key: Array | None = None,
+        adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         parts = []
         for index, (name, member) in enumerate(self.members):
             member_key = None if key is None else jax.random.fold_in(key, index)
-            parts.append(member.bind(params[name], frozen, member_key, adapter_ids)[1])
+            parts.append(member.bind(config, params[name], frozen, member_key, adapter_ids)[1])
         return frozen, merge(parts)

@@ -4,6 +4,7 @@ xla.py takes any positions. Right-padded rows of text after a prefix, as in trai
 platform, or blocks.py; `decoder.Batch.right_padded` makes them. cached.py is for tokens that follow a cache.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -83,11 +84,13 @@ def kernel_line(
     lengths: dict[str, list[int]] = {}  # by kernel
     before = 0 if hooks.prompt is None else hooks.prompt.shape[-2]
     slots = 0 if hooks.prefix is None else hooks.prefix.positions.shape[-1]
+    windows = dict.fromkeys(kind.window for kind in config.kinds)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        for time in times:
+        for time, window in itertools.product(times, windows):
             sizes = (config.heads, config.kv_heads, config.head_size)
-            name, why = kernel(AttentionShape(rows, before + time, *sizes, jnp.dtype(dtype), slots, config.window))
-            lengths.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", []).append(time)
+            name, why = kernel(AttentionShape(rows, before + time, *sizes, jnp.dtype(dtype), slots, window))
+            found = lengths.setdefault(f"{name}{{}} ({why})" if why else f"{name}{{}}", [])
+            found.extend([time] if time not in found else [])
     if len(lengths) == 1:
         return f"attention: {next(iter(lengths)).format('')}"
     parts = (words.format(f" at {', '.join(map(str, at))}") for words, at in lengths.items())

@@ -6,8 +6,11 @@ from jaxtyping import Array, Float
 from jaxprefix.models.config import Rope
 
 
-def rotation(rope: Rope, size: int, positions: Array) -> tuple[Array, Array]:
-    """Cosines and sines `[B, T, H/2]` (float32) of the angles of RoPE at `positions` `[B, T]`."""
+def rotation(rope: Rope | None, size: int, positions: Array) -> tuple[Array, Array]:
+    """Cosines and sines `[B, T, H/2]` (float32) of the angles of RoPE at `positions` `[B, T]`; without RoPE 1 and 0."""
+    if rope is None:
+        ones = jnp.ones((*positions.shape, size // 2))
+        return ones, jnp.zeros_like(ones)
     frequencies = rope.theta ** -(jnp.arange(0, size, 2, dtype=jnp.float32) / size)
     if rope.kind == "linear":
         frequencies /= rope.factor
