@@ -66,7 +66,9 @@ class Block(nn.Module):
         outputs = norm("post_attention_layernorm", outputs) if config.post_norms else outputs
         stream = gather_tokens(stream, token_indices) + bottleneck(outputs, hooks.after_attention)
         inputs = norm("pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm", stream)
-        inner = ACTIVATIONS[config.activation](apply("gate_proj", inputs)) * apply("up_proj", inputs)
+        gate = ACTIVATIONS[config.activation](apply("gate_proj", inputs))
+        self.sow("intermediates", "gate", gate)  # kept only where `apply` asks for it
+        inner = gate * apply("up_proj", inputs)
         outputs = norm("post_feedforward_layernorm", apply("down_proj", inner))
         return stream + bottleneck(outputs, hooks.after_feed_forward), kept
 

@@ -181,11 +181,13 @@ def layer_step(
     batch: Batch,
     positions: Array,
     keep: Callable[[Array, Array, Array, Hooks, Array | int], Any] | None = None,
+    keep_gate: bool = False,
 ) -> Callable:
     """A function (stream, weights, hooks, kind, token indices or None) -> (stream, what `keep` returns) for one layer.
 
     `kind` is the layer's index in `config.kinds`. `keep` takes the queries, keys and values of the text, the hooks of
-    the layer, and its kind.
+    the layer, and its kind. With `keep_gate` the second result is (what `keep` returns, the activations of the
+    feed-forward neurons, [B, T, F]).
     """
     turns, time = rotations(config, positions), positions.shape[1]
 
@@ -203,7 +205,11 @@ def layer_step(
             return states, keep(query, key, value, layer, kind) if keep else None
 
         turn = jax.tree.map(lambda each: each[kind], turns)
-        return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
+        inputs: Any = ({"params": weights}, stream, turn, attend, layer, at)
+        if not keep_gate:
+            return Block(config).apply(*inputs)  # type: ignore[return-value]
+        (stream, kept), sown = Block(config).apply(*inputs, mutable=["intermediates"])
+        return stream, (kept, sown["intermediates"]["gate"][0])
 
     return step
 

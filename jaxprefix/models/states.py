@@ -32,6 +32,7 @@ class LayerStates:
     lens: Float[Array, "M B C"] | None = None  # p(token) of C tokens at the last position
     entropy: Float[Array, "M B"] | None = None  # in nats, at the last position
     loss: Float[Array, " B"] | None = None  # -Σ log p over all tokens but the first
+    active: Int[Array, "L B F"] | None = None  # the number of tokens at which a feed-forward neuron is above 0
 
 
 def layer_states(
@@ -43,6 +44,7 @@ def layer_states(
     attention: bool = False,
     lens_tokens: Int[Array, "B C"] | None = None,
     loss: bool = False,
+    neurons: bool = False,
 ) -> LayerStates:
     """Runs right-padded rows through all layers. The weights are stacks (layers.py).
 
@@ -52,6 +54,7 @@ def layer_states(
         lens_tokens: the tokens of the logit lens; None for none. It applies the final norm and the head to the state of
             the last token in every layer.
         loss: sum the loss of all tokens.
+        neurons: count the tokens at which each feed-forward neuron is active.
     """
     time = batch.tokens.shape[1]
     stream, positions = embed(config, weights, batch, hooks)
@@ -76,18 +79,22 @@ def layer_states(
 
         return by_window(config, kind, positions.shape[1], share, query, keys, layer)
 
-    apply: Callable = layer_step(config, batch, positions, keep if attention else None)
+    apply: Callable = layer_step(config, batch, positions, keep if attention else None, keep_gate=neurons)
 
     def step(stream: Array, layer_weights: Frozen, layer: Hooks, kind: Array | int) -> tuple[Array, tuple]:
-        stream, shares = apply(stream, layer_weights, layer, kind)
-        return stream, (read(stream), shares)
+        stream, kept = apply(stream, layer_weights, layer, kind)
+        shares, gate = kept if neurons else (kept, None)
+        return stream, (read(stream), shares, None if gate is None else count(gate[:, prompt_length:]))
+
+    def count(gate: Array) -> Array:
+        return jnp.sum((gate > 0) & (batch.positions != NEVER)[..., None], axis=1, dtype=jnp.int32)
 
     start = read(stream)
-    stream, (by_layer, shares) = apply_layers(config, weights["layers"], stream, hooks, step, "full")
+    stream, (by_layer, shares, active) = apply_layers(config, weights["layers"], stream, hooks, step, "full")
     vectors, chosen, entropy = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, by_layer)
     share, uniform = shares if attention else (None, None)
     total = _loss(config, weights, batch, stream[:, prompt_length:], lengths) if loss else None
-    return LayerStates(vectors, share, uniform, chosen, entropy, total)
+    return LayerStates(vectors, share, uniform, chosen, entropy, total, active)
 
 
 def _weighted_mean(states: Float[Array, "B T D"], present: Bool[Array, "B T"]) -> Float[Array, "B D"]:

@@ -19,7 +19,7 @@ class Command:
 
     mexa and cka: how similar a sentence and its translation are. language-id: how well the language can be read from a
     layer. attention: the share of virtual tokens in attention, or their gates. lens: in which language a layer would
-    answer. forgetting: the loss on plain text that the adapter adds.
+    answer. forgetting: the loss on plain text that the adapter adds. neurons: those that are specific to a language.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN[,RUN...]")]]

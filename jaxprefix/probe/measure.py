@@ -15,6 +15,7 @@ from jaxprefix.models.states import LayerStates
 from jaxprefix.probe import language_identity
 from jaxprefix.probe.alignment import cka, mexa_hits
 from jaxprefix.probe.lens_prompts import LensPrompts, lens_prompts
+from jaxprefix.probe.neurons import specific_neurons
 from jaxprefix.probe.reading import read_states
 from jaxprefix.probe.sampled import Sampled, means
 from jaxprefix.probe.settings import OF_VECTORS, Probe
@@ -53,6 +54,7 @@ class Measure:
         self.chosen = settings.chosen
         self._base: Readings | None = None
         self._base_loss: Sampled | None = None
+        self._base_neurons: np.ndarray | None = None
         self._prompts: LensPrompts | None = None
 
     def __call__(self, model: Model, name: str) -> Figures:
@@ -63,6 +65,8 @@ class Measure:
             pooling=self.settings.pooling if set(OF_VECTORS) & set(self.chosen) else None,
             attention=has_virtual_tokens(hooks),
             loss="forgetting" in self.chosen,
+            neurons="neurons" in self.chosen,
+            groups=np.repeat(np.arange(len(self.texts.languages)), self.texts.count),
         )
         readings = Readings(states, self.texts.languages)
         compute: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
@@ -72,6 +76,7 @@ class Measure:
             "attention": lambda: self._attention(hooks, readings),
             "lens": lambda: self._lens(model, name),
             "forgetting": lambda: self._forgetting(readings),
+            "neurons": lambda: self._neurons(readings),
         }
         figures = {probe: compute[probe]() for probe in self.chosen}
         self._base = self._base or readings
@@ -129,8 +134,7 @@ class Measure:
             }
         if hooks.gated is not None:
             gate = np.asarray(hooks.gated.gate, float)
-            size = Estimate(value=float(np.abs(gate).mean()), low=None, high=None)
-            figures["gate"] = {ALL: {"heads": gate.tolist(), "mean": size}}
+            figures["gate"] = {ALL: {"heads": gate.tolist(), "mean": _exact(np.abs(gate).mean())}}
         return figures
 
     def _lens(self, model: Model, name: str) -> dict[str, dict[str, Any]]:
@@ -171,6 +175,36 @@ class Measure:
             | {ALL: {"mean": each.map(lambda losses: losses.mean(axis=-1)).estimates()}}
             for figure, each in figures.items()
         }
+
+    def _neurons(self, readings: Readings) -> dict[str, dict[str, Any]]:
+        """The neurons that are specific to each language, and how many of them the base has as well (Jaccard)."""
+        codes = self.texts.languages
+        tokens = np.array([len(row) for row in self.ids]).reshape(len(codes), -1).sum(axis=1)
+        neurons = specific_neurons(np.asarray(readings.states.active), tokens)
+        counts = neurons.sum(axis=-1)
+        figures = {
+            "count": {
+                code: {
+                    "layers": [_exact(count) for count in counts[index]],
+                    "sum": _exact(counts[index].sum()),
+                    "neurons": np.argwhere(neurons[index]).tolist(),
+                }
+                for index, code in enumerate(codes)
+            }
+        }
+        if self._base_neurons is None:
+            self._base_neurons = neurons
+        else:
+            base = self._base_neurons
+            both, either = ((base & neurons).sum(axis=(1, 2)), (base | neurons).sum(axis=(1, 2)))
+            overlap = both / np.maximum(either, 1)
+            figures["overlap with base"] = {code: {"mean": _exact(overlap[index])} for index, code in enumerate(codes)}
+        return figures
+
+
+def _exact(value: float) -> Estimate:
+    """A figure without an interval."""
+    return Estimate(value=float(value), low=None, high=None)
 
 
 def bound_hooks(model: Model) -> Hooks:

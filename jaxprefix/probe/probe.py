@@ -56,8 +56,8 @@ def probe(runs: Sequence[str | Path], settings: Probe, quiet: bool = False) -> d
         Console().print(*tables(result))
         if settings.output:
             _write(result, settings.output)
-        for label, directory in zip(labels, directories, strict=True):
-            if not settings.output:
+        else:
+            for label, directory in zip(labels, directories, strict=True):
                 _write(_only(result, label), directory)
     return result
 

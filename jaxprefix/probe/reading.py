@@ -25,13 +25,17 @@ def read_states(
     name: str,
     quiet: bool,
     lens_tokens: Int[np.ndarray, "B C"] | None = None,
+    groups: Int[np.ndarray, " B"] | None = None,
     **wanted: Any,
 ) -> LayerStates:
     """`layer_states` of all rows of ids, in NumPy. The rows are in the dimension B.
 
+    Counts of neurons are summed over the rows of a group, so that B is the number of groups for them.
+
     Args:
         name: what the progress bar shows.
-        wanted: `pooling`, `attention` and `loss` of `layer_states`.
+        groups: the group of each row, counted from 0, for `neurons`.
+        wanted: `pooling`, `attention`, `loss` and `neurons` of `layer_states`.
     """
 
     @jax.jit
@@ -40,7 +44,7 @@ def read_states(
         weights, hooks = model.adapter.bind(model.base.config, params, frozen)
         return layer_states(model.base.config, weights, batch, hooks, lens_tokens=lens_tokens, **wanted)
 
-    requests, result = [Request(row) for row in ids], None
+    requests, result, active = [Request(row) for row in ids], None, None
     with progress(quiet) as bar:
         task = bar.add_task(name, total=len(ids), rate="texts")
         for bucket in plan_buckets(requests, batch_size):
@@ -50,11 +54,16 @@ def read_states(
                 batch = prompt_batch(model, [requests[index] for index in padded], bucket.prompt_len, batch_size)
                 tokens = None if lens_tokens is None else model.shard(lens_tokens[padded].astype(np.int32))
                 states = jax.device_get(run(model.params, model.frozen, batch, tokens))
+                counts, states = states.active, states.replace(active=None)  # type: ignore[attr-defined]
+                if counts is not None and groups is not None:
+                    if active is None:
+                        active = np.zeros((len(counts), groups.max() + 1, counts.shape[-1]), np.int64)
+                    np.add.at(np.moveaxis(active, 1, 0), groups[indices], np.moveaxis(counts, 1, 0)[: len(indices)])
                 result = result or jax.tree.map(partial(_empty, len(ids)), states)
                 jax.tree.map(lambda target, leaf, at=indices: _store(target, leaf, at), result, states)
                 bar.update(task, advance=len(indices))
     assert result is not None
-    return result
+    return result.replace(active=active)  # type: ignore[attr-defined]
 
 
 def _empty(rows: int, leaf: np.ndarray) -> np.ndarray:

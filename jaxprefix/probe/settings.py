@@ -9,7 +9,7 @@ from jaxprefix.evaluation.settings import names
 from jaxprefix.io.atomic import check_writable
 
 OF_VECTORS = ("mexa", "cka", "language-id")  # computed from one vector per sentence and layer
-PROBES = (*OF_VECTORS, "attention", "lens", "forgetting")
+PROBES = (*OF_VECTORS, "attention", "lens", "forgetting", "neurons")
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Probe:
 
     mexa and cka: how similar a sentence and its translation are. language-id: how well the language can be read from a
     layer. attention: the share of virtual tokens. lens: in which language a layer would answer. forgetting: the loss on
-    plain text that the adapter adds.
+    plain text that the adapter adds. neurons: those that are specific to a language.
     """
 
     probes: str = "mexa,cka,language-id"
-    """Comma-separated: mexa, cka, language-id, attention, lens, forgetting."""
+    """Comma-separated: mexa, cka, language-id, attention, lens, forgetting, neurons."""
     languages: str | None = None
     """Comma-separated codes, such as en,de,sw; None means all languages of the texts."""
     pivot: str = "en"

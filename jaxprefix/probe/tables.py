@@ -10,7 +10,13 @@ from jaxprefix.probe.lost_scores import OTHERS
 from jaxprefix.probe.measure import ALL, CONTROL
 
 CLOSING = (ALL, CONTROL, OTHERS)  # lines that are not of a language
-POOLED = {"mean": "mean of layers", "max": "best layer", "last": "last layer", "relative": "relative"}
+POOLED = {
+    "mean": "mean of layers",
+    "max": "best layer",
+    "sum": "all layers",
+    "last": "last layer",
+    "relative": "relative",
+}
 
 
 def tables(result: Mapping[str, Any]) -> list[Fitted]:

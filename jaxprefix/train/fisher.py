@@ -6,7 +6,7 @@ A run keeps it in fisher.safetensors, with the hashes of the base and of the tex
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,10 @@ def fisher(
 
     def add(total: Params, params: Params, frozen: Frozen, batch: TrainBatch) -> Params:
         def add_row(total: Params, row: TrainBatch) -> tuple[Params, None]:
-            loss: Callable[[Params], jax.Array] = lambda params: summed_loss(  # noqa: E731
-                config, adapter, "full", params, frozen, jax.tree.map(lambda leaf: leaf[None], row), None
-            )
+            def loss(params: Params) -> jax.Array:
+                alone = jax.tree.map(lambda leaf: leaf[None], row)
+                return summed_loss(config, adapter, "full", params, frozen, alone, None)
+
             return jax.tree.map(lambda sum, slope: sum + slope**2, total, jax.grad(loss)(params)), None
 
         return jax.lax.scan(add_row, total, jax.tree.map(lambda leaf: leaf[0], batch))[0]

@@ -146,3 +146,19 @@ def test_a_method_without_virtual_tokens_has_no_share(pair: hf.Pair):
         params = jax.tree.map(jnp.asarray, adapted.drawn(pair, adapter, Path(), seed=5))
         found = ours(pair, adapter, params, attention=True)
         assert not found.share.any() and found.share.shape == (3, 3, 4)
+
+
+@pytest.mark.parametrize(("pair", "name"), [("grouped heads", "soft-prompt"), (GEMMA, "none")], indirect=["pair"])
+def test_active_neurons_are_those_of_transformers(name: str, pair: hf.Pair, tmp_path: Path):
+    """The outputs of the activation that are above 0, without padding and the positions of a prompt."""
+    params, model = with_adapter(pair, METHODS[name], tmp_path)
+    kept: list[np.ndarray] = []
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for layer in inner.model.layers:
+        layer.mlp.act_fn.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs.numpy()))
+    theirs(model)
+    found = ours(pair, METHODS[name], params, neurons=True).active
+    time = ROWS.tokens.shape[1]
+    expected = np.array([((gate[:, -time:] > 0) & ROWS.mask[..., None]).sum(axis=1) for gate in kept])
+    assert expected.shape == found.shape and np.abs(found - expected).max() <= 1  # a 0 may have either sign
+    assert np.mean(found == expected) > 0.999 and 0 < expected.mean() < time
