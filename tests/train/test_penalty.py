@@ -1,6 +1,7 @@
 """The penalties of full fine-tuning: their values, gradients and Fisher information, and what they do to a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,12 @@ def test_a_run_of_an_earlier_version_resumes(place: Path):
     before = small.metrics(directory)
     train(configuration(place), directory, quiet=True)
     assert small.metrics(directory) == before
+
+
+@pytest.mark.slow
+def test_a_mesh_gives_the_same_fisher_and_losses(place: Path):
+    """The Fisher information is sharded as the weights are."""
+    alone = run(place, "ewc-0.1", **ewc(place, 3.0))
+    train(replace(configuration(place, **ewc(place, 3.0)), mesh="2x2"), place / "on-a-mesh", quiet=True)
+    for row, like in zip(small.metrics(place / "on-a-mesh"), small.metrics(alone), strict=True):
+        assert row == pytest.approx(like, rel=1e-4)
