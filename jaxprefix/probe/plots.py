@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jaxprefix.evaluation.plots import KINDS, canvas
 from jaxprefix.probe.measure import ALL, CONTROL
@@ -28,12 +29,13 @@ def draw(result: Mapping[str, Any], directory: Path) -> list[Path]:
             if has_layers and name not in NOT_DRAWN:
                 stem = f"probe-{probe}-{name}".translate(str.maketrans(" ()", "-__")).strip("_")
                 paths = [directory / f"{stem}.{kind}" for kind in KINDS]
-                canvas.save(_figure(f"{probe}: {name}", by_model), *paths)
+                canvas.save(_figure(f"{probe}: {name}", by_model, result["layers"]), *paths)
                 written.append(paths[0])
     return written
 
 
-def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]]) -> Figure:
+def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]], layers: int) -> Figure:
+    """A row of panels per model. Layer 0 has the embeddings, if the figure has them, and layer 1 is the first block."""
     languages = [code for code in next(iter(by_model.values())) if code not in AVERAGES]
     height = max(PANEL, 0.16 * len(languages) + 0.8)
     figure = canvas.figure(height * len(by_model) + 0.8)
@@ -43,14 +45,18 @@ def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]]) -> Figure:
     low, high = float(np.nanmin(whole, initial=0)), float(np.nanmax(whole, initial=0.01))
     colours = [colormaps[CURVES](share) for share in np.linspace(0, 0.95, len(languages))]
     for (curves, heat), (model, grid) in zip(panels, grids.items(), strict=True):
-        for colour, layers in zip(colours, grid, strict=True):
-            curves.plot(layers, color=colour, linewidth=0.8)
+        numbers = range(layers + 1 - grid.shape[1], layers + 1)
+        for colour, row in zip(colours, grid, strict=True):
+            curves.plot(numbers, row, color=colour, linewidth=0.8)
         for code, style in AVERAGES.items():
             if code in by_model[model]:
-                curves.plot(_row(by_model[model][code]), color=canvas.MEAN_COLOUR, linewidth=1.6, linestyle=style)
+                curves.plot(
+                    numbers, _row(by_model[model][code]), color=canvas.MEAN_COLOUR, linewidth=1.6, linestyle=style
+                )
         curves.set_ylim(low, high + 0.04 * (high - low))
         canvas.plain(curves, "y")
-        _heat(figure, heat, grid, languages, low, high)
+        curves.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _heat(figure, heat, grid, languages, numbers[0], (low, high))
         for axes in (curves, heat):
             axes.set_title(model, fontsize=9, loc="left", parse_math=False)
             axes.set_xlabel("layer", fontsize=8)
@@ -62,8 +68,14 @@ def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _heat(figure: Figure, axes: Axes, grid: np.ndarray, languages: list[str], low: float, high: float) -> None:
-    image = axes.imshow(grid, aspect="auto", vmin=low, vmax=high, cmap=CURVES, interpolation="nearest")
+def _heat(
+    figure: Figure, axes: Axes, grid: np.ndarray, languages: list[str], first: int, ends: tuple[float, float]
+) -> None:
+    rows, columns = grid.shape
+    extent = (first - 0.5, first + columns - 0.5, rows - 0.5, -0.5)
+    low, high = ends
+    image = axes.imshow(grid, aspect="auto", vmin=low, vmax=high, cmap=CURVES, interpolation="nearest", extent=extent)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_yticks(range(len(languages)), labels=languages, parse_math=False)
     axes.tick_params(length=0, labelsize=6.5)
     figure.colorbar(image, ax=axes, fraction=0.05).ax.tick_params(labelsize=7)

@@ -100,6 +100,7 @@ def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: 
     languages = list(texts.languages)
     return {
         "base": base.name,
+        "layers": base.config.layers,
         "models": described,
         "texts": {"name": texts.name, "sentences": texts.count, "languages": languages, "pivot": texts.pivot},
         "pooling": settings.pooling,

@@ -54,4 +54,6 @@ def _text(estimate: Estimate | None, intervals: bool) -> str:
         return MISSING
     low, high = estimate["low"], estimate["high"]
     value = f"{estimate['value']:.3f}"
+    if low is None:  # a count, or a figure of the parameters
+        return value.removesuffix(".000")
     return value if not intervals or low is None or high is None else f"{value} ({low:.3f}..{high:.3f})"
