@@ -41,8 +41,9 @@ def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]], layers: int) 
     figure = canvas.figure(height * len(by_model) + 0.8)
     panels = figure.subplots(len(by_model), 2, squeeze=False)
     grids = {model: _grid(values, languages) for model, values in by_model.items()}
-    whole = np.concatenate([grid.ravel() for grid in grids.values()])
-    low, high = float(np.nanmin(whole, initial=0)), float(np.nanmax(whole, initial=0.01))
+    rows = [_row(values) for by_code in by_model.values() for values in by_code.values()]
+    low, high = float(np.nanmin(rows)), float(np.nanmax(rows))
+    high = max(high, low + 0.01)
     colours = [colormaps[CURVES](share) for share in np.linspace(0, 0.95, len(languages))]
     for (curves, heat), (model, grid) in zip(panels, grids.items(), strict=True):
         numbers = range(layers + 1 - grid.shape[1], layers + 1)
@@ -53,7 +54,7 @@ def _figure(title: str, by_model: Mapping[str, Mapping[str, Any]], layers: int) 
                 curves.plot(
                     numbers, _row(by_model[model][code]), color=canvas.MEAN_COLOUR, linewidth=1.6, linestyle=style
                 )
-        curves.set_ylim(low, high + 0.04 * (high - low))
+        curves.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         canvas.plain(curves, "y")
         curves.xaxis.set_major_locator(MaxNLocator(integer=True))
         _heat(figure, heat, grid, languages, numbers[0], (low, high))
