@@ -12,6 +12,7 @@ ROOT = Path(jaxprefix.__file__).parent
 FLOORS = (
     ("jaxprefix",),
     ("api", "generate", "lm_eval", "peft", "babel"),
+    ("probe",),
     ("train",),
     ("evaluation",),
     ("inference",),

@@ -18,8 +18,9 @@ import pytest
 from jaxprefix.runs.base_model import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README", "docs/methods", "docs/evaluation", "docs/runs", "docs/python", "docs/serving", "docs/exchange")
-PAGES = "".join((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in (*NAMES, "CONTRIBUTING"))
+NAMES = ("methods", "evaluation", "probes", "runs", "python", "serving", "exchange")
+FILES = ("README.md", *(f"docs/{name}.md" for name in NAMES), "CONTRIBUTING.md")
+PAGES = "".join((ROOT / file).read_text(encoding="utf-8") for file in FILES)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -47,6 +48,8 @@ FEW = [
     "evaluation beside",
     "evaluation compare",
     "evaluation seeds",
+    "train --task babel-nli --method full --steps 20",
+    "probe runs/lora,runs/full",
     "peft export runs/lora exported/lora",
     "peft import",
     "lm_eval run --tasks jaxprefix_xquad_de --model",
@@ -54,6 +57,7 @@ FEW = [
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]
 FEW_QUESTIONS = ["--limit", "2"]
+FEW_SENTENCES = ["--limit", "10"]
 DEFAULT = ["--task", "babel-qa"]  # where it is said, the training does not end with an evaluation in all languages
 
 
@@ -140,7 +144,8 @@ def test_each_kind_is_among_the_few():
 
 @pytest.mark.parametrize("command", list(filter(is_one_of_few, COMMANDS)))
 def test_one_of_each_kind(command: str, short_place: Path):
-    short = {"train": [*SHORT, *(DEFAULT if "--task" not in command else [])], "evaluation": FEW_QUESTIONS}
+    short = {"train": [*SHORT, *(DEFAULT if "--task" not in command else [])]}
+    short |= {"evaluation": FEW_QUESTIONS, "probe": FEW_SENTENCES}
     assert_runs(command, short_place, short.get(kind(command), []))
 
 

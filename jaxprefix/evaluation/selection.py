@@ -47,7 +47,7 @@ def _benchmark(name: str) -> Task:
     return task
 
 
-def _languages(task: Task, text: str | None) -> Sequence[str]:
+def select_languages(task: Task, text: str | None) -> Sequence[str]:
     """The task's codes of the languages that `text` names; "de" also matches Belebele's "deu_Latn"."""
     if text is None:
         return task.languages
@@ -74,7 +74,7 @@ def select_examples(selected: Sequence[Task], settings: Evaluation, config: RunC
     for task in selected:
         if settings.split and config.task == task.name and settings.split == (config.split or task.train_split):
             raise InputError(f"the run was trained on --split {settings.split} of {task.name}; choose another split")
-    pairs = [(task, language) for task in selected for language in _languages(task, settings.languages)]
+    pairs = [(task, language) for task in selected for language in select_languages(task, settings.languages)]
     return {
         (task.name, language): spread(all_examples(task, language, settings, config), settings.limit)
         for task, language in pairs
@@ -88,11 +88,15 @@ def all_examples(task: Task, language: str, settings: Evaluation, config: RunCon
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """At most `limit` examples from all parts of a file, in its order.
+    """At most `limit` examples from all parts of a file, in its order."""
+    return [examples[index] for index in spread_indices([example.id for example in examples], limit)]
+
+
+def spread_indices(ids: Sequence[str], limit: int | None) -> list[int]:
+    """The indices of at most `limit` ids from all parts of a file, in its order.
 
     They are those whose ids have the lowest hashes. So languages with the same ids have the same questions, and a
     higher limit adds questions to those of a lower one.
     """
-    hashes = [hashlib.sha256(f"{SEED} {example.id}".encode()).digest() for example in examples]
-    selected = sorted(range(len(examples)), key=lambda index: (hashes[index], index))[:limit]
-    return [examples[index] for index in sorted(selected)]
+    hashes = [hashlib.sha256(f"{SEED} {id}".encode()).digest() for id in ids]
+    return sorted(sorted(range(len(ids)), key=lambda index: (hashes[index], index))[:limit])

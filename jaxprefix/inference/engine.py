@@ -46,14 +46,15 @@ def score(
             for choice, ids in enumerate(request.choices):
                 tokens[choice, row, : len(ids)], lengths[choice, row] = ids, len(ids)
         choices = model.shard(tokens, 1), model.shard(lengths, 1)
-        batch, adapters = _batch(model, rows, bucket.prompt_len, batch_size), _adapter_ids(model, rows, batch_size)
+        batch = prompt_batch(model, rows, bucket.prompt_len, batch_size)
+        adapters = _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
         logprobs, greedy = jax.device_get(model.score_choices(params, model.frozen, batch, adapters, *choices, shared))
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
 
-def _batch(model: Model, rows: Sequence[Request], time: int, size: int) -> Batch:
+def prompt_batch(model: Model, rows: Sequence[Request], time: int, size: int) -> Batch:
     """The rests of the prompts, right-padded to `[size, time]`. Rows without a prompt repeat the first one."""
     tokens = np.full((size, time), model.base.tokenizer.pad, np.int32)
     lengths = np.zeros(size, np.int32)
@@ -90,7 +91,7 @@ class _SharedPrompts:
     def _computed(self, request: Request, length: int) -> tuple[Cache, ...]:
         model, devices = self.model, self.model.mesh.shape["data"]  # one row per device: a row cannot be divided
         prompt = [Request(list(request.shared_prompt), adapter=request.adapter)]
-        batch, adapters = _batch(model, prompt, length, devices), _adapter_ids(model, prompt, devices)
+        batch, adapters = prompt_batch(model, prompt, length, devices), _adapter_ids(model, prompt, devices)
         return model.prefill_shared(model.inference_form[1], model.frozen, batch, adapters)
 
 
@@ -199,7 +200,7 @@ class _DecodeBatch:
         rows = [self.requests[index] for index in entering or self.bucket.indices[:1]]
         seeds = np.zeros(self.prefill_size, np.uint32)
         seeds[: len(entering)] = [self.seeds[index] for index in entering]
-        batch = _batch(self.model, rows, self.bucket.prompt_len, self.prefill_size)
+        batch = prompt_batch(self.model, rows, self.bucket.prompt_len, self.prefill_size)
         shared = self.shared_prompts.of(rows, self.bucket.shared_len, self.prefill_size)
         prompts = PrefillBatch(batch, self.model.shard(seeds), self.model.shard(source), shared)
         return prompts, _adapter_ids(self.model, rows, self.prefill_size)

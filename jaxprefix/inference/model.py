@@ -166,7 +166,7 @@ def open_model(
     `max_length` counts the tokens of prompt and answer; None is the runs' own. InputError if the runs cannot share a
     batch, or if the mesh cannot divide one among its devices.
     """
-    device_mesh = _make_mesh(mesh, batch)
+    device_mesh = batch_mesh(mesh, batch)
     first = load_run(directories[0], device_mesh)
     runs = [first, *(load_run(directory, device_mesh, first.base) for directory in directories[1:])]
     base, config = first.base, first.config
@@ -182,13 +182,14 @@ def open_model(
 
 def open_frozen(name: str, mesh: str | None, batch: int, max_length: int) -> Model:
     """The base model `name` without an adapter; otherwise as `open_model`."""
-    device_mesh, base = _make_mesh(mesh, batch), open_base(name)
+    device_mesh, base = batch_mesh(mesh, batch), open_base(name)
     text_tokens = max_text_tokens(base.config, NoAdapter(), max_length)
     frozen = load_weights(base, device_mesh, "auto", for_inference=True)
     return Model(base, NoAdapter(), {}, frozen, device_mesh, text_tokens, chat=False)
 
 
-def _make_mesh(text: str | None, batch: int) -> Mesh:
+def batch_mesh(text: str | None, batch: int) -> Mesh:
+    """The mesh. InputError if it cannot divide batches of `batch` rows among its devices."""
     device_mesh = meshes.make_mesh(text)
     if batch % (devices := device_mesh.shape["data"]):
         raise InputError(

@@ -68,9 +68,11 @@ class Block(nn.Module):
         stream = gather_tokens(stream, token_indices) + bottleneck(outputs, hooks.after_attention)
         inputs = norm(before_feed_forward, stream)
         if config.gated:
-            inner = ACTIVATIONS[config.activation](apply("gate_proj", inputs)) * apply("up_proj", inputs)
+            active = ACTIVATIONS[config.activation](apply("gate_proj", inputs))
+            inner = active * apply("up_proj", inputs)
         else:
-            inner = xielu(apply("up_proj", inputs), weight("alpha_p"), weight("alpha_n"))
+            active = inner = xielu(apply("up_proj", inputs), weight("alpha_p"), weight("alpha_n"))
+        self.sow("intermediates", "gate", active)  # kept only where `apply` asks for it
         outputs = norm(after_feed_forward, apply("down_proj", inner))
         return stream + bottleneck(outputs, hooks.after_feed_forward), kept
 

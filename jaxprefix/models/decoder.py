@@ -148,7 +148,7 @@ def forward(
     A cache, given or returned, needs weights that are not stacked (layers.py).
     """
     stream, positions = embed(config, frozen, batch, hooks)
-    step = _layer(config, batch, positions, hooks, return_cache)
+    step = layer_step(config, batch, positions, _cached if return_cache else None)
     stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat)
     return stream, _as_cache(kept, positions)
 
@@ -167,7 +167,7 @@ def forward_last(
     The positions count the soft prompt. The keys and values of the last layer are computed at all positions.
     """
     stream, positions = embed(config, frozen, batch, hooks)
-    step = _layer(config, batch, positions, hooks, return_cache)
+    step = layer_step(config, batch, positions, _cached if return_cache else None)
     stream, kept = apply_layers(config, frozen["layers"], stream, hooks, step, remat, partial(step, at=token_indices))
     return stream, _as_cache(kept, positions)
 
@@ -176,10 +176,18 @@ def final_norm(config: DecoderConfig, frozen: Frozen, stream: Float[Array, "... 
     return norm_of(config, stream, frozen["norm"])
 
 
-def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, return_cache: bool) -> Callable:
-    """A function (stream, weights, hooks, kind, token indices or None) -> (stream, keys and values or None).
+def layer_step(
+    config: DecoderConfig,
+    batch: Batch,
+    positions: Array,
+    keep: Callable[[Array, Array, Array, Hooks, Array | int], Any] | None = None,
+    keep_gate: bool = False,
+) -> Callable:
+    """A function (stream, weights, hooks, kind, token indices or None) -> (stream, what `keep` returns) for one layer.
 
-    `kind` is the layer's index in `config.kinds`.
+    `kind` is the layer's index in `config.kinds`. `keep` takes the queries, keys and values of the text, the hooks of
+    the layer, and its kind. With `keep_gate` the second result is (what `keep` returns, the activations of the
+    feed-forward neurons, [B, T, F]).
     """
     turns, time = rotations(config, positions), positions.shape[1]
 
@@ -194,12 +202,20 @@ def _layer(config: DecoderConfig, batch: Batch, positions: Array, hooks: Hooks, 
                 return layer_attention(query, key, value, query_positions, positions, window, layer, right_padded)
 
             states = by_window(config, kind, time, read, query, key, value, layer)
-            return states, cache_layout(key, value) if return_cache else None
+            return states, keep(query, key, value, layer, kind) if keep else None
 
         turn = jax.tree.map(lambda each: each[kind], turns)
-        return Block(config).apply({"params": weights}, stream, turn, attend, layer, at)  # type: ignore[return-value]
+        inputs: Any = ({"params": weights}, stream, turn, attend, layer, at)
+        if not keep_gate:
+            return Block(config).apply(*inputs)  # type: ignore[return-value]
+        (stream, kept), sown = Block(config).apply(*inputs, mutable=["intermediates"])
+        return stream, (kept, sown["intermediates"]["gate"][0])
 
     return step
+
+
+def _cached(query: Array, keys: Array, values: Array, layer: Hooks, kind: Array | int) -> tuple[Array, Array]:
+    return cache_layout(keys, values)
 
 
 def rotations(config: DecoderConfig, positions: Int[Array, "B T"]) -> tuple[Array, Array]:
@@ -208,7 +224,7 @@ def rotations(config: DecoderConfig, positions: Int[Array, "B T"]) -> tuple[Arra
     return jax.tree.map(lambda *each: jnp.stack(each), *turns)
 
 
-def by_window(config: DecoderConfig, kind: Array | int, time: int, read: Callable[..., Array], *states: Any) -> Array:
+def by_window(config: DecoderConfig, kind: Array | int, time: int, read: Callable[..., Any], *states: Any) -> Any:
     """`read(window, *states)` with the window of a layer. A loop over layers compiles it once for each window."""
     if isinstance(kind, int):
         return read(config.kinds[kind].window, *states)

@@ -14,6 +14,7 @@ from jaxprefix.models.adapters import (
     METHODS,
     Adapter,
     BottleneckAdapter,
+    FullFineTuning,
     LlamaAdapter,
     LoRA,
     Method,
@@ -114,6 +115,7 @@ class RunConfig:
     lora: LoRA = field(default_factory=LoRA)
     bottleneck: BottleneckAdapter = field(default_factory=BottleneckAdapter)
     ia3: IA3 = field(default_factory=IA3)
+    full: FullFineTuning = field(default_factory=FullFineTuning)
 
     def check(self) -> None:
         """InputError if a setting is invalid or contradicts another."""

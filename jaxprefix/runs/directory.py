@@ -122,7 +122,7 @@ def check_same_data(directory: Path, fingerprint: str) -> None:
 
 def _difference(run: dict[str, Any], config: RunConfig, base: str) -> str | None:
     """The first setting in which the run differs from `config`, in words, or None."""
-    new, old = config.as_json(), run["config"]
+    new, old = config.as_json(), RunConfig.from_json(run["config"]).as_json()  # settings that are newer than the run
     if new["chat_date"] is None:  # the run has its own
         new["chat_date"] = old.get("chat_date")
     for name in sorted(set(new) | set(old), key=lambda name: (name != "method", name)):

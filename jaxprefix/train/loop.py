@@ -12,6 +12,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import disk_errors
 from jaxprefix.io.terminal import progress
 from jaxprefix.models import attention
+from jaxprefix.models.adapters import IMPORTANCE, needs_importance
 from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
@@ -21,6 +22,7 @@ from jaxprefix.runs.saved import with_chat_date, write_run_json
 from jaxprefix.tasks.task import Task
 from jaxprefix.train import dataset as training_rows
 from jaxprefix.train.batches import Plan, check_batch, check_length
+from jaxprefix.train.fisher import FisherTexts, fisher_of_run, load_texts
 from jaxprefix.train.profile import check as check_profile
 from jaxprefix.train.programs import TrainPrograms, load_and_compile
 from jaxprefix.train.run import TrainingRun, resume
@@ -86,6 +88,13 @@ class Inputs:
         longest = max_text_tokens(self.base.config, self.config.adapter, self.config.max_length)
         return training_rows.load_rows(self.config, self.task, self.base.tokenizer, longest)
 
+    def load_fisher_texts(self) -> FisherTexts | None:
+        """The texts of EWC's Fisher information; None if the penalty does not need it."""
+        if not needs_importance(self.config.adapter):
+            return None
+        longest = min(self.config.max_length, self.base.config.max_positions)
+        return load_texts(Path(self.config.full.fisher_text or ""), self.base, longest)
+
     def write_run_json(self, directory: Path, rows: training_rows.Rows | None, **progress: object) -> None:
         values = {
             "source": ",".join(training_rows.languages(self.config, self.task)),
@@ -100,6 +109,7 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
     rows = inputs.load_rows()
     if rows:
         check_same_data(directory, rows.fingerprint)
+    texts = inputs.load_fisher_texts()
     print(f"run: {directory}")
     if config.chat_date:
         print(f"the chat template writes the date {config.chat_date}; {RUN_FILE} keeps it")
@@ -116,11 +126,18 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
         frozen, programs = load_and_compile(config, base, inputs.mesh, plan, Checkpoints(directory).latest or 0)
     print(attention_line(config, base, plan, programs))
     checkpoints = Checkpoints(directory, config.keep)
+    fisher = None
+    if texts:
+        fisher = fisher_of_run(directory, texts, config.adapter, base, frozen, inputs.mesh, quiet)
+        frozen = frozen | {IMPORTANCE: fisher.importance}
     state, position = resume(directory, checkpoints, programs.init(frozen), plan.steps)
     counts = {"steps": plan.steps, "earlier_steps": _earlier_steps(directory, position.step, plan.steps)}
+    counts |= {"fisher": fisher.description} if fisher else {}
     with disk_errors(directory):
         # First of all: a directory with other files and without run.json would be refused.
         inputs.write_run_json(directory, rows, **counts, finished=False, best=position.best)
+        if fisher:
+            fisher.write(directory)
         run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
         run.train(state, stop, profile, quiet)
         inputs.write_run_json(directory, rows, **counts, finished=True, best=run.best)

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.models import adapter_init, sharding
+from jaxprefix.models.adapters import IMPORTANCE, needs_importance
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Params
@@ -54,7 +55,7 @@ class TrainPrograms:
 
     Attributes:
         mesh: the devices that the programs run on.
-        frozen: the frozen weights, abstract.
+        frozen: the frozen weights, abstract, and the importance of each if the penalty needs it.
         state: the first state, abstract.
         learning_rate: the optimizer's peak learning rate at each step.
         step: (state, frozen, batch) -> (state, metrics); the state is donated.
@@ -79,6 +80,8 @@ class TrainPrograms:
         key = jax.random.key(config.seed)
         step = train_step(sizes, config.adapter, optimizer, config.remat, key, config.on_nan)
         self.mesh, self.frozen = mesh, jax.tree.map(_abstract, frozen)
+        if needs_importance(config.adapter):
+            self.frozen = self.frozen | {IMPORTANCE: jax.tree.map(_in_float32, self.frozen)}
         shapes = jax.eval_shape(init, self.frozen)
         shardings = _state_shardings(mesh, optimizer, shapes)
         self.state: State = abstract(shapes, shardings)
@@ -118,15 +121,17 @@ def load_and_compile(
 ) -> tuple[Frozen, TrainPrograms]:
     """The weights, and the programs of the run, compiled for the batch after step `start`.
 
+    For a penalty that needs it, the frozen tree of the programs also has the importance, which is not computed here.
+
     An error in the weights takes precedence over one of the compiler. If it comes early, nothing is compiled.
     """
     # The thread of the caller compiles, so that JAX options which are set for this thread apply.
     with ThreadPoolExecutor(1) as reader:
         loading = reader.submit(load_weights, base, mesh, config.dtype)
         try:
-            frozen = abstract_weights(base, mesh, config.dtype)
+            shapes = abstract_weights(base, mesh, config.dtype)
             tokens = init_token_ids(base.tokenizer, config.seed)
-            programs = TrainPrograms(config, base.config, mesh, frozen, tokens, plan.steps)
+            programs = TrainPrograms(config, base.config, mesh, shapes, tokens, plan.steps)
             batch = next(plan.batches(start, base.tokenizer.pad), None)  # None if the run is finished
             if loading.done():
                 loading.result()  # raises an error in the weights
@@ -145,6 +150,10 @@ def abstract(shapes: Tree, shardings: PyTree[Sharding]) -> Tree:
 
 def _abstract(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _in_float32(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding)
 
 
 def _optimizer(config: RunConfig, steps: int) -> tuple[optax.GradientTransformation, optax.Schedule]:

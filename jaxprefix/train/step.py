@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, PyTree
 
 from jaxprefix.models import decoder
-from jaxprefix.models.adapters import Adapter
+from jaxprefix.models.adapters import Adapter, Regularised
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Params
@@ -54,6 +54,7 @@ def train_step(
     """The step as a pure function: (state, frozen, batch) -> (state, {"loss", "gradient_norm", "tokens"}).
 
     The loss is the mean over all learnt tokens of the step, however they are divided among micro-batches and devices.
+    The penalty of an adapter that has one is added to it for the gradient, and is a metric of its own, "penalty".
     A step whose loss or gradient is not finite changes neither parameters nor moments. With `on_nan` "stop" it is not
     counted, and later steps, which may already be running when the caller reads the loss, change nothing.
     """
@@ -73,13 +74,17 @@ def train_step(
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params))
         (mean, gradients), _ = jax.lax.scan(add, zero, (batch, jnp.arange(batch.tokens.shape[0])))
+        penalty = {}
+        if isinstance(adapter, Regularised) and adapter.has_penalty:
+            penalty["penalty"], pull = jax.value_and_grad(adapter.penalty)(state.params, frozen)
+            gradients = jax.tree.map(jnp.add, gradients, pull)
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
         updated = (optax.apply_updates(state.params, updates), moments)
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(mean) & jnp.isfinite(norm)
         update = finite & jnp.logical_not(state.halted)
         params, moments = jax.tree.map(partial(jnp.where, update), updated, (state.params, state.optimizer))
-        metrics = {"loss": mean, "gradient_norm": norm, "tokens": jnp.sum(batch.loss_mask)}
+        metrics = {"loss": mean, "gradient_norm": norm, "tokens": jnp.sum(batch.loss_mask)} | penalty
         if on_nan == "skip":
             return State(params, moments, state.step + 1, state.halted), metrics
         return State(params, moments, state.step + update, jnp.logical_not(finite) | state.halted), metrics

@@ -1,6 +1,16 @@
 """The methods, one file for each."""
 
-from jaxprefix.models.adapters.adapter import Adapter, EncodedPrompt, EncodeText, Mergeable, Method, inference_form
+from jaxprefix.models.adapters.adapter import (
+    IMPORTANCE,
+    Adapter,
+    EncodedPrompt,
+    EncodeText,
+    Mergeable,
+    Method,
+    Regularised,
+    inference_form,
+    needs_importance,
+)
 from jaxprefix.models.adapters.bottleneck import BottleneckAdapter
 from jaxprefix.models.adapters.full import FullFineTuning
 from jaxprefix.models.adapters.ia3 import IA3
@@ -13,6 +23,7 @@ from jaxprefix.models.adapters.sum import Sum
 
 __all__ = [
     "IA3",
+    "IMPORTANCE",
     "METHODS",
     "Adapter",
     "BottleneckAdapter",
@@ -25,9 +36,11 @@ __all__ = [
     "Method",
     "NoAdapter",
     "PrefixTuning",
+    "Regularised",
     "SoftPrompt",
     "Sum",
     "inference_form",
+    "needs_importance",
 ]
 
 METHODS: tuple[type[Method], ...] = (

@@ -84,6 +84,34 @@ def inference_form(adapter: Adapter, config: DecoderConfig, params: Params, froz
     return adapter.inference_form(config, params, frozen) if isinstance(adapter, TrainingForm) else (adapter, params)
 
 
+# The key of the frozen tree in training under which a penalty finds how important each parameter is.
+IMPORTANCE = "importance"
+
+
+@runtime_checkable
+class Regularised(Protocol):
+    """An adapter whose loss can have a penalty on its parameters."""
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the loss has the penalty."""
+        ...
+
+    @property
+    def needs_importance(self) -> bool:
+        """Whether the penalty reads `frozen[IMPORTANCE]`, float32 in the structure of the parameters."""
+        ...
+
+    def penalty(self, params: Params, frozen: Frozen) -> Float[Array, ""]:
+        """The term that is added to the loss of a step, in float32."""
+        ...
+
+
+def needs_importance(adapter: Adapter) -> bool:
+    """`Regularised.needs_importance`; False for other adapters."""
+    return isinstance(adapter, Regularised) and adapter.needs_importance
+
+
 @runtime_checkable
 class Mergeable(Protocol):
     """A method that is a change of the projections, and can be merged into them."""
