@@ -44,7 +44,9 @@ def score(
                 tokens[choice, row, : len(ids)], lengths[choice, row] = ids, len(ids)
         choices = model.shard(tokens, 1), model.shard(lengths, 1)
         batch, adapters = _batch(model, rows, bucket.prompt_len, batch_size), _adapter_ids(model, rows, batch_size)
-        logprobs, greedy = jax.device_get(model.score_choices(model.params, model.frozen, batch, adapters, *choices))
+        logprobs, greedy = jax.device_get(
+            model.programs.score_choices(model.params, model.frozen, batch, adapters, *choices)
+        )
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
@@ -145,11 +147,13 @@ class _DecodeBatch:
         while self.waiting or any(index is not None for index in self.active):
             prompts, prompt_adapters = self._next_prompts()
             if state is None:
-                state = model.init_state(model.params, model.frozen, prompts, prompt_adapters, self.max_new_tokens)
+                state = model.programs.init_state(
+                    model.params, model.frozen, prompts, prompt_adapters, self.max_new_tokens
+                )
             filling = bool(self.waiting) and None in self.active  # fill the free rows before the next tokens
             min_active = self.size - self.prefill_size if self.waiting else 0
             row_adapters = _adapter_ids(model, [self.requests[index or 0] for index in self.active], self.size)
-            state = model.step(
+            state = model.programs.step(
                 *(model.params, model.frozen, state, prompts, prompt_adapters, row_adapters, sampling),
                 *(model.shard(stopped), np.int32(min_active), np.int32(0 if filling else steps)),
             )
