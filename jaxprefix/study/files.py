@@ -20,8 +20,8 @@ Tables = Mapping[str, Mapping[str, Cells]]  # a table's name -> its parts, by ti
 
 ABOUT = (
     "Scores are in percent, gaps and differences in points. *others* is the unweighted mean of the languages other "
-    "than the training language, with its 95% interval over questions; *sd* is over seeds. *- baseline* is the difference "
-    "of the mean of the others, with sign-flip tests and Holm's correction over the rows; a star is below 0.05."
+    "than the training language, with its 95% interval over questions; *sd* is over seeds. *- baseline* is the "
+    "difference of that mean, with sign-flip tests and Holm's correction over the rows; a star is below 0.05."
 )
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}

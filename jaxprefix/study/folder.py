@@ -158,7 +158,8 @@ def first_difference(old: Any, new: Any, where: str = "") -> str | None:
             if found := first_difference(old.get(name), new.get(name), inner):
                 return found
         return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    nested = isinstance(old, list) and isinstance(new, list) and len(old) == len(new)
+    if nested and all(isinstance(value, dict) for value in (*old, *new)):
         found = (first_difference(*pair, f"{where}[{index}]") for index, pair in enumerate(zip(old, new, strict=True)))
         return next(filter(None, found), None)
     return None if old == new else f"its {where} is {short_repr(old)}, given {short_repr(new)}"

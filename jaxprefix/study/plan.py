@@ -109,17 +109,17 @@ class Plan:
 
 def plan(specification: Specification) -> Plan:
     """Expands the grids. InputError names the table, and a setting that is unknown, invalid or contradicts another."""
-    rows, first = {}, dict[str, Evaluation]()
+    rows, first, models = {}, dict[str, Evaluation](), dict[str, str | None]()
     for table in specification.tables:
         try:
             cells = [_nest(cell, first) for grid in table.grids for cell in expand(grid)]
+            _check_labels(cells, models)
             distinct = {cell.name: cell for cell in cells}
             axes = [name for grid in table.grids for name in _axis_names(grid)]
             rows[table.name] = _rows(table, list(distinct.values()), list(dict.fromkeys(axes)))
             _check_table(table, rows[table.name])
         except InputError as error:
             raise InputError(f"table {table.name!r}: {error}") from None
-    _check_labels([cell for parts in rows.values() for row in parts for cell in row.cells])
     return Plan(specification, rows)
 
 
@@ -229,9 +229,8 @@ def matches(row: Row, where: Mapping[str, Any]) -> bool:
     return all(cell.setting(name) == value for name, value in where.items())
 
 
-def _check_labels(cells: Sequence[Cell]) -> None:
-    """InputError if two models have one name: their cells would be the same."""
-    models: dict[str, str | None] = {}
+def _check_labels(cells: Sequence[Cell], models: dict[str, str | None]) -> None:
+    """InputError if two models have one name: their cells would be the same. `models` are those seen so far."""
     for cell in cells:
         label = model_label(cell.config.model)
         if models.setdefault(label, cell.config.model) != cell.config.model:

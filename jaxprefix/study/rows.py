@@ -23,6 +23,9 @@ def title_of(axis: str) -> str:
 
 
 def rate_of(row: Mapping[str, Any]) -> str:
+    """The chosen learning rate."""
+    if row["tried"] and not row["cells"]:
+        return "none"
     return "default" if row["rate"] is None and row["tried"] else text_of(row["rate"])
 
 

@@ -57,8 +57,9 @@ def scores(table: Table, task: str, rows: Sequence[Mapping[str, Any]], results: 
     with_sd = any(row["tasks"][task]["sd"] for row in rows if task in row["tasks"])
     compared = table.baseline is not None
     sd = ["sd"] if with_sd else []
-    header = [*map(title_of, axes), *(["lr"] if with_rate else []), "trainable", "source", *sd, "others", "interval", *sd]
-    header += ["gap", *(["- baseline", "p Holm"] if compared else [])]
+    header = [*map(title_of, axes), *(["lr"] if with_rate else []), "trainable"]
+    header += ["source", *sd, "others", "interval", *sd, "gap"]
+    header += ["- baseline", "p Holm"] if compared else []
     lines = []
     for row in rows:
         line = [*labels_of(row, axes), *([rate_of(row)] if with_rate else []), _trained(row, results)]

@@ -121,6 +121,11 @@ def outcome_of(unit: Unit, folder: Folder) -> Outcome | None:
     return "done" if folder.state(cell, unit.stage) is not None else None
 
 
+def _line(error: BaseException) -> str:
+    """The whole message of a mistake of the user; the first line of a library's."""
+    return " ".join(str(error).split()) if isinstance(error, InputError) else one_line(error)
+
+
 class Worker:
     """Does units one after another, with what the last one has loaded."""
 
@@ -170,7 +175,7 @@ class Worker:
         except FAILURES as error:
             if isinstance(error.__cause__, OSError):  # a full disk is not the fault of this cell
                 raise
-            folder.write_state(cell, stage, {"failed": folder.without_paths(one_line(error))})
+            folder.write_state(cell, stage, {"failed": folder.without_paths(_line(error))})
             return "failed"
         return "done"
 
