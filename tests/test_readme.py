@@ -18,7 +18,16 @@ import pytest
 from jaxprefix.runs.base_model import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README", "docs/methods", "docs/evaluation", "docs/runs", "docs/python", "docs/serving", "docs/exchange")
+NAMES = (
+    "README",
+    "docs/methods",
+    "docs/evaluation",
+    "docs/runs",
+    "docs/study",
+    "docs/python",
+    "docs/serving",
+    "docs/exchange",
+)
 PAGES = "".join((ROOT / f"{name}.md").read_text(encoding="utf-8") for name in (*NAMES, "CONTRIBUTING"))
 
 
@@ -50,6 +59,7 @@ FEW = [
     "peft export runs/lora exported/lora",
     "peft import",
     "lm_eval run --tasks jaxprefix_xquad_de --model",
+    "study babel --list",
     "babel pretrain",
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxprefix.errors import InputError
 from jaxprefix.io.messages import one_line, short_repr
 from jaxprefix.io.values import value_of
+from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.from_json import from_json
 
 Kind = Literal["scores", "line", "matrix", "groups", "parameters"]
@@ -135,6 +136,7 @@ def _table(values: Mapping[str, Any], common: Grid) -> Table:
         known = tuple(_known(part) for part in _objects(values, "known"))
         others = {key: value for key, value in values.items() if key not in ("grid", "known")}
         table = replace(from_json(Table, others), grids=grids, known=known)
+        table = replace(table, baseline=table.baseline and _settings(table.baseline))
         if not name.strip():
             raise InputError("its name is empty")
         if not grids:
@@ -162,7 +164,19 @@ def _grid(values: Mapping[str, Any], common: Grid) -> Grid:
 def _known(values: Mapping[str, Any]) -> Known:
     value_of(values, "where", dict, "known: ")
     value_of(values, "value", float, "known: ")
-    return from_json(Known, values, "known.")
+    known = from_json(Known, values, "known.")
+    return replace(known, where=_settings(known.where))
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """{"lora": {"rank": 4}} -> {"lora.rank": 4}"""
+    axes = _axes(values)
+    for name, found in axes.items():
+        if name.partition(".")[0] not in (*RunConfig.__dataclass_fields__, "evaluation"):
+            raise InputError(f"{short_repr(name)} is not a setting of a run")
+        if len(found) > 1:
+            raise InputError(f"{name} is {short_repr(list(found))}; expected one value")
+    return {name: found[0] for name, found in axes.items()}
 
 
 def _uses(table: Table, axis: str) -> bool:

@@ -22,7 +22,10 @@ from jaxprefix.train.programs import CompiledByShape
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("loaded")
-    model, rows = small.write_model(folder / "model"), small.write_rows(folder / "rows.jsonl", small.rows(40, longest=1))
+    model, rows = (
+        small.write_model(folder / "model"),
+        small.write_rows(folder / "rows.jsonl", small.rows(40, longest=1)),
+    )
     return small.configuration(model, rows, method="lora", lora=LoRA(dropout=0.1))
 
 

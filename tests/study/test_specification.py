@@ -1,5 +1,6 @@
 """A specification is read as strictly as run.json, and expands to distinct cells."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,8 @@ BAD = {
     "a line without its axis": ('kind = "line"\nx = "lr"\n' + GRID + "run.lr = 1e-3", "x is 'lr'; expected an axis"),
     "a line without x": ('kind = "line"\n' + GRID + "run.lr = 1e-3", 'kind "line" and x belong together'),
     "no baseline": ('baseline = {method = "lora"}\n' + GRID + "run.steps = 1", "no row has the baseline"),
+    "a baseline of no setting": ("baseline = {metod = 1}\n" + GRID + "run.steps = 1", "'metod' is not a setting"),
+    "a baseline of two": ("baseline = {lr = [1, 2]}\n" + GRID + "run.steps = 1", "lr is [1, 2]; expected one value"),
     "another kind": ('kind = "pie"\n' + GRID + "run.steps = 1", "kind is 'pie'; expected scores, line"),
     "another selection": ('select = "test"\n' + GRID + "run.steps = 1", "select is 'test'; expected loss, score"),
     "a figure without value": (GRID + 'run.steps = 1\n[[table.known]]\nwhere = {}', "known: value is missing"),
@@ -115,6 +118,15 @@ def test_bad_specifications_are_refused_in_one_line(name: str):
     with pytest.raises(InputError) as refused:
         plan(parse(text.encode(), "t"))
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_example_of_the_docs_is_a_plan():
+    page = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    study = plan(parse(text.encode(), "mine"))
+    ranks = [row.labels for row in study.rows["Ranks"] if row.labels["method"] == "lora"]
+    assert [labels["lora.rank"] for labels in ranks] == [4, 8, 16]
+    assert study.specification.tables[0].known[0].where == {"method": "lora", "lora.rank": 4}
 
 
 def test_common_settings_of_a_method_that_nobody_has_are_refused():
