@@ -23,6 +23,10 @@ ABOUT = (
     "than the training language, with its 95% interval over questions; *sd* is over seeds. *- baseline* is the "
     "difference of that mean, with sign-flip tests and Holm's correction over the rows; a star is below 0.05."
 )
+ASYMMETRY = (
+    "toward is the mean gain in a language from training in the others, from the mean gain of the others from training "
+    "in it; their difference is the asymmetry."
+)
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
     | {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -53,9 +57,13 @@ def markdown(plan: Plan, results: Results, tables: Tables, pictures: Mapping[str
         text += [line for name in pictures[part.name] for line in (f"![{escape(part.name)}]({name})", "")]
         text += [line for note in notes(plan, part, results) for line in (f"- {escape(note)}",)] + [""]
     text += ["## What the figures depend on", ""]
-    for what in ("versions", "models", "data"):
-        values = ", ".join(f"{name} {value}" for name, value in sorted(results[what].items()))
-        text += [f"- {what}{' (hashes of the questions)' if what == 'data' else ''}: {escape(values or 'none yet')}"]
+    parts = {
+        task: [f"{name} {value}" for name, value in part.items() if value] for task, part in results["data"].items()
+    }
+    data = {task: " ".join(part) for task, part in parts.items()}
+    for what, found in (("versions", results["versions"]), ("models", results["models"]), ("data", data)):
+        values = "; ".join(f"{name} {value}" for name, value in sorted(found.items()))
+        text += [f"- {what}: {escape(values or 'none yet')}"]
     return "\n".join(text) + "\n"
 
 
@@ -100,6 +108,8 @@ def notes(plan: Plan, table: Table, results: Results) -> Iterator[str]:
         yield table.note
     if table.kind == "parameters":
         return
+    if table.kind == "matrix":
+        yield ASYMMETRY
     found = results["tables"][table.name]["rows"]
     for row in found:
         name = ", ".join(labels_of(row, list(row["labels"]))) or "the only row"

@@ -1,6 +1,7 @@
 """study.json: every figure of a study, without times and paths, so that equal studies are equal files."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any, TypedDict
@@ -243,13 +244,20 @@ def _held_out_loss(cell: Cell, folder: Folder) -> float | None:
         return None
 
 
-def _data(cells: Sequence[Cell], folder: Folder) -> dict[str, str]:
-    """A hash of the questions of each task, whatever mirror or revision they come from."""
+def _data(cells: Sequence[Cell], folder: Folder) -> dict[str, dict[str, str | None]]:
+    """For each task a hash of its questions, whatever mirror they come from, and the pinned revision of the Hub."""
     keys: dict[str, set[str]] = {}
     for cell in cells:
         for key, row in read_answered(folder.evaluation(cell)).items():
             keys.setdefault(row["task"], set()).add(key)
-    return {task: hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:16] for task, found in keys.items()}
+    hashes = {task: hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:16] for task, found in keys.items()}
+    return {task: {"questions": hashed, "revision": _revision(task)} for task, hashed in hashes.items()}
+
+
+def _revision(task: str) -> str | None:
+    """The constant REVISION of the task's file; None if it has none, as tasks without a data set on the Hub."""
+    loader = tasks.find(task).load if task in tasks.names() else None
+    return getattr(sys.modules[loader.__module__], "REVISION", None) if loader else None
 
 
 def _is_shown(code: str, table: Table) -> bool:

@@ -1,7 +1,8 @@
 """Trains and evaluates what a study lacks, in an order that keeps the base loaded and its programs compiled.
 
 Several processes may work on one directory. Each cell is locked meanwhile, and a cell that another process has is tried
-again later.
+again later. A further stage of a cell, such as probes, is a value of `Stage`, a branch of `Worker._do` and a line of
+`units`.
 """
 
 import time
@@ -18,7 +19,7 @@ from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.io.atomic import RunLocked, disk_errors, lock
 from jaxprefix.io.messages import one_line
-from jaxprefix.io.terminal import progress
+from jaxprefix.io.terminal import Stopped, progress
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import open_directory
 from jaxprefix.runs.loaded import Loaded
@@ -168,6 +169,9 @@ class Worker:
                 if stage == "train":
                     with stoppable() as stop:
                         train(folder.config(cell), folder.run(cell), quiet=True, stop=stop, loaded=self._loaded)
+                        if stop.asked:
+                            line = f"stopped by {stop.asked.name} after {cell.run}; repeat the command to resume"
+                            raise Stopped(line, stop.asked)
                 else:
                     folder.write_state(cell, stage, self._evaluate(cell, stage))
         except RunLocked:
