@@ -193,6 +193,8 @@ def _axes(values: Mapping[str, Any], within: str = "") -> dict[str, tuple[Any, .
     axes: dict[str, tuple[Any, ...]] = {}
     for name, value in values.items():
         if isinstance(value, dict):
+            if within:
+                raise InputError(f"{within}{name} is {short_repr(value)}; expected a value")
             axes |= _axes(value, f"{within}{name}.")
         else:
             axes[within + name] = tuple(value) if isinstance(value, list) else (value,)

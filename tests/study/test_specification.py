@@ -88,6 +88,7 @@ BAD = {
     "a wrong value": (GRID + "run.lr = [1e-3, -1.0]", "--lr is -1.0; expected more than 0"),
     "a wrong setting of a method": (GRID + 'run = {method = "lora", lora.rank = 0}', "lora rank is 0"),
     "an infinite value": (GRID + "run.lr = inf", "lr is inf; expected a number"),
+    "a deep setting": (GRID + f"run.{'.'.join(['a'] * 3000)} = 1", "a.a is {'a': {'a': {'a': {...}}}}; expected"),
     "no value": (GRID + "run.lr = []", "the axis lr has no value"),
     "a value twice": (GRID + "run.seed = [0, 0]", "the axis seed has a value twice"),
     "a method without cells": (GRID + 'run = {method = "prefix", lora.rank = 4}', "no cell has the method of lora.r"),
