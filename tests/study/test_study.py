@@ -29,18 +29,18 @@ from jaxprefix.study.plan import Plan, plan
 from jaxprefix.study.published import verdict
 from jaxprefix.study.select import choose
 from jaxprefix.study.specification import Grid, Known, parse
-from jaxprefix.tasks.babel.nli import BABEL_NLI
+from jaxprefix.tasks.babel.choice import BABEL_CHOICE
 from jaxprefix.train import metrics
 from jaxprefix.train.__main__ import Command as TrainCommand
 
 SPECIFICATION = """
 about = "Small & <quick>."
 [run]
-task = "babel-nli"
+task = "babel-choice"
 steps = 3
 batch = 4
 limit = 64
-max_length = 160
+max_length = 256
 [evaluation]
 limit = 6
 batch = 8
@@ -49,7 +49,7 @@ languages = "en,de,sw,ru"
 name = "Methods"
 select = "SELECT"
 baseline = { method = "none" }
-known = [{ where = { method = "lora" }, task = "babel-nli", value = 100.1, figure = "source" }]
+known = [{ where = { method = "lora" }, task = "babel-choice", value = 100.1, figure = "source" }]
 [[table.grid]]
 run = { method = ["none", "lora"], lr = [1e-3, 1e-1], seed = [0, 1] }
 """
@@ -65,7 +65,7 @@ name = "Sources"
 kind = "matrix"
 baseline = { method = "none" }
 [[table.grid]]
-run = { method = ["none", "lora"], lr = 1e-3, language = ["en", "de"] }
+run = { method = ["none", "lora"], lr = 1e-1, language = ["en", "de"] }
 """
 
 MORE = """
@@ -96,8 +96,8 @@ run = { method = ["none", "lora"], lr = 1e-3 }
 
 def write_model(directory: Path) -> Path:
     """A tiny random model with a tokenizer that has learnt words of the embedded world."""
-    rows = [row for code in ("en", "de", "sw", "ru") for row in BABEL_NLI.load(code, "validation", None)]
-    return small.write_model(directory, texts=[row["premise"] for row in rows])
+    rows = [row for code in ("en", "de", "sw", "ru") for row in BABEL_CHOICE.load(code, "validation", None)]
+    return small.write_model(directory, texts=[row["passage"] for row in rows])
 
 
 def planned(model: Path, text: str = SPECIFICATION, select: str = "loss") -> Plan:
@@ -134,7 +134,7 @@ def test_figures_are_those_of_the_predictions(done: tuple[Plan, Folder]):
     base, lora = result(folder)["tables"]["Methods"]["rows"]
     assert base["labels"] == {"method": "none"} and lora["seeds"] == [0, 1]
     by_seed = [scores(folder.root / cell) for cell in lora["cells"]]
-    figures = lora["tasks"]["babel-nli"]
+    figures = lora["tasks"]["babel-choice"]
     for language in ("en", "de", "sw", "ru"):
         expected = [fmean(value for key, value in run.items() if key[0] == language) for run in by_seed]
         assert figures["languages"][language]["value"] == pytest.approx(fmean(expected))
@@ -144,7 +144,7 @@ def test_figures_are_those_of_the_predictions(done: tuple[Plan, Folder]):
     gap = figures["means"]["source"]["value"] - figures["means"]["others"]["value"]
     assert figures["means"]["gap"]["value"] == pytest.approx(gap)
     assert figures["n"] == 24
-    differences = fmean(map(fmean, others)) - base["tasks"]["babel-nli"]["means"]["others"]["value"]
+    differences = fmean(map(fmean, others)) - base["tasks"]["babel-choice"]["means"]["others"]["value"]
     assert figures["against_baseline"]["difference"] == pytest.approx(differences)
 
 
@@ -153,12 +153,15 @@ def test_a_test_against_the_baseline_is_that_of_compare(done: tuple[Plan, Folder
     _, folder = done
     none, _, lora, _ = result(folder)["tables"]["Sources"]["rows"]
     compared = compare(Compare(folder.root / lora["cells"][0], folder.root / none["cells"][0]))
-    expected = compared["tasks"]["babel-nli"]["metrics"]["accuracy"]["mean_others"]
-    found = lora["tasks"]["babel-nli"]["against_baseline"]
+    expected = compared["tasks"]["babel-choice"]["metrics"]["accuracy"]["mean_others"]
+    found = lora["tasks"]["babel-choice"]["against_baseline"]
+    assert found["difference"] != 0
     assert {key: found[key] for key in ("a", "b", "difference", "p", "low", "high", "n")} == pytest.approx(
         {key: expected[key] for key in ("a", "b", "difference", "p", "low", "high", "n")}
     )
-    tests = [row["tasks"]["babel-nli"]["against_baseline"] for row in result(folder)["tables"]["Sources"]["rows"][2:]]
+    tests = [
+        row["tasks"]["babel-choice"]["against_baseline"] for row in result(folder)["tables"]["Sources"]["rows"][2:]
+    ]
     assert [test["p_holm"] for test in tests] == list(statistics.holm(np.array([test["p"] for test in tests])))
 
 
@@ -243,8 +246,8 @@ def test_a_done_study_trains_nothing_and_writes_the_same_files(done: tuple[Plan,
         "study.md",
         "study.csv",
         "study.tex",
-        "sources-babel-nli.png",
-        "sources-babel-nli.svg",
+        "sources-babel-choice.png",
+        "sources-babel-choice.svg",
     } <= set(files)
     texts = "".join(files[f"study.{kind}"].decode() for kind in ("json", "md", "csv", "tex"))
     assert str(tmp_path) not in texts and str(done[1].root) not in texts and "/tmp" not in texts
@@ -256,13 +259,16 @@ def test_tables_say_what_they_show(done: tuple[Plan, Folder]):
     assert "| lora | 1,920 |" in text and "0.00192M: equal" in text
     assert "learning rate by held-out loss of 0.001:" in text and "100.1" in text and "outside" in text
     assert "Small \\& \\<quick\\>." in text
-    matrix = next(part for part in text.split("**babel-nli: ") if part.startswith("lora, points against the baseline"))
+    matrix = next(
+        part for part in text.split("**babel-choice: ") if part.startswith("lora, points against the baseline")
+    )
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in matrix.splitlines() if line.startswith("| ")]
     rows = result(folder)["tables"]["Sources"]["rows"]
     value = {
-        (row["labels"]["method"], row["labels"]["language"]): row["tasks"]["babel-nli"]["languages"] for row in rows
+        (row["labels"]["method"], row["labels"]["language"]): row["tasks"]["babel-choice"]["languages"] for row in rows
     }
     gain = value["lora", "en"]["de"]["value"] - value["none", "en"]["de"]["value"]
+    assert gain != 0
     assert lines[0] == ["trained in", "de", "en", "ru", "sw", "toward", "from"]
     assert lines[2][:2] == ["en", f"{100 * gain:+.1f}"]
     tex = (folder.root / "study.tex").read_text()
@@ -293,7 +299,7 @@ def test_a_loss_that_is_not_finite_does_not_end_the_study(model: Path, tmp_path:
     folder = Folder(tmp_path / "study", mesh="1x1")
     command.run(study, folder, quiet=True)
     row = result(folder)["tables"]["Methods"]["rows"][1]
-    assert row["rate"] == 1e-3 and row["tried"]["1e+09"] is None and "babel-nli" in row["tasks"]
+    assert row["rate"] == 1e-3 and row["tried"]["1e+09"] is None and "babel-choice" in row["tasks"]
     printed = capsys.readouterr().out
     assert "failed: the loss is nan" in printed and "0.001: " in printed and "1e+09: failed; chosen 0.001" in printed
     assert str(tmp_path) not in (folder.root / "study.json").read_text()
@@ -321,7 +327,7 @@ def test_a_failure_is_recorded_and_retried(model: Path, tmp_path: Path, monkeypa
     printed = capsys.readouterr().out
     assert f"failed: {error}" in printed and "2 of 5 cells failed; --retry runs them again" in printed
     row = result(folder)["tables"]["Methods"]["rows"][1]
-    assert row["tried"]["0.1"] is None and row["rate"] == 1e-3 and "babel-nli" in row["tasks"]
+    assert row["tried"]["0.1"] is None and row["rate"] == 1e-3 and "babel-choice" in row["tasks"]
     trained.clear()
     command.run(study, folder, quiet=True)
     assert not trained
@@ -403,12 +409,12 @@ def test_lines_groups_and_two_evaluations_of_a_run(model: Path, tmp_path: Path):
     assert warm.startswith(f"{cold}/evaluation-")
     hows = [small.predictions(folder.root / name)[0]["how"] for name in (cold, warm)]
     assert "temperature 0.7" in hows[1] and "temperature 0.7" not in hows[0]
-    figures = found["Scripts"]["rows"][1]["tasks"]["babel-nli"]
+    figures = found["Scripts"]["rows"][1]["tasks"]["babel-choice"]
     assert set(figures["languages"]) == {"en", "ru", "sw"}  # the table shows no German
     assert figures["means"]["script Cyrl"]["value"] == figures["languages"]["ru"]["value"]
     markdown = (folder.root / "study.md").read_text()
     assert "| method | Cyrl | Latn |" in markdown and "| lora | 8 |" in markdown
-    for name in ("ranks-babel-nli", "temperature-babel-qa", "scripts-babel-nli"):
+    for name in ("ranks-babel-choice", "temperature-babel-qa", "scripts-babel-choice"):
         assert (folder.root / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"</svg>" in (folder.root / f"{name}.svg").read_bytes()
 
