@@ -27,8 +27,6 @@ from jaxprefix.train.batches import Plan, TrainBatch
 from jaxprefix.train.step import State, train_step
 
 Tree = TypeVar("Tree")
-
-
 Executables = dict[tuple[tuple[int, ...], ...], jax.stages.Compiled]  # by the shapes of the last argument
 
 
@@ -44,10 +42,8 @@ class CompiledByShape:
     ) -> None:
         """`executables` are those of an equal function. `values` are further last arguments of every call."""
         self.function, self.compilations = function, 0
-        self.executables, self._values = (
-            {} if executables is None else executables,
-            () if values is None else (values,),
-        )
+        self.executables = {} if executables is None else executables
+        self._values = () if values is None else (values,)
 
     def lower(self, *arguments: PyTree) -> jax.stages.Lowered:
         """The function, lowered for these arguments, which may be abstract."""
