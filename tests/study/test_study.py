@@ -431,7 +431,7 @@ def small_grid(grid: Grid) -> Grid:
     run["task"] = tuple(dict.fromkeys(SHAPES.get(task, task) for task in grid.run["task"]))
     run |= {"language": ("en", "de")} if len(grid.run.get("language", ())) > 1 else {"language": ("en",)}
     run |= {name: ("top:1", "all") for name in grid.run if name == "prefix.layers"}
-    run |= {"batch": (4,), "limit": (48,), "max_length": (160,), "steps": (2,)}
+    run |= {"batch": (4,), "limit": (48,), "max_length": (256,), "steps": (2,)}
     evaluation = {name: values[:2] for name, values in grid.evaluation.items() if name not in ("task", "languages")}
     return Grid(run, evaluation | {"limit": (2,), "batch": (8,), "languages": ("en,de,sw,ru",)})
 
