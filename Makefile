@@ -49,7 +49,7 @@ demo: $(RUNTIME)
 
 # With SEEDS=0,1,2 each method is trained with each seed.
 study-babel: $(RUNTIME)
-	$(BIN)/python -m jaxprefix.babel study --seeds $(SEEDS) --output runs/study-babel
+	$(BIN)/python -m jaxprefix.study babel --seeds $(SEEDS) --output runs/study-babel
 
 real: $(TESTING)
 	$(BIN)/python -m benchmarks.real

@@ -40,6 +40,8 @@ install_import_hook(
 LONGEST = (
     "test_readme.py",
     "test_evaluate.py",
+    "test_study.py",
+    "test_study_interrupted.py",
     "test_resume.py",
     "test_api.py",
     "test_engine.py",

@@ -11,7 +11,7 @@ ROOT = Path(jaxprefix.__file__).parent
 # From the top floor down. A module imports its own room and rooms on lower floors, never one above or beside it.
 FLOORS = (
     ("jaxprefix",),
-    ("api", "generate", "lm_eval", "peft", "babel"),
+    ("api", "generate", "lm_eval", "peft", "babel", "study"),
     ("probe",),
     ("train",),
     ("evaluation",),

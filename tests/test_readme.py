@@ -18,7 +18,7 @@ import pytest
 from jaxprefix.runs.base_model import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("methods", "evaluation", "probes", "runs", "python", "serving", "exchange")
+NAMES = ("methods", "evaluation", "probes", "runs", "study", "python", "serving", "exchange")
 FILES = ("README.md", *(f"docs/{name}.md" for name in NAMES), "CONTRIBUTING.md")
 PAGES = "".join((ROOT / file).read_text(encoding="utf-8") for file in FILES)
 
@@ -53,6 +53,7 @@ FEW = [
     "peft export runs/lora exported/lora",
     "peft import",
     "lm_eval run --tasks jaxprefix_xquad_de --model",
+    "study babel --list",
     "babel pretrain",
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]

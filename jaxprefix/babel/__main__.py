@@ -1,28 +1,25 @@
-"""python -m jaxprefix.babel pretrain|study: pretrains the embedded model, or trains every method on every task."""
+"""python -m jaxprefix.babel pretrain: pretrains the embedded model."""
 
 import sys
 
 import tyro
 
 from jaxprefix.babel.pretrain import Pretrain, pretrain
-from jaxprefix.babel.study import Study, study
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 
 PROGRAM = "python -m jaxprefix.babel"
-COMMANDS = "pretrain makes the embedded model again; study trains every method on every task of its world"
+COMMANDS = "pretrain makes the embedded model again"
 
 
 def main() -> None:
     name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
     if name in ("--help", "-h"):
-        print(f"usage: {PROGRAM} pretrain|study [flags]\n{COMMANDS}; each has --help")
+        print(f"usage: {PROGRAM} pretrain [flags]\n{COMMANDS}; it has --help")
     elif name == "pretrain":
         pretrain(tyro.cli(Pretrain, args=arguments, prog=f"{PROGRAM} pretrain"))
-    elif name == "study":
-        study(tyro.cli(Study, args=arguments, prog=f"{PROGRAM} study"))
     else:
-        raise InputError(f"{name!r} is not a command of {PROGRAM}; expected pretrain or study: {COMMANDS}")
+        raise InputError(f"{name!r} is not a command of {PROGRAM}; expected pretrain: {COMMANDS}")
 
 
 if __name__ == "__main__":

@@ -29,21 +29,24 @@ from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io.atomic import exclusive
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.runs.saved import TrainedRun
 from jaxprefix.tasks.task import Example, Task
 
 
-def evaluate(directory: str | Path, settings: Evaluation, quiet: bool = False) -> report.Report:
+def evaluate(
+    directory: str | Path, settings: Evaluation, quiet: bool = False, loaded: Loaded | None = None
+) -> report.Report:
     """Predicts, scores, writes predictions.jsonl, report.json, report.md and the plots, and prints the tables.
 
-    Existing answers of the run's adapter are not computed again, and the report includes them. InputError for mistakes
-    of the user.
+    Existing answers of the run's adapter are not computed again, and the report includes them. `loaded` has what
+    earlier evaluations of this process have loaded. InputError for mistakes of the user.
     """
-    return evaluate_together([directory], settings, quiet)[0]
+    return evaluate_together([directory], settings, quiet, loaded)[0]
 
 
 def evaluate_together(
-    directories: Sequence[str | Path], settings: Evaluation, quiet: bool = False
+    directories: Sequence[str | Path], settings: Evaluation, quiet: bool = False, loaded: Loaded | None = None
 ) -> list[report.Report]:
     """As `evaluate`, for several runs of one base and one method. They share the batches of the frozen model."""
     settings.check()
@@ -60,7 +63,7 @@ def evaluate_together(
     with ExitStack() as locks:
         for directory in directories:
             locks.enter_context(exclusive(settings.output or directory))
-        return _evaluate(directories, settings, quiet, selected, examples, shots, baseline or None)
+        return _evaluate(directories, settings, quiet, selected, examples, shots, baseline or None, loaded)
 
 
 def _evaluate(
@@ -71,8 +74,9 @@ def _evaluate(
     examples: Examples,
     shots: Shots,
     baseline: report.Report | None,
+    loaded: Loaded | None,
 ) -> list[report.Report]:
-    model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length)
+    model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length, loaded)
     if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
         raise InputError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
     for directory, run in zip(directories, runs, strict=True):

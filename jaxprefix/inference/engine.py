@@ -49,7 +49,9 @@ def score(
         batch = prompt_batch(model, rows, bucket.prompt_len, batch_size)
         adapters = _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
-        logprobs, greedy = jax.device_get(model.score_choices(params, model.frozen, batch, adapters, *choices, shared))
+        logprobs, greedy = jax.device_get(
+            model.programs.score_choices(params, model.frozen, batch, adapters, *choices, shared)
+        )
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
@@ -92,7 +94,7 @@ class _SharedPrompts:
         model, devices = self.model, self.model.mesh.shape["data"]  # one row per device: a row cannot be divided
         prompt = [Request(list(request.shared_prompt), adapter=request.adapter)]
         batch, adapters = prompt_batch(model, prompt, length, devices), _adapter_ids(model, prompt, devices)
-        return model.prefill_shared(model.inference_form[1], model.frozen, batch, adapters)
+        return model.programs.prefill_shared(model.inference_form[1], model.frozen, batch, adapters)
 
 
 def generate(
@@ -178,11 +180,11 @@ class _DecodeBatch:
         while self.waiting or any(index is not None for index in self.active):
             prompts, prompt_adapters = self._next_prompts()
             if state is None:
-                state = model.init_state(params, model.frozen, prompts, prompt_adapters, self.max_new_tokens)
+                state = model.programs.init_state(params, model.frozen, prompts, prompt_adapters, self.max_new_tokens)
             filling = bool(self.waiting) and None in self.active  # fill the free rows before the next tokens
             min_active = self.size - self.prefill_size if self.waiting else 0
             row_adapters = _adapter_ids(model, [self.requests[index or 0] for index in self.active], self.size)
-            state = model.step(
+            state = model.programs.step(
                 *(params, model.frozen, state, prompts, prompt_adapters, row_adapters, sampling),
                 *(model.shard(stopped), np.int32(min_active), np.int32(0 if filling else steps)),
             )

@@ -17,10 +17,7 @@ def from_json(kind: type[Settings], values: Mapping[str, Any], within: str = "")
     """`kind(**values)`. InputError names a setting that is unknown or has the wrong type."""
     types: dict[str, Any] = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(types)):
-        raise InputError(
-            f"unknown setting {short_repr(within + unknown[0])} in the run's configuration; "
-            f"this is jaxprefix {__version__}"
-        )
+        raise InputError(f"unknown setting {short_repr(within + unknown[0])}; this is jaxprefix {__version__}")
     return kind(**{name: _value(types[name], values, name, within) for name in values})
 
 

@@ -20,10 +20,11 @@ from jaxprefix.io.messages import truncate
 from jaxprefix.models import adapter_init, sharding
 from jaxprefix.models.adapters import Adapter, NoAdapter, inference_form
 from jaxprefix.models.hooks import Frozen, Params
-from jaxprefix.runs.base_model import BaseModel, open_base, parameter_counts
+from jaxprefix.runs.base_model import BaseModel, parameter_counts
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, check_path, read_run, write_run
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.text.chat_template import parse_date
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
@@ -68,17 +69,20 @@ def write_run_json(directory: Path, config: RunConfig, base: BaseModel, progress
     write_run(directory, values)
 
 
-def load_run(directory: Path, mesh: Mesh | None = None, base: BaseModel | None = None) -> TrainedRun:
+def load_run(
+    directory: Path, mesh: Mesh | None = None, base: BaseModel | None = None, loaded: Loaded | None = None
+) -> TrainedRun:
     """The run in `directory` with its adapter sharded over `mesh`, or in numpy arrays if `mesh` is None.
 
-    `base` is opened from the run's configuration if it is None.
+    `base` is opened from the run's configuration if it is None, or is that of `loaded`.
 
     Raises:
         InputError: the directory is not a run, it has no checkpoint, or it was trained on another base.
     """
     run_json = read_run(directory / RUN_FILE)
     config = RunConfig.from_json(run_json["config"])
-    base = (base or open_base(config.model, run_json.get("model_path"))).with_chat_date(config.chat_date)
+    base = base or (loaded or Loaded()).base(config.model, run_json.get("model_path"))
+    base = base.with_chat_date(config.chat_date)
     if base.fingerprint != run_json["base"]:
         raise InputError(
             f"{base.directory} is not the base that {directory} was trained on, "

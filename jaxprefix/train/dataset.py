@@ -1,6 +1,7 @@
 """The training rows and held-out rows of a run, encoded, from a task or from the user's own files."""
 
 import hashlib
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
-from jaxprefix.runs.base_model import EMBEDDED_TASK
+from jaxprefix.runs.base_model import EMBEDDED_TASK, BaseModel
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.tasks.encoding import Encoded, encode
 from jaxprefix.tasks.task import Example, Task, check_languages, check_split
@@ -49,6 +50,12 @@ def training_task(config: RunConfig) -> Task:
         raise InputError(f"task {task.name} is only for evaluation; train on {', '.join(trained)}")
     check_split(task, config.split, "--split")
     return task
+
+
+def rows_key(config: RunConfig, base: BaseModel, longest: int) -> tuple[Hashable, ...]:
+    """Everything that `load_rows` depends on: equal keys have equal rows."""
+    names = "task language split data train_file eval_file limit held_out seed chat chat_date".split()
+    return (base.fingerprint, longest, *(getattr(config, name) for name in names))
 
 
 def load_rows(config: RunConfig, task: Task, tokenizer: Tokenizer, longest: int) -> Rows:

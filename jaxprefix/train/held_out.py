@@ -11,6 +11,7 @@ from jaxprefix.models.decoder import Frozen
 from jaxprefix.models.hooks import Params
 from jaxprefix.runs.base_model import BaseModel
 from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import TrainBatch, buckets, collate, epoch
 from jaxprefix.train.programs import CompiledByShape
@@ -22,10 +23,15 @@ HARMFUL = 2  # warn if a fresh adapter has more than this multiple of the base's
 class HeldOutLoss:
     """(params, frozen) -> the mean -log p over the learnt tokens of the rows, with the adapter of `config`."""
 
-    def __init__(self, rows: Sequence[Encoded], config: RunConfig, base: BaseModel, mesh: Mesh) -> None:
-        self.rows, self.config, self.base, self.mesh = rows, config, base, mesh
-        score = held_out_loss(base.config, config.adapter)
-        self.score = CompiledByShape(jax.jit(meshes.with_mesh(mesh, score), out_shardings=meshes.replicated(mesh)))
+    def __init__(
+        self, rows: Sequence[Encoded], config: RunConfig, base: BaseModel, mesh: Mesh, loaded: Loaded | None = None
+    ) -> None:
+        self.rows, self.config, self.base, self.mesh, self.loaded = rows, config, base, mesh, loaded or Loaded()
+        score = jax.jit(
+            meshes.with_mesh(mesh, held_out_loss(base.config, config.adapter)), out_shardings=meshes.replicated(mesh)
+        )
+        key = ("held-out loss", base.config, mesh, config.adapter, config.dtype)
+        self.score = CompiledByShape(score, self.loaded.program(key, dict))
 
     def __call__(self, params: Params, frozen: Frozen) -> float:
         total = count = 0.0
@@ -40,7 +46,7 @@ class HeldOutLoss:
         if self.config.adapter.starts_as_base:
             return fresh, fresh
         base_config = self.config.with_adapter(NoAdapter())
-        return fresh, HeldOutLoss(self.rows, base_config, self.base, self.mesh)({}, frozen)
+        return fresh, HeldOutLoss(self.rows, base_config, self.base, self.mesh, self.loaded)({}, frozen)
 
     def _batches(self) -> Iterator[TrainBatch]:
         """The batches of the rows, always in the same order."""

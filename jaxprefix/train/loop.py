@@ -13,10 +13,11 @@ from jaxprefix.io.atomic import disk_errors
 from jaxprefix.io.terminal import progress
 from jaxprefix.models import attention
 from jaxprefix.models.adapters import IMPORTANCE, needs_importance
-from jaxprefix.runs.base_model import BaseModel, max_text_tokens, open_base, trainable_line
+from jaxprefix.runs.base_model import BaseModel, max_text_tokens, trainable_line
 from jaxprefix.runs.checkpoint import Checkpoints
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, check_same_data, read_run
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.runs.lock import run_lock
 from jaxprefix.runs.saved import with_chat_date, write_run_json
 from jaxprefix.tasks.task import Task
@@ -35,6 +36,7 @@ def train(
     quiet: bool = False,
     stop: StopRequest | None = None,
     profile: int | None = None,
+    loaded: Loaded | None = None,
 ) -> Path:
     """Trains the adapter of `config` and returns the run directory. A directory with the same run is resumed.
 
@@ -46,6 +48,7 @@ def train(
         quiet: no progress bar.
         stop: a request to end early.
         profile: the number of steps to trace.
+        loaded: what earlier runs of this process have loaded and compiled.
 
     Raises:
         InputError: anything that the user can correct, including a full disk.
@@ -53,7 +56,7 @@ def train(
     """
     config.check()
     check_profile(profile, config.method, output)
-    inputs = Inputs.open(config)
+    inputs = Inputs.open(config, loaded or Loaded())
     if output is None and processes.process_count() > 1:
         raise InputError("several processes need one run directory; give the same --output to all of them")
     lock = run_lock(output, config, f"{inputs.task.name}-{config.method}", inputs.base.fingerprint)
@@ -73,11 +76,13 @@ class Inputs:
     task: Task
     base: BaseModel
     mesh: Mesh
+    loaded: Loaded
 
     @classmethod
-    def open(cls, config: RunConfig) -> "Inputs":
+    def open(cls, config: RunConfig, loaded: Loaded) -> "Inputs":
         """Opens the inputs that `config` names. The weights and rows are not loaded."""
-        inputs = cls(config, training_rows.training_task(config), open_base(config.model), make_mesh(config.mesh))
+        task, base = training_rows.training_task(config), loaded.base(config.model)
+        inputs = cls(config, task, base, make_mesh(config.mesh), loaded)
         check_batch(config, inputs.mesh)
         return inputs
 
@@ -86,7 +91,10 @@ class Inputs:
         if self.config.method == "none":
             return None
         longest = max_text_tokens(self.base.config, self.config.adapter, self.config.max_length)
-        return training_rows.load_rows(self.config, self.task, self.base.tokenizer, longest)
+        return self.loaded.rows(
+            training_rows.rows_key(self.config, self.base, longest),
+            lambda: training_rows.load_rows(self.config, self.task, self.base.tokenizer, longest),
+        )
 
     def load_fisher_texts(self) -> FisherTexts | None:
         """The texts of EWC's Fisher information; None if the penalty does not need it."""
@@ -123,7 +131,8 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
     print("loading the weights and compiling the step", flush=True)
     with progress(quiet) as bar:
         bar.add_task("loading and compiling", total=None, rate="")
-        frozen, programs = load_and_compile(config, base, inputs.mesh, plan, Checkpoints(directory).latest or 0)
+        start = Checkpoints(directory).latest or 0
+        frozen, programs = load_and_compile(config, base, inputs.mesh, plan, start, inputs.loaded)
     print(attention_line(config, base, plan, programs))
     checkpoints = Checkpoints(directory, config.keep)
     fisher = None
@@ -138,7 +147,7 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
         inputs.write_run_json(directory, rows, **counts, finished=False, best=position.best)
         if fisher:
             fisher.write(directory)
-        run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position)
+        run = TrainingRun(directory, base, plan, programs, frozen, rows.held_out, checkpoints, position, inputs.loaded)
         run.train(state, stop, profile, quiet)
         inputs.write_run_json(directory, rows, **counts, finished=True, best=run.best)
     print(f"run: {directory}")

@@ -35,7 +35,7 @@ def weight_decay_mask(params: Params) -> PyTree[bool]:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NO_DECAY, params)
 
 
-def schedule(learning_rate: float, steps: int, warmup: float) -> optax.Schedule:
+def schedule(learning_rate: Array | float, steps: int, warmup: float) -> optax.Schedule:
     """Rises linearly for the fraction `warmup` of the steps, then falls linearly. No step has a rate of 0."""
     rising = max(round(steps * warmup), 1)
 

@@ -15,6 +15,7 @@ from jaxprefix.io.terminal import progress
 from jaxprefix.models.decoder import Frozen
 from jaxprefix.runs.base_model import BaseModel
 from jaxprefix.runs.checkpoint import Checkpoints
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.tasks.encoding import Encoded
 from jaxprefix.train.batches import Plan
 from jaxprefix.train.held_out import HeldOutLoss, warn_of_harm
@@ -68,12 +69,13 @@ class TrainingRun:
         held_out: Sequence[Encoded],
         checkpoints: Checkpoints,
         position: Position,
+        loaded: Loaded | None = None,
     ) -> None:
         config = plan.config
         self.best = position.best
         self._directory, self._plan, self._pad = directory, plan, base.tokenizer.pad
         self._programs, self._frozen, self._checkpoints, self._start = programs, frozen, checkpoints, position.step
-        self._held_out = HeldOutLoss(held_out, config, base, programs.mesh) if held_out else None
+        self._held_out = HeldOutLoss(held_out, config, base, programs.mesh, loaded) if held_out else None
         self._logger = MetricsLogger(directory, config, position.step)
         self._metrics = StepMetrics(programs.learning_rate, config.on_nan, self._logger.write, position.skipped)
 

@@ -10,9 +10,11 @@ import pytest
 import small
 from safetensors.numpy import load_file
 
+from jaxprefix.babel import __main__ as babel
 from jaxprefix.babel import pretrain as module
 from jaxprefix.babel.pretrain import Pretrain, pretrain
 from jaxprefix.errors import InputError
+from jaxprefix.io import terminal
 from jaxprefix.runs.base_model import EMBEDDED, open_base
 from jaxprefix.tasks.babel import text
 from jaxprefix.train import metrics
@@ -74,3 +76,35 @@ def test_the_first_losses_of_the_shipped_model_are_reproduced(tmp_path: Path, mo
     with pytest.raises(small.Stopped):
         pretrain(Pretrain(output=tmp_path / "model", work=tmp_path / "run", quiet=True))
     np.testing.assert_allclose(found, [expected], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("learn", "'learn' is not a command of python -m jaxprefix.babel; expected pretrain"),
+        ("pretrain --skew 0", "the skew is 0.0; expected a number above 0"),
+    ],
+)
+def test_invalid_commands_are_refused_before_anything_is_written(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(arguments.split(), monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_files_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "mine.md").write_text("mine")
+    assert run_command(["pretrain", "--output", str(tmp_path)], monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path} " in error and error.count("\n") == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def run_command(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.argv", ["babel", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        terminal.run(babel.main)
+    return int(ended.value.code or 0)

@@ -23,6 +23,7 @@ from jaxprefix.models import adapter_init, decode
 from jaxprefix.models.adapters import PrefixTuning
 from jaxprefix.models.sampling import Sampling, sample, top_logits
 from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.text.tokenizer import Tokenizer
 
 ADAPTER = PrefixTuning(length=3)
@@ -101,7 +102,7 @@ def test_rows_are_refilled_while_others_continue(model: Model, monkeypatch: pyte
         return len(steps)
 
     monkeypatch.setattr(decode, "extend_cache", counted)
-    fresh = replace(model)
+    fresh = replace(model, loaded=Loaded())
     lengths = [count(fresh, [request], 1) for request in asked]
     in_step = sum(max(lengths[start : start + SIZE]) for start in range(0, len(lengths), SIZE))
     assert len(set(lengths)) > 3 and sum(lengths) / SIZE <= count(fresh, asked, SIZE) < 0.8 * in_step
@@ -136,10 +137,10 @@ def test_a_stream_is_the_answer_in_pieces(model: Model):
 
 def test_one_compilation_per_shape(model: Model):
     """Answers: one a bucket of prompt lengths. Choices: one a bucket of prompt and choice lengths."""
-    fresh = replace(model)
+    fresh = replace(model, loaded=Loaded())
     answers(fresh, prompts(), SIZE, Sampling())
     buckets = {part.prompt_len for part in plan_buckets(prompts(), SIZE)}
-    assert fresh.step._cache_size() == len(buckets) == 2
+    assert fresh.programs.step._cache_size() == len(buckets) == 2
     random = np.random.default_rng(4)
     asked = [
         replace(each, choices=tuple(random.integers(3, 60, n).tolist() for n in random.integers(1, 5, 4)))
@@ -147,7 +148,7 @@ def test_one_compilation_per_shape(model: Model):
     ]
     list(score(fresh, asked, SIZE))
     shapes = {(part.prompt_len, part.choice_len) for part in plan_buckets(asked, SIZE)}
-    assert fresh.score_choices._cache_size() == len(shapes) <= 9
+    assert fresh.programs.score_choices._cache_size() == len(shapes) <= 9
 
 
 def test_a_mesh_gives_the_same_answers_and_compiles_as_often(model: Model, folder: Path):
@@ -155,7 +156,7 @@ def test_a_mesh_gives_the_same_answers_and_compiles_as_often(model: Model, folde
     sharded = replace(sharded, base=model.base)
     asked = prompts(12)
     assert answers(sharded, asked, SIZE, Sampling()) == answers(model, asked, SIZE, Sampling())
-    assert sharded.step._cache_size() == len({part.prompt_len for part in plan_buckets(asked, SIZE)})
+    assert sharded.programs.step._cache_size() == len({part.prompt_len for part in plan_buckets(asked, SIZE)})
 
 
 def test_the_tokens_that_can_be_sampled_are_those_of_transformers():

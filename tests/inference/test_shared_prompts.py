@@ -114,7 +114,7 @@ def test_a_mesh_gives_the_same_scores_and_answers(folder: Path):
 def test_each_shared_prompt_is_computed_once_and_compiles_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Rests of several lengths are in several buckets, and the buckets of a shared prompt follow each other."""
     model, requests, computed = opened(folder, NoAdapter()), asked(), []
-    whole = model.prefill_shared
+    whole = model.programs.prefill_shared
 
     def counted(*arguments: Any) -> Any:
         computed.append(1)
@@ -125,5 +125,5 @@ def test_each_shared_prompt_is_computed_once_and_compiles_once(folder: Path, mon
     assert len(computed) == 2 and whole._cache_size() == 1
     buckets = plan_buckets(requests, SIZE)
     assert {bucket.shared_len for bucket in buckets} == {48}
-    assert model.score_choices._cache_size() == len({(part.prompt_len, part.choice_len) for part in buckets})
+    assert model.programs.score_choices._cache_size() == len({(part.prompt_len, part.choice_len) for part in buckets})
     assert all(bucket.shared_len == 0 for bucket in plan_buckets(plain(requests), SIZE))

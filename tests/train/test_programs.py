@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import LoRA, PrefixTuning
+from jaxprefix.runs import loaded
 from jaxprefix.runs.base_model import (
     BaseModel,
     abstract_weights,
@@ -94,7 +95,7 @@ def test_the_abstract_program_equals_that_of_real_arrays(config: RunConfig, mesh
     state = late.init(weights)
     assert {leaf.weak_type for leaf in jax.tree.leaves(state)} == {False}  # as the abstract ones are
     batch = meshes.shard_batch(made, next(plan.batches(0, base.tokenizer.pad)), dim=1)
-    lowered = late.step.function.lower(state, weights, batch)
+    lowered = late.step.lower(state, weights, batch)
     assert early.lower(next(plan.batches(0, base.tokenizer.pad))).as_text() == lowered.as_text()  # as in a dry run
     wanted = lowered.compile()
     assert text(found) == text(wanted) and "input_output_alias" in text(wanted)
@@ -115,12 +116,12 @@ def test_the_weights_load_while_the_step_compiles(
             compiled.set()
         return found
 
-    def load(base: BaseModel, mesh: Any, dtype: str) -> Any:
+    def load(base: BaseModel, mesh: Any, dtype: str, *_: Any) -> Any:
         assert compiled.wait(600)
         return load_weights(base, mesh, dtype)
 
     monkeypatch.setattr(CompiledByShape, "compile", compile_step)
-    monkeypatch.setattr(programs, "load_weights", load)
+    monkeypatch.setattr(loaded, "load_weights", load)
     train(replace(config, steps=1), tmp_path / "run", quiet=True)
 
 
@@ -190,13 +191,13 @@ def test_an_error_in_the_weights_precedes_one_of_the_compiler(
         begun.set()
         raise RuntimeError("the compiler's")
 
-    def load(base: BaseModel, mesh: Any, dtype: str) -> Any:
+    def load(base: BaseModel, mesh: Any, dtype: str, *_: Any) -> Any:
         assert begun.wait(600)
         if not readable:
             raise ValueError("the weights'")
         return load_weights(base, mesh, dtype)
 
     monkeypatch.setattr(CompiledByShape, "compile", compiled)
-    monkeypatch.setattr(programs, "load_weights", load)
+    monkeypatch.setattr(loaded, "load_weights", load)
     with pytest.raises(RuntimeError if readable else ValueError, match="compiler's" if readable else "weights'"):
         train(config, tmp_path / "run", quiet=True)

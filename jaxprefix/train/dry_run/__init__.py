@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ from jaxprefix.train.programs import TrainPrograms, abstract
 
 # Otherwise XLA for CPUs keeps float32 copies of all bfloat16 weights outside the loop, unlike accelerators.
 COMPILER_OPTIONS: dict[str, str | bool] = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
+
+
+@dataclass(frozen=True)
+class StepNeeds:
+    """What a micro-batch of one step needs on one device."""
+
+    tokens: int
+    temporary: int  # bytes
+    flops: float  # of its matrix products
 
 
 def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimate:
@@ -89,6 +98,14 @@ def _estimate(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | N
         estimated=estimated,
         seconds=time.monotonic() - began,
     )
+
+
+def needs(config: RunConfig, sizes: DecoderConfig) -> StepNeeds:
+    """What one step needs on one device, with one compilation."""
+    mesh = meshes.make_mesh("1x1")
+    temporary, program, _ = _compiled(config, sizes, mesh)
+    tokens = config.batch // config.accumulate * config.max_length
+    return StepNeeds(tokens, temporary, program.flops() / config.accumulate)
 
 
 def _programs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> TrainPrograms:
