@@ -53,7 +53,8 @@ class Problems:
         try:
             return read(*arguments)
         except InputError as error:
-            self.lines.append(str(error))
+            if str(error) not in self.lines:
+                self.lines.append(str(error))
             return None
 
     def check(self) -> None:
