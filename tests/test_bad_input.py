@@ -217,7 +217,7 @@ def add_token(model: Path) -> None:
 
 NORM = "model.norm.weight"
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "architecture": (rewrite(architectures=["GPT2LMHeadModel"]), "expected LlamaForCausalLM or MistralForCausalLM"),
+    "architecture": (rewrite(architectures=["GPT2LMHeadModel"]), "expected LlamaForCausalLM, MistralForCausalLM"),
     "two numbers of layers": (rewrite(num_layers=99), "num_layers 99 contradicts num_hidden_layers 3"),
     "rope": (rewrite(rope_scaling={"rope_type": "yarn", "factor": 2.0}), "'yarn' is not supported"),
     "missing": (tensors(lambda found: found.pop(NORM)), f"tensor {NORM} is missing"),

@@ -33,7 +33,7 @@ def texts() -> list[str]:
 @pytest.fixture(scope="module")
 def model(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with a byte-level BPE tokenizer trained on those rows."""
-    return small.write_model(tmp_path_factory.mktemp("bpe"), texts, scale=3, vocab_size=1024)
+    return small.write_model(tmp_path_factory.mktemp("bpe"), texts, scale=6, vocab_size=1024)
 
 
 @pytest.fixture(scope="module")

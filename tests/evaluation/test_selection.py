@@ -5,7 +5,7 @@ import small
 
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation.selection import _languages, spread
+from jaxprefix.evaluation.selection import select_languages, spread
 from jaxprefix.tasks.task import Example
 
 
@@ -53,10 +53,10 @@ def test_real_rows_come_from_all_of_the_file():
 def test_languages_by_their_text_for_pretraining():
     """Figures of FineWeb2: Swahili 570 million words, Thai 25 and Hindi 11 billion; English is not part of it."""
     xnli = tasks.find("xnli")
-    assert _languages(xnli, "under-600M") == ("sw",) and _languages(xnli, "under-570M,de") == ("sw", "de")
-    assert _languages(xnli, "en,under-12B") == ("en", "hi", "sw", "ur")
-    assert len(_languages(tasks.find("belebele"), "under-5.9M")) == 11
+    assert select_languages(xnli, "under-600M") == ("sw",) and select_languages(xnli, "under-570M,de") == ("sw", "de")
+    assert select_languages(xnli, "en,under-12B") == ("en", "hi", "sw", "ur")
+    assert len(select_languages(tasks.find("belebele"), "under-5.9M")) == 11
     with pytest.raises(InputError, match="--languages under-569M: no language of xnli has so few words; choose"):
-        _languages(xnli, "under-569M")
+        select_languages(xnli, "under-569M")
     with pytest.raises(InputError, match="has no language 'under-1'; it has"):
-        _languages(xnli, "under-1")
+        select_languages(xnli, "under-1")

@@ -120,7 +120,7 @@ def test_each_shared_prompt_is_computed_once_and_compiles_once(folder: Path, mon
         computed.append(1)
         return whole(*arguments)
 
-    monkeypatch.setitem(model.__dict__, "prefill_shared", counted)
+    monkeypatch.setitem(model.programs.__dict__, "prefill_shared", counted)
     scored(model, requests)
     assert len(computed) == 2 and whole._cache_size() == 1
     buckets = plan_buckets(requests, SIZE)

@@ -75,7 +75,7 @@ def test_the_commands_say_what_was_rewritten(
 ):
     """And the card, which does not claim a training."""
     monkeypatch.setattr("jaxprefix.peft.exchange.open_base", lambda *_: Base)
-    monkeypatch.setattr("jaxprefix.runs.saved.open_base", lambda *_: Base)
+    monkeypatch.setattr("jaxprefix.runs.loaded.open_base", lambda *_: Base)
 
     class Base:
         config, directory, name, fingerprint, path = pair.config, pair.directory, "tiny", "hash", None
