@@ -18,7 +18,7 @@ import yaml
 from models.every import ALL_SEVEN
 from reference import hugging_face as hf
 from safetensors.numpy import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, LlamaForCausalLM
 
 from jaxprefix import generate
 from jaxprefix.errors import InputError
@@ -258,3 +258,25 @@ def test_what_is_written_names_its_base(base: BaseModel, tmp_path: Path, monkeyp
         "adapter_model.safetensors",
     ]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]  # no temporary directory is left
+
+
+def test_a_merged_text_model_of_a_model_for_images_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers reads it as a text model, and computes what the adapted model computes."""
+    kind = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "sliding_window": 8, "head_dim": 16}
+    names = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
+    directory = small.write_model(tmp_path / "model", scale=SCALE, **kind, **names)
+    inner = json.loads((directory / "config.json").read_text())
+    outer = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": inner}
+    (directory / "config.json").write_text(json.dumps(outer))
+    tensors = load_file(directory / "model.safetensors")
+    renamed = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(renamed | {"vision_tower.patch": np.zeros(2, np.float32)}, directory / "model.safetensors")
+    own = open_base(str(directory))
+    adapter = LoRA(3, 7.0, "q,v,down")
+    params = theirs.drawn(adapter, own.config)
+    place = write(tmp_path / "run", own, "lora", adapter, params)
+    run(monkeypatch, "export", place, tmp_path / "out", "--merge")
+    ours = theirs.our_logits(own.config, frozen(own), adapter, params, ROWS)
+    found = theirs.their_logits(hf.read(Gemma3ForCausalLM, tmp_path / "out"), ROWS)
+    np.testing.assert_allclose(found, ours, rtol=0, atol=1e-5 * np.abs(ours).max())
+    assert open_base(str(tmp_path / "out")).config == own.config
