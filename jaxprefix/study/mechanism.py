@@ -36,13 +36,12 @@ def probe_figures(probes: Sequence[Probes], tasks: Mapping[str, Figures]) -> dic
     """The figures of a row, such as "mexa score", from its runs' probes.json and its figures on the tasks."""
     by_seed = [dict(_by_language(result)) for result in probes]
     figures: dict[str, ProbeFigures] = {}
-    for name in (name for name in by_seed[0] if all(name in values for values in by_seed)):
-        codes = [code for code in by_seed[0][name] if all(code in values[name] for values in by_seed)]
-        if not codes:
-            continue
-        languages = {code: fmean(values[name][code] for values in by_seed) for code in codes}
-        gap = {task: gap_correlation(languages, scores) for task, scores in tasks.items()}
-        figures[name] = ProbeFigures(languages=languages, mean=fmean(languages.values()), gap=gap)
+    for name, first in by_seed[0].items():
+        codes = [code for code in first if all(code in values.get(name, {}) for values in by_seed)]
+        if codes:
+            languages = {code: fmean(values[name][code] for values in by_seed) for code in codes}
+            gap = {task: gap_correlation(languages, scores) for task, scores in tasks.items()}
+            figures[name] = ProbeFigures(languages=languages, mean=fmean(languages.values()), gap=gap)
     return figures
 
 
