@@ -29,8 +29,8 @@ ASYMMETRY = (
     "in it; their difference is the asymmetry."
 )
 MECHANISM = (
-    "A probe's figure is the mean of its layers, where it has layers. The correlation is Spearman's, over the "
-    "languages other than the training language, with its 95% interval from a bootstrap over them."
+    "A probe's figure is the mean of its layers, where it has layers, and of all languages. The correlation is "
+    "Spearman's, over the languages other than the training language, with its 95% interval from a bootstrap over them."
 )
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}

@@ -1,6 +1,6 @@
 """What a study's probes found: their figures for each row, and their correlation with transfer over languages."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypedDict
 
@@ -97,23 +97,21 @@ def _spearman(pairs: Float[np.ndarray, "*R J 2"]) -> np.ndarray:
         return centred.prod(axis=-1).sum(axis=-1) / np.sqrt((centred**2).sum(axis=-2).prod(axis=-1))
 
 
-def mean_cells(rows: Sequence[Row]) -> Cells:
-    """A line for each row that is probed, a column for each figure of a probe."""
-    return _cells(rows, lambda row, name: figure_text(row["probes"][name]["mean"]))
+def probe_cells(rows: Sequence[Row]) -> Cells:
+    """For each figure of a probe a line for each row: its mean, and its correlation with the gap of each task."""
+    axes, names, tasks = axes_of(rows), _ordered(rows, "probes"), _ordered(rows, "tasks")
+
+    def line(name: str, row: Row) -> list[str]:
+        figures = row["probes"][name]
+        gaps = [_correlation_text(figures["gap"].get(task)) for task in tasks]
+        return [name, *labels_of(row, axes), figure_text(figures["mean"]), *gaps]
+
+    sections = [[line(name, row) for row in rows if name in row["probes"]] for name in names]
+    return Cells(["probe", *map(title_of, axes), "mean", *(f"with the gap of {task}" for task in tasks)], sections)
 
 
-def gap_cells(task: str, rows: Sequence[Row]) -> Cells:
-    """A line for each row that is probed, with the correlation of each probe with the gap of a task."""
-    return _cells(rows, lambda row, name: _correlation_text(row["probes"][name]["gap"].get(task)))
-
-
-def _cells(rows: Sequence[Row], text: Callable[[Row, str], str]) -> Cells:
-    axes, names = axes_of(rows), list(dict.fromkeys(name for row in rows for name in row["probes"]))
-    lines = [
-        [*labels_of(row, axes), *(text(row, name) if name in row["probes"] else MISSING for name in names)]
-        for row in rows
-    ]
-    return Cells([*map(title_of, axes), *names], [lines])
+def _ordered(rows: Sequence[Row], key: str) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row[key]))
 
 
 def figure_text(value: float) -> str:

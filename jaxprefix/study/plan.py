@@ -26,7 +26,7 @@ from jaxprefix.train.dataset import languages, training_task
 OF_COMMAND = ("data", "mesh", "platform")
 NOT_IN_STUDIES = ("output", "baseline", "tensorboard", "wandb")
 UNNAMED = (*OF_COMMAND, "tensorboard", "wandb", "keep", "log_every", "save_every")  # not in the name of a cell
-# The study's evaluation already shows what a task loses, beside the frozen base as a baseline.
+# A study shows what a task loses by an evaluation on it, with the frozen base as the baseline.
 NOT_IN_PROBES = ("output", "forgetting_task")
 # The settings that a run of method none has. It learns nothing, so the others would only make equal cells differ.
 OF_NONE = ("model", "method", "task", "language", "train_file", "eval_file", "max_length", "chat", "chat_date", "dtype")

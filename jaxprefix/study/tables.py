@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxprefix.evaluation.report.cells import Cells, percent, points, span
 from jaxprefix.study.matrix import matrices
-from jaxprefix.study.mechanism import gap_cells, mean_cells
+from jaxprefix.study.mechanism import probe_cells
 from jaxprefix.study.plan import Plan
 from jaxprefix.study.published import known_cells
 from jaxprefix.study.rows import MISSING, axes_of, labels_of, rate_of, title_of, value_of
@@ -39,9 +39,7 @@ def _parts(plan: Plan, table: Table, results: Results) -> dict[str, Cells]:
         elif len(done[0]["tasks"][task]["languages"]) <= FULL:
             parts[f"{what}, by language"] = by_language(task, done)
     if probed := [row for row in found if row["probes"]]:
-        parts["probes: means over the languages"] = mean_cells(probed)
-        for task in dict.fromkeys(task for row in probed for task in row["tasks"]):
-            parts[f"{task}: correlation of each probe with the gap, over the languages"] = gap_cells(task, probed)
+        parts["probes: their means over the languages, and correlations with the transfer gap"] = probe_cells(probed)
     if published := known_cells(table, plan.rows[table.name], found):
         parts["published figures beside ours"] = published
     return parts

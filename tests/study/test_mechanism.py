@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,11 @@ def test_the_files_have_the_figures(done: tuple[Plan, Folder]):
     lora = rows(folder)[1]["probes"]["forgetting added loss"]
     text, tex = ((folder.root / f"study.{kind}").read_text() for kind in ("md", "tex"))
     for content in (text, tex):
-        assert f"{lora['mean']:.3f}" in content and f"{lora['gap']['babel-choice']['value']:+.2f} (" in content
+        lines = [[cell.strip(" |\\") for cell in re.split(r"[|&]", line)] for line in content.splitlines()]
+        (line,) = [
+            [cell for cell in line if cell] for line in lines if "forgetting added loss" in line and "lora" in line
+        ]
+        assert line[2] == f"{lora['mean']:.3f}" and line[3].startswith(f"{lora['gap']['babel-choice']['value']:+.2f} (")
     with (folder.root / "study.csv").open() as file:
         lines = {(line["row"], line["metric"], line["figure"]): line["value"] for line in csv.DictReader(file)}
     assert float(lines["method=lora", "forgetting added loss", "sw"]) == pytest.approx(
@@ -213,3 +218,11 @@ def test_the_small_form_of_the_package_is_a_plan():
     found = small_form.rows["Embedded world"]
     assert [row.labels["method"] for row in found].count("full") == 4 and len(found) == 8
     assert all(cell.probe and "forgetting" in cell.probe.chosen for cell in small_form.cells())
+
+
+def test_the_comment_on_ewc_is_a_grid_and_its_file_has_no_directory_in_names():
+    text = (specification.SPECS / "mechanism.toml").read_text(encoding="utf-8")
+    (grid,) = (line.removeprefix("# ") for line in text.splitlines() if line.startswith("# run ="))
+    cells = [plan(parse((GRID + line).encode(), "t")).cells() for line in (grid, grid.replace("texts", "/data/texts"))]
+    assert [cell.setting("full.fisher_text") for (cell,) in cells] == ["texts.jsonl", "texts.jsonl"]
+    assert cells[0][0].run == cells[1][0].run and cells[1][0].config != cells[0][0].config
