@@ -21,17 +21,22 @@ from jaxprefix.probe.plots import draw
 from jaxprefix.probe.settings import Probe
 from jaxprefix.probe.tables import tables
 from jaxprefix.probe.texts import Texts, parallel_texts
-from jaxprefix.runs.base_model import BaseModel, load_weights, max_text_tokens
+from jaxprefix.runs.base_model import BaseModel, max_text_tokens
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.runs.saved import TrainedRun, load_run
 
 FILE = "probes.json"
 BASE = "frozen base"  # its name among the models
 
 
-def probe(runs: Sequence[str | Path], settings: Probe, quiet: bool = False) -> dict[str, Any]:
+def probe(
+    runs: Sequence[str | Path], settings: Probe, quiet: bool = False, loaded: Loaded | None = None
+) -> dict[str, Any]:
     """Measures, prints a table per figure, and writes probes.json and the plots.
+
+    `loaded` has what earlier runs of this process loaded.
 
     Returns:
         the content of probes.json, of all runs together
@@ -51,7 +56,7 @@ def probe(runs: Sequence[str | Path], settings: Probe, quiet: bool = False) -> d
     with ExitStack() as locks:
         for directory in [settings.output] if settings.output else directories:
             locks.enter_context(exclusive(directory))
-        result = _measure(directories, texts, settings, quiet)
+        result = _measure(directories, texts, settings, quiet, loaded or Loaded())
         result["probes"].get("forgetting", {}).update(lost)
         Console().print(*tables(result))
         if settings.output:
@@ -77,9 +82,9 @@ def _labels(directories: Sequence[Path], configs: Sequence[RunConfig]) -> list[s
     return methods if len(set(methods)) == len(methods) else list(map(str, directories))
 
 
-def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: bool) -> dict[str, Any]:
+def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: bool, loaded: Loaded) -> dict[str, Any]:
     mesh = batch_mesh(settings.mesh, settings.batch)
-    first = load_run(directories[0], mesh)
+    first = load_run(directories[0], mesh, loaded=loaded)
     trained = [first, *(load_run(directory, mesh, first.base) for directory in directories[1:])]
     base, config = first.base, first.config
     if "attention" in settings.chosen and not any(_has_slots(run) for run in trained):
@@ -87,11 +92,12 @@ def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: 
         raise InputError(f"--probes attention: no run has virtual tokens ({methods}); give a run of prefix, or drop it")
     adapters = [run.config.adapter for run in trained]
     longest = min(max_text_tokens(base.config, adapter, settings.max_length) for adapter in adapters)
-    frozen = load_weights(base, mesh, config.dtype)
+    frozen = loaded.weights(base, mesh, config.dtype)
     labels = _labels(directories, [run.config for run in trained])
-    models = {BASE: Model(base, NoAdapter(), {}, frozen, mesh, longest, config.chat)}
+    options = (frozen, mesh, longest, config.chat)
+    models = {BASE: Model(base, NoAdapter(), {}, *options, loaded=loaded)}
     for label, run in zip(labels, trained, strict=True):
-        models[label] = Model(base, run.config.adapter, run.params, frozen, mesh, longest, config.chat)
+        models[label] = Model(base, run.config.adapter, run.params, *options, loaded=loaded)
     measure = Measure(settings, texts, _encode(base, texts, longest), config, quiet)
     figures = {label: measure(model, label) for label, model in models.items()}
     described: dict[str, Any] = {BASE: {"run": None, "method": "none", "step": 0}}

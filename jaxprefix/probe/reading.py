@@ -1,6 +1,6 @@
 """Runs texts through an adapted model in a few shapes. One vector per sentence and layer is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,13 +37,7 @@ def read_states(
         groups: the group of each row, counted from 0, for `neurons`.
         wanted: `pooling`, `attention`, `loss` and `neurons` of `layer_states`.
     """
-
-    @jax.jit
-    @partial(meshes.with_mesh, model.mesh)
-    def run(params: Params, frozen: Frozen, batch: Batch, lens_tokens: jax.Array | None) -> LayerStates:
-        weights, hooks = model.adapter.bind(model.base.config, params, frozen)
-        return layer_states(model.base.config, weights, batch, hooks, lens_tokens=lens_tokens, **wanted)
-
+    run = _program(model, wanted)
     requests, result, active = [Request(row) for row in ids], None, None
     with progress(quiet) as bar:
         task = bar.add_task(name, total=len(ids), rate="texts")
@@ -64,6 +58,19 @@ def read_states(
                 bar.update(task, advance=len(indices))
     assert result is not None
     return result.replace(active=active)  # type: ignore[attr-defined]
+
+
+def _program(model: Model, wanted: Mapping[str, Any]) -> Callable[..., LayerStates]:
+    """The jitted `layer_states`. Models that share `loaded` and differ only in their parameters have the same one."""
+    config, adapter, mesh = model.base.config, model.adapter, model.mesh
+
+    @jax.jit
+    @partial(meshes.with_mesh, mesh)
+    def run(params: Params, frozen: Frozen, batch: Batch, lens_tokens: jax.Array | None) -> LayerStates:
+        weights, hooks = adapter.bind(config, params, frozen)
+        return layer_states(config, weights, batch, hooks, lens_tokens=lens_tokens, **wanted)
+
+    return model.loaded.program(("probe", config, adapter, mesh, *sorted(wanted.items())), lambda: run)
 
 
 def _empty(rows: int, leaf: np.ndarray) -> np.ndarray:

@@ -23,8 +23,8 @@ from jaxprefix.train.dry_run.chips import Name
 class Command:
     """Runs a study: every cell that its directory lacks, then the tables. The same command resumes it.
 
-    The specifications of the package are babel, few-shot, first, gating, generation, hybrid, paper, sources and
-    xtreme-r. docs/study.md explains how to write your own.
+    The specifications of the package are babel, few-shot, first, gating, generation, hybrid, mechanism, paper,
+    sources and xtreme-r. docs/study.md explains how to write your own.
     """
 
     specification: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SPEC")]]

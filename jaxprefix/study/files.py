@@ -11,6 +11,7 @@ from jaxprefix.evaluation.report.files import json_text
 from jaxprefix.io.atomic import write_atomically
 from jaxprefix.io.markdown import escape, table
 from jaxprefix.study.folder import Folder
+from jaxprefix.study.mechanism import ProbeFigures
 from jaxprefix.study.plan import Plan
 from jaxprefix.study.rows import labels_of, rate_of
 from jaxprefix.study.specification import Table
@@ -26,6 +27,10 @@ ABOUT = (
 ASYMMETRY = (
     "toward is the mean gain in a language from training in the others, from the mean gain of the others from training "
     "in it; their difference is the asymmetry."
+)
+MECHANISM = (
+    "A probe's figure is the mean of its layers, where it has layers, and of all languages. The correlation is "
+    "Spearman's, over the languages other than the training language, with its 95% interval from a bootstrap over them."
 )
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
@@ -68,7 +73,10 @@ def markdown(plan: Plan, results: Results, tables: Tables, pictures: Mapping[str
 
 
 def comma_separated(results: Results) -> str:
-    """A line for each figure of each row: its settings and seeds, its value and its interval in percent."""
+    """A line for each figure of each row: its settings and seeds, its value and its interval.
+
+    Scores are in percent. Figures of probes and their correlations are not, because losses and counts are among them.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow("table row lr seeds task metric figure value low high".split())
@@ -80,7 +88,20 @@ def comma_separated(results: Results) -> str:
                 for figure, estimate in [*figures["means"].items(), *figures["languages"].items()]:
                     values = [_percent(estimate[key]) for key in ("value", "low", "high")]
                     writer.writerow([name, settings, rate_of(row), seeds, task, figures["metric"], figure, *values])
+            for line in _probe_lines(row["probes"]):
+                writer.writerow([name, settings, rate_of(row), seeds, *line])
     return text.getvalue()
+
+
+def _probe_lines(probes: Mapping[str, ProbeFigures]) -> Iterator[list[Any]]:
+    """The task, the name of the probe, the figure, its value and its interval."""
+    for probe, figures in probes.items():
+        for figure, value in [("mean", figures["mean"]), *figures["languages"].items()]:
+            yield ["", probe, figure, f"{value:.6f}", "", ""]
+        for task, estimate in figures["gap"].items():
+            if estimate:
+                ends = [f"{estimate[key]:.6f}" for key in ("value", "low", "high")]
+                yield [task, probe, "correlation with the gap", *ends]
 
 
 def latex(plan: Plan, tables: Tables) -> str:
@@ -111,6 +132,8 @@ def notes(plan: Plan, table: Table, results: Results) -> Iterator[str]:
     if table.kind == "matrix":
         yield ASYMMETRY
     found = results["tables"][table.name]["rows"]
+    if any(row["probes"] for row in found):
+        yield MECHANISM
     for row in found:
         name = ", ".join(labels_of(row, list(row["labels"]))) or "the only row"
         if row["tried"]:

@@ -13,6 +13,7 @@ from jaxprefix.evaluation.report.files import json_text, read_report
 from jaxprefix.evaluation.report.summary import mean
 from jaxprefix.io.atomic import LOCK, RunLocked, check_writable, entries, lock, write_atomically
 from jaxprefix.io.messages import short_repr
+from jaxprefix.probe.probe import FILE as PROBES
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import RUN_FILE, read_run
 from jaxprefix.study.plan import Cell, model_label
@@ -20,7 +21,7 @@ from jaxprefix.study.specification import Specification
 from jaxprefix.train import metrics
 
 Platform = Literal["cpu", "cuda", "tpu"]
-Stage = Literal["train", "select", "evaluate"]
+Stage = Literal["train", "select", "evaluate", "probe"]
 SPECIFICATION = "specification.json"
 WAIT = 0.5  # seconds until a lock of another process is tried again
 SELECTION = "selection"  # in a run: its scores in the training language
@@ -92,9 +93,9 @@ class Folder:
             return json.loads(path.read_text(encoding="utf-8"))
         return {} if stage == "train" and self.is_trained(cell) else None
 
-    def failure(self, cell: Cell, stage: Stage = "evaluate") -> str | None:
-        """Why this stage of the cell, or one before it, failed, in one line."""
-        stages: tuple[Stage, ...] = ("train",) if stage == "train" else ("train", stage)
+    def failure(self, cell: Cell, stage: Stage | None = None) -> str | None:
+        """Why this stage of the cell, or its training, failed, in one line. None is the evaluation and the probe."""
+        stages: tuple[Stage, ...] = ("train", stage) if stage else ("train", "evaluate", "probe")
         states = (self.state(cell, name) or {} for name in stages)
         return next((state["failed"] for state in states if "failed" in state), None)
 
@@ -103,7 +104,7 @@ class Folder:
 
     def forget_failure(self, cell: Cell) -> None:
         """Lets a failed cell run again."""
-        for stage in ("train", "select", "evaluate"):
+        for stage in ("train", "select", "evaluate", "probe"):
             if "failed" in (self.state(cell, stage) or {}):
                 self._state_path(cell, stage).unlink()
 
@@ -122,6 +123,13 @@ class Folder:
     def statistics(self, cell: Cell) -> dict[str, Any]:
         """The cell's statistics.json."""
         return json.loads((self.evaluation(cell) / "statistics.json").read_text(encoding="utf-8"))
+
+    def is_probed(self, cell: Cell) -> bool:
+        return self.state(cell, "probe") is not None and not self.failure(cell, "probe")
+
+    def probes(self, cell: Cell) -> dict[str, Any]:
+        """The cell's probes.json."""
+        return json.loads((self.run(cell) / PROBES).read_text(encoding="utf-8"))
 
     def without_paths(self, line: str) -> str:
         """A message without the directories of this machine, so that equal studies have equal files."""
@@ -145,7 +153,11 @@ def as_json(specification: Specification) -> dict[str, Any]:
     for table in specification.tables:
         values = {name: value for name, value in vars(table).items() if name not in ("known", "grids")}
         values["known"] = [dict(vars(known)) for known in table.known]
-        values["grids"] = [{"run": axes(grid.run), "evaluation": axes(grid.evaluation)} for grid in table.grids]
+        values["grids"] = [
+            {"run": axes(grid.run), "evaluation": axes(grid.evaluation)}
+            | ({"probe": dict(grid.probe)} if grid.probe else {})
+            for grid in table.grids
+        ]
         tables.append(values)
     return {"name": specification.name, "about": specification.about, "tables": tables}
 

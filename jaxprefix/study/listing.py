@@ -1,14 +1,17 @@
-"""--list: each cell with its state, its directory, and the two plain commands that would make it."""
+"""--list: each cell with its state, its directory, and the plain commands that would make it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.io.messages import shell
+from jaxprefix.probe.settings import Probe
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.study.folder import Folder
 from jaxprefix.study.plan import Cell, Plan
+
+Settings = TypeVar("Settings", Evaluation, Probe)
 
 
 def listing(plan: Plan, folder: Folder, only: str | None = None) -> Iterator[str]:
@@ -18,20 +21,22 @@ def listing(plan: Plan, folder: Folder, only: str | None = None) -> Iterator[str
 
 
 def state(cell: Cell, folder: Folder) -> str:
-    """failed, evaluated, trained or missing."""
+    """failed, probed, evaluated, trained or missing."""
     if folder.failure(cell):
         return "failed"
     if folder.state(cell, "evaluate") is not None:
-        return "evaluated"
+        return "probed" if cell.probe and folder.is_probed(cell) else "evaluated"
     return "trained" if folder.is_trained(cell) else "missing"
 
 
-def commands(cell: Cell, folder: Folder) -> tuple[str, str]:
-    """The commands that train and evaluate the cell."""
+def commands(cell: Cell, folder: Folder) -> list[str]:
+    """The commands that train, evaluate and probe the cell."""
     run = shell(folder.run(cell))
     train = f"python -m jaxprefix.train{train_flags(folder.config(cell))} --output {run}"
     own = "" if folder.evaluation(cell) == folder.run(cell) else f" --output {shell(folder.evaluation(cell))}"
-    return train, f"python -m jaxprefix.evaluation {run}{evaluation_flags(cell.evaluation, folder)}{own}"
+    evaluation = f"python -m jaxprefix.evaluation {run}{changed_flags(cell.evaluation, Evaluation(), folder)}{own}"
+    probe = cell.probe and f"python -m jaxprefix.probe {run}{changed_flags(cell.probe, Probe(), folder)}"
+    return [train, evaluation, *([probe] if probe else [])]
 
 
 def train_flags(config: RunConfig) -> str:
@@ -47,11 +52,11 @@ def train_flags(config: RunConfig) -> str:
     return _flags(flat)
 
 
-def evaluation_flags(evaluation: Evaluation, folder: Folder) -> str:
-    """The flags in which an evaluation differs from the defaults."""
-    values = {part.name: getattr(evaluation, part.name) for part in fields(evaluation)}
+def changed_flags(settings: Settings, defaults: Settings, folder: Folder) -> str:
+    """The flags in which an evaluation or a probe differs from the defaults."""
+    values = {part.name: getattr(settings, part.name) for part in fields(settings)}
     values |= {"data": folder.data, "mesh": folder.mesh, "platform": folder.platform}
-    return _flags({name: value for name, value in values.items() if value != getattr(Evaluation(), name)})
+    return _flags({name: value for name, value in values.items() if value != getattr(defaults, name)})
 
 
 def _method_defaults(config: RunConfig) -> dict[str, Any]:

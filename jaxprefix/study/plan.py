@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
@@ -15,6 +15,7 @@ from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import short_repr
+from jaxprefix.probe.settings import Probe
 from jaxprefix.runs.base_model import EMBEDDED_TASK
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.from_json import from_json
@@ -25,17 +26,24 @@ from jaxprefix.train.dataset import languages, training_task
 OF_COMMAND = ("data", "mesh", "platform")
 NOT_IN_STUDIES = ("output", "baseline", "tensorboard", "wandb")
 UNNAMED = (*OF_COMMAND, "tensorboard", "wandb", "keep", "log_every", "save_every")  # not in the name of a cell
+# A study shows what a task loses by an evaluation on it, with the frozen base as the baseline.
+NOT_IN_PROBES = ("output", "forgetting_task")
 # The settings that a run of method none has. It learns nothing, so the others would only make equal cells differ.
 OF_NONE = ("model", "method", "task", "language", "train_file", "eval_file", "max_length", "chat", "chat_date", "dtype")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run and one evaluation of it. `nested` is part of its directory if the run has an earlier evaluation."""
+    """One run and one evaluation of it. `nested` is part of its directory if the run has an earlier evaluation.
+
+    The probes belong to the run: all cells of a run that are probed are probed alike.
+    """
 
     config: RunConfig
     evaluation: Evaluation
     nested: str = ""
+    probe: Probe | None = None
+    """With what the run is probed; None if it is not."""
 
     @cached_property
     def run(self) -> str:
@@ -92,11 +100,8 @@ class Plan:
 
     def cells(self, only: str | None = None) -> list[Cell]:
         """The distinct cells of all tables, or of one, without those of which only the size is shown."""
-        found: dict[str, Cell] = {}
-        for table in self.tables(only):
-            if table.kind != "parameters":
-                found |= {cell.name: cell for row in self.rows[table.name] for cell in row.cells}
-        return list(found.values())
+        tables = (table for table in self.tables(only) if table.kind != "parameters")
+        return _distinct(cell for table in tables for row in self.rows[table.name] for cell in row.cells)
 
     def tables(self, only: str | None = None) -> list[Table]:
         """All tables, or the one with this name. InputError if there is none."""
@@ -110,13 +115,14 @@ class Plan:
 def plan(specification: Specification) -> Plan:
     """Expands the grids. InputError names the table, and a setting that is unknown, invalid or contradicts another."""
     rows, first, models = {}, dict[str, Evaluation](), dict[str, str | None]()
+    probes = dict[str, Probe]()
     for table in specification.tables:
         try:
             cells = [_nest(cell, first) for grid in table.grids for cell in expand(grid)]
             _check_labels(cells, models)
-            distinct = {cell.name: cell for cell in cells}
+            _check_probes(cells, probes)
             axes = [name for grid in table.grids for name in _axis_names(grid)]
-            rows[table.name] = _rows(table, list(distinct.values()), list(dict.fromkeys(axes)))
+            rows[table.name] = _rows(table, _distinct(cells), list(dict.fromkeys(axes)))
             _check_table(table, rows[table.name])
         except InputError as error:
             raise InputError(f"table {table.name!r}: {error}") from None
@@ -125,11 +131,18 @@ def plan(specification: Specification) -> Plan:
 
 def expand(grid: Grid) -> list[Cell]:
     """The cells of a grid, with repetitions. A setting of a method is left out of cells without this method."""
-    for axes in (grid.run, grid.evaluation):
-        if refused := [name for name in axes if name in (*OF_COMMAND, *NOT_IN_STUDIES)]:
-            command = f"; give --{refused[0]} to the command" if refused[0] in OF_COMMAND else ""
-            raise InputError(f"{refused[0]} is not a setting of a specification{command}")
-    return [_cell(run, evaluation) for run in _product(grid.run) for evaluation in _product(grid.evaluation)]
+    for settings, others in (
+        (grid.run, NOT_IN_STUDIES),
+        (grid.evaluation, NOT_IN_STUDIES),
+        (grid.probe, NOT_IN_PROBES),
+    ):
+        if refused := [name for name in settings if name in (*OF_COMMAND, *others)]:
+            advice = f"; give --{refused[0]} to the command" if refused[0] in OF_COMMAND else ""
+            advice = "; name the task in evaluation" if refused[0] == "forgetting_task" else advice
+            raise InputError(f"{refused[0]} is not a setting of a specification{advice}")
+    probe = _probe(grid.probe) if grid.probe else None
+    cells = [_cell(run, evaluation) for run in _product(grid.run) for evaluation in _product(grid.evaluation)]
+    return [replace(cell, probe=probe) for cell in cells]
 
 
 def model_label(model: str | None) -> str:
@@ -141,12 +154,14 @@ def named_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that a cell's name and labels depend on."""
     values = {name: value for name, value in config.as_json().items() if name not in UNNAMED}
     files = {name: Path(values[name]).name for name in ("train_file", "eval_file") if values.get(name)}
+    if fisher := values.get("full", {}).get("fisher_text"):
+        files["full"] = values["full"] | {"fisher_text": Path(fisher).name}
     return values | files | {"model": model_label(config.model)}
 
 
-def evaluation_settings(evaluation: Evaluation) -> dict[str, Any]:
-    """The settings of an evaluation that change figures."""
-    values = {part.name: getattr(evaluation, part.name) for part in fields(evaluation)}
+def figure_settings(settings: Evaluation | Probe) -> dict[str, Any]:
+    """The settings of an evaluation, or of a probe, that change figures."""
+    values = {part.name: getattr(settings, part.name) for part in fields(settings)}
     values = {name: value for name, value in values.items() if name not in (*OF_COMMAND, "output", "baseline")}
     return {name: value.name if isinstance(value, Path) else value for name, value in values.items()}
 
@@ -186,11 +201,26 @@ def _cell(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Cell:
     return Cell(config, settings)
 
 
+def _probe(values: Mapping[str, Any]) -> Probe:
+    settings = from_json(Probe, values, "probe.")
+    settings.check()
+    return settings
+
+
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Each cell once, with the probes that any of its copies has."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.probe or cell.name not in found:
+            found[cell.name] = cell
+    return list(found.values())
+
+
 def _nest(cell: Cell, first: dict[str, Evaluation]) -> Cell:
     """The cell with its directory: the first evaluation of a run is in the run's own."""
     if first.setdefault(cell.run, cell.evaluation) == cell.evaluation:
         return cell
-    return replace(cell, nested=f"evaluation-{digest(evaluation_settings(cell.evaluation))}")
+    return replace(cell, nested=f"evaluation-{digest(figure_settings(cell.evaluation))}")
 
 
 def _axis_names(grid: Grid) -> list[str]:
@@ -201,7 +231,7 @@ def _rows(table: Table, cells: Sequence[Cell], axes: Sequence[str]) -> tuple[Row
     """The rows of the cells, with the axes in which they differ as labels."""
     apart = {"seed", *(("lr",) if table.select else ())}
     values = {name: [cell.setting(name) for cell in cells] for name in axes if name not in apart}
-    shown = [name for name, found in values.items() if len({repr(value) for value in found if value is not None}) > 1]
+    shown = [name for name, found in values.items() if _differs(cells, found)]
     grouped: dict[str, tuple[dict[str, Any], dict[float | None, list[Cell]]]] = {}
     for cell in cells:
         labels = {name: cell.setting(name) for name in shown}
@@ -211,6 +241,13 @@ def _rows(table: Table, cells: Sequence[Cell], axes: Sequence[str]) -> tuple[Row
         Row(labels, {rate: tuple(found) for rate, found in candidates.items()}, table.select)
         for labels, candidates in grouped.values()
     )
+
+
+def _differs(cells: Sequence[Cell], values: Sequence[Any]) -> bool:
+    """Whether a setting of the cells has several values, or one that only some cells of a method have."""
+    by_method = {(cell.config.method, repr(value)) for cell, value in zip(cells, values, strict=True)}
+    several = len({repr(value) for value in values if value is not None}) > 1
+    return several or len(by_method) > len({method for method, _ in by_method})
 
 
 def _check_table(table: Table, rows: Sequence[Row]) -> None:
@@ -236,3 +273,10 @@ def _check_labels(cells: Sequence[Cell], models: dict[str, str | None]) -> None:
         if models.setdefault(label, cell.config.model) != cell.config.model:
             both = f"{models[label]} and {cell.config.model}"
             raise InputError(f"{both} have the same name, {label}; rename one of the directories")
+
+
+def _check_probes(cells: Sequence[Cell], probes: dict[str, Probe]) -> None:
+    """InputError if a run would be probed in two ways. `probes` are those seen so far, by run."""
+    for cell in cells:
+        if cell.probe and probes.setdefault(cell.run, cell.probe) != cell.probe:
+            raise InputError(f"another grid probes {cell.run} with other settings; give both grids the same probe")

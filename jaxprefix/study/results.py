@@ -17,7 +17,8 @@ from jaxprefix.evaluation.settings import names
 from jaxprefix.runs.directory import read_run
 from jaxprefix.study.figures import Figures, averaged, figures_of
 from jaxprefix.study.folder import Folder, as_json
-from jaxprefix.study.plan import Cell, Plan, Row, evaluation_settings, matches, named_settings
+from jaxprefix.study.mechanism import ProbeFigures, probe_figures
+from jaxprefix.study.plan import Cell, Plan, Row, figure_settings, matches, named_settings
 from jaxprefix.study.select import Choice, choose
 from jaxprefix.study.specification import Table
 from jaxprefix.tasks.languages import same_language
@@ -32,6 +33,7 @@ class RowResult(TypedDict):
     rate: float | None  # the chosen learning rate
     tried: dict[str, float | None]  # learning rate -> what it was chosen by
     tasks: dict[str, Figures]
+    probes: dict[str, ProbeFigures]  # such as "mexa score"; empty if the cells are not probed
     failed: str | None
     is_baseline: bool
 
@@ -84,6 +86,7 @@ def _row(
         rate=choice.rate if choice else None,
         tried={_rate_text(rate): value for rate, value in choice.tried.items()} if choice else {},
         tasks={},
+        probes={},
         failed=failures[0] if failures else None,
         is_baseline=table.baseline is not None and matches(row, table.baseline),
     )
@@ -95,6 +98,8 @@ def _row(
             answered[name] = [row for row in averaged(directories, name) if _is_shown(row["language"], table)]
             if answered[name]:
                 result["tasks"][name] = figures_of(name, answered[name], reports)
+    if cells and all(cell.probe and folder.is_probed(cell) for cell in cells):
+        result["probes"] = probe_figures([folder.probes(cell) for cell in cells], result["tasks"])
     return result, answered
 
 
@@ -140,7 +145,8 @@ def _cell(cell: Cell, run: Mapping[str, Any] | None, folder: Folder) -> dict[str
     state = folder.state(cell, "evaluate") or {}
     values: dict[str, Any] = {
         "run": named_settings(cell.config),
-        "evaluation": evaluation_settings(cell.evaluation),
+        "evaluation": figure_settings(cell.evaluation),
+        "probe": cell.probe and figure_settings(cell.probe),
         "seed": cell.config.seed,
         "failed": folder.failure(cell),
         "missing": state.get("missing", {}),

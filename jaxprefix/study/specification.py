@@ -34,10 +34,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Grid:
-    """A product of settings of the runs and of their evaluations."""
+    """A product of settings of the runs and of their evaluations, and the settings with which its runs are probed."""
 
     run: Axes = field(default_factory=dict)
     evaluation: Axes = field(default_factory=dict)
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `Probe`, one value each; without any, the runs are not probed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class Specification:
             changed = {**grid.run, **{name: values for name, values in run.items() if values}}
             if steps is not None:
                 changed.pop("epochs", None)
-            return Grid(changed, {**grid.evaluation, **({"limit": evaluation} if evaluation else {})})
+            limited = {"limit": evaluation} if evaluation else {}
+            return replace(grid, run=changed, evaluation={**grid.evaluation, **limited})
 
         tables = (replace(table, grids=tuple(map(change, table.grids))) for table in self.tables)
         return replace(self, tables=tuple(tables))
@@ -108,13 +111,13 @@ def read(name: str) -> Specification:
 
 
 def parse(content: bytes, name: str) -> Specification:
-    """The specification in a TOML file's content. Settings in [run] and [evaluation] are those of every grid."""
+    """The specification in a TOML file's content. Settings in [run], [evaluation] and [probe] are of every grid."""
     try:
         values = tomllib.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"it is not TOML: {one_line(error)}") from None
-    _check_keys(values, ("about", "run", "evaluation", "table"), "the specification")
-    common = Grid(*(_axes(value_of(values, part, dict | None) or {}) for part in ("run", "evaluation")))
+    _check_keys(values, ("about", "run", "evaluation", "probe", "table"), "the specification")
+    common = _settings_of(values)
     tables = [_table(part, common) for part in _objects(values, "table")]
     if not tables:
         raise InputError("it has no [[table]]")
@@ -151,14 +154,19 @@ def _table(values: Mapping[str, Any], common: Grid) -> Table:
 
 
 def _grid(values: Mapping[str, Any], common: Grid) -> Grid:
-    _check_keys(values, ("run", "evaluation"), "a grid")
-    own = Grid(*(_axes(value_of(values, part, dict | None) or {}) for part in ("run", "evaluation")))
+    _check_keys(values, ("run", "evaluation", "probe"), "a grid")
+    own = _settings_of(values)
     run = {**common.run, **own.run}
     methods = {part for method in run.get("method", ("prefix",)) if isinstance(method, str) for part in _parts(method)}
     for axis in own.run:
         if "." in axis and axis.partition(".")[0] not in methods:
             raise InputError(f"no cell has the method of {axis}; remove it, or add the method")
-    return Grid(run, {**common.evaluation, **own.evaluation})
+    return Grid(run, {**common.evaluation, **own.evaluation}, {**common.probe, **own.probe})
+
+
+def _settings_of(values: Mapping[str, Any]) -> Grid:
+    run, evaluation, probe = (value_of(values, part, dict | None) or {} for part in ("run", "evaluation", "probe"))
+    return Grid(_axes(run), _axes(evaluation), probe)
 
 
 def _known(values: Mapping[str, Any]) -> Known:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxprefix.evaluation.report.cells import Cells, percent, points, span
 from jaxprefix.study.matrix import matrices
+from jaxprefix.study.mechanism import probe_cells
 from jaxprefix.study.plan import Plan
 from jaxprefix.study.published import known_cells
 from jaxprefix.study.rows import MISSING, axes_of, labels_of, rate_of, title_of, value_of
@@ -37,6 +38,8 @@ def _parts(plan: Plan, table: Table, results: Results) -> dict[str, Cells]:
             parts |= {f"{task}: {title}": cells for title, cells in matrices(task, done).items()}
         elif len(done[0]["tasks"][task]["languages"]) <= FULL:
             parts[f"{what}, by language"] = by_language(task, done)
+    if probed := [row for row in found if row["probes"]]:
+        parts["probes: their means over the languages, and correlations with the transfer gap"] = probe_cells(probed)
     if published := known_cells(table, plan.rows[table.name], found):
         parts["published figures beside ours"] = published
     return parts

@@ -1,8 +1,7 @@
 """Trains and evaluates what a study lacks, in an order that keeps the base loaded and its programs compiled.
 
 Several processes may work on one directory. Each cell is locked meanwhile, and a cell that another process has is tried
-again later. A further stage of a cell, such as probes, is a value of `Stage`, a branch of `Worker._do` and a line of
-`units`.
+again later. A further stage of a cell is a value of `Stage`, a branch of `Worker._do` and a line of `units`.
 """
 
 import time
@@ -20,10 +19,12 @@ from jaxprefix.evaluation.settings import Evaluation, names
 from jaxprefix.io.atomic import RunLocked, disk_errors, lock
 from jaxprefix.io.messages import one_line
 from jaxprefix.io.terminal import Stopped, progress
+from jaxprefix.probe.probe import probe
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import open_directory
 from jaxprefix.runs.loaded import Loaded
 from jaxprefix.study.folder import WAIT, Folder, Stage
+from jaxprefix.study.mechanism import figure_text, probe_figures
 from jaxprefix.study.plan import Cell, Plan, Row, model_label
 from jaxprefix.study.select import choose
 from jaxprefix.tasks.languages import same_language
@@ -33,12 +34,14 @@ from jaxprefix.train.signals import stoppable
 LOG = "log.txt"  # the output of the runs
 FAILURES = (InputError, MemoryError, jax.errors.JaxRuntimeError)  # of one cell; others are bugs, and end the study
 
+AFTER_CHOICE = ("evaluate", "probe")  # the stages of the cells with the chosen learning rate
+
 Outcome = Literal["done", "failed", "later"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One stage of a cell. An evaluation is done only if the cell has the learning rate that is chosen for its row."""
+    """One stage of a cell. Only cells with the learning rate that is chosen for their row are evaluated and probed."""
 
     cell: Cell
     stage: Stage
@@ -102,6 +105,10 @@ def units(plan: Plan, only: str | None) -> list[Unit]:
             # A cell of two rows may be chosen in one and not in the other.
             key = f"{cell.name} {id(row)}" if row.select else cell.name
             found.setdefault((key, "evaluate"), Unit(cell, "evaluate", row))
+        for cell, row in pairs:
+            if cell.probe:
+                key = f"{cell.run} {id(row)}" if row.select else cell.run
+                found.setdefault((key, "probe"), Unit(cell, "probe", row))
     return list(found.values())
 
 
@@ -117,7 +124,7 @@ def outcome_of(unit: Unit, folder: Folder) -> Outcome | None:
         return "failed"
     if unit.stage == "train":
         return "done" if folder.is_trained(cell) else None
-    if unit.stage == "evaluate" and (choice := choose(unit.row, folder)) and cell not in choice.cells:
+    if unit.stage in AFTER_CHOICE and (choice := choose(unit.row, folder)) and cell not in choice.cells:
         return "done"  # there is nothing to do
     return "done" if folder.state(cell, unit.stage) is not None else None
 
@@ -140,7 +147,7 @@ class Worker:
         cell, stage = unit.cell, unit.stage
         if stage != "train" and not self._folder.is_trained(cell):
             return "later"
-        if stage == "evaluate" and choose(unit.row, self._folder) is None:
+        if stage in AFTER_CHOICE and choose(unit.row, self._folder) is None:
             return "later"
         try:
             with lock(self._folder.lock(cell), f"another process has {cell.run}"):
@@ -155,6 +162,9 @@ class Worker:
             return f"failed: {failure}"
         if unit.stage == "train":
             return f"{cell.config.method}, learning rate {cell.config.lr or 'by default'}, seed {cell.config.seed}"
+        if unit.stage == "probe":
+            figures = probe_figures([folder.probes(cell)], {})
+            return ", ".join(f"{name} {figure_text(values['mean'])}" for name, values in figures.items())
         report = read_report(folder.evaluation(cell, unit.stage))
         scores = []
         for name, task in report["tasks"].items():
@@ -172,6 +182,8 @@ class Worker:
                         if stop.asked:
                             line = f"stopped by {stop.asked.name} after {cell.run}; repeat the command to resume"
                             raise Stopped(line, stop.asked)
+                elif stage == "probe":
+                    folder.write_state(cell, stage, self._probe(cell))
                 else:
                     folder.write_state(cell, stage, self._evaluate(cell, stage))
         except RunLocked:
@@ -200,6 +212,14 @@ class Worker:
                 one = replace(one, languages=",".join(codes))
             evaluate(folder.run(cell), one, quiet=True, loaded=self._loaded)
         return state
+
+    def _probe(self, cell: Cell) -> dict[str, list[str]]:
+        """Probes the run of a cell, and returns the languages of the texts."""
+        folder = self._folder
+        assert cell.probe is not None
+        settings = replace(cell.probe, mesh=folder.mesh, platform=folder.platform, data=folder.data)
+        result = probe([folder.run(cell)], settings, quiet=True, loaded=self._loaded)
+        return {"languages": result["texts"]["languages"]}
 
 
 def languages(settings: Evaluation, name: str) -> tuple[list[str], dict[str, str]]:

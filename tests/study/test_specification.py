@@ -77,7 +77,7 @@ def test_the_paper_has_the_figures_that_are_known():
 BAD = {
     "no TOML": ("about = ", "not TOML"),
     "no table": ('about = "x"', "no [[table]]"),
-    "an unknown key": ("banana = 1", "the specification has 'banana'; expected about, run, evaluation, table"),
+    "an unknown key": ("banana = 1", "the specification has 'banana'; expected about, run, evaluation, probe, table"),
     "an unknown key of a table": ('[[table]]\nname = "T"\nbanana = 1', "'T': it has 'banana'; expected grid, name"),
     "a table without a name": ("[[table]]", "table '': name is missing; expected a text"),
     "no grid": ('[[table]]\nname = "T"', "table 'T': it has no [[table.grid]]"),
