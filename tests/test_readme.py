@@ -29,13 +29,9 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 BLOCKS = blocks(PAGES)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for kind, block in BLOCKS
-    if kind == "sh"
-    for line in block.splitlines()
-    if line.startswith("python ")
-]
+LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+# A command may be on two pages.
+COMMANDS = list(dict.fromkeys(line.split("#")[0].strip() for line in LINES if line.startswith("python ")))
 # In the order of the pages, by how they begin.
 FEW = [
     "train --output runs/first",
