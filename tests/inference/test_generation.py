@@ -54,7 +54,7 @@ CASES = {name: (LLAMA, adapter) for name, adapter in every.METHODS.items()} | {
 
 
 # The other cases are the same seams alone, or together with others.
-FEW = ("prefix", "mistral prefix", "gemma prefix", "llama-adapter+lora", "bottleneck+soft-prompt")
+FEW = ("mistral prefix", "gemma prefix", "llama-adapter+lora", "bottleneck+soft-prompt")
 
 
 def few(names: Iterable[str]) -> list[Any]:
@@ -172,7 +172,7 @@ def test_choices_over_a_shared_prompt(case: tuple[DecoderConfig, Any, Hooks]):
     assert_choices(case, longest=4)
 
 
-@pytest.mark.parametrize("case", few(("none", "prefix")), indirect=True)
+@pytest.mark.parametrize("case", few(("none", "gemma prefix")), indirect=True)
 def test_choices_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
     assert_choices(case, longest=1)
 
