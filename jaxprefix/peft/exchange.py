@@ -129,7 +129,8 @@ def _project(base: BaseModel, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarra
         for layer, vectors in enumerate(hidden):
             read = {row.name: tensors[row.keys(config)[layer]][:].astype(np.float32) for row in rows}
             layers = {row.name: jnp.asarray(read[row.name]).reshape(1, *row.shape(config)) for row in rows}
-            results.append(jax.device_get(slots.project_kv(config, layers, jnp.asarray(vectors[None]))))
+            scaled = slots.scaled(config, layers, jnp.asarray(vectors[None]))
+            results.append(jax.device_get(slots.project_kv(config, layers, scaled)))
     keys, values = (np.concatenate(part) for part in zip(*results, strict=True))
     return keys, values
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedConfig
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
-from jaxprefix.models import config_keys, decoder, int8, loading, sharding, weights
+from jaxprefix.models import adapter_init, config_keys, decoder, int8, loading, sharding, weights
 from jaxprefix.models.adapters import IA3, LlamaAdapter, LoRA, PrefixTuning, Sum
 from jaxprefix.models.config import DecoderConfig, LayerKind, Rope, notes
 from jaxprefix.models.families import FAMILIES
@@ -83,6 +83,21 @@ def test_both_loops_and_right_padding_compute_the_same(name: str):
     changes = {"head_norms": False} if name == "apertus" else {"layer_kinds": (), "qkv_biases": False, "window": None}
     plain = RUN(replace(config, **changes), frozen, batch)
     assert np.abs(np.asarray(plain)[tiny.REAL] - scanned).max() > 0.05  # the differences matter
+
+
+def test_a_start_from_a_text_is_that_text_in_the_scale_of_gemma():
+    """The hidden form, which is scaled, has the values of the kv form, which is not."""
+    frozen = tiny.weights(GEMMA)
+    starts = [PrefixTuning(3, "1:4", source, start="text:any") for source in ("hidden", "kv")]
+    tokens, key = [5, 2, 9], jax.random.key(0)
+    params = [adapter_init.init_params(start, key, GEMMA, frozen, lambda *_: tokens) for start in starts]
+    bound = [start.bind(GEMMA, each, frozen)[1].prefix for start, each in zip(starts, params, strict=True)]
+    assert bound[0] and bound[1]
+    np.testing.assert_allclose(bound[0].values, bound[1].values, rtol=0, atol=1e-5)
+    weights = 1 + np.asarray(frozen["layers"]["input_layernorm"], np.float64)[1:4]
+    text = adapter_init.encode_prompt(GEMMA, frozen, jnp.array(tokens)).inputs[1:4]
+    expected = text / np.sqrt((weights**2).mean(axis=1))[:, None, None]
+    np.testing.assert_allclose(params[0]["hidden"], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", few("gemma3"))

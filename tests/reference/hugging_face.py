@@ -188,7 +188,8 @@ class Pair:
 
 def project(pair: Pair, hidden: Any) -> tuple[Any, Any]:
     """The keys and values of a hidden prefix, for `to_peft`."""
-    return slots.project_kv(pair.config, pair.frozen["layers"], jnp.asarray(hidden))
+    layers = pair.frozen["layers"]
+    return slots.project_kv(pair.config, layers, slots.scaled(pair.config, layers, jnp.asarray(hidden)))
 
 
 def make(kind: Kind, directory: Path, seed: int = 0) -> Pair:

@@ -16,6 +16,7 @@ from models.every import ALL_SEVEN
 from transformers import DynamicCache, LlamaForCausalLM
 
 from jaxprefix.models.adapters import IA3, LlamaAdapter, LoRA, PrefixTuning
+from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.parameters import PROJECTIONS
 
 pytestmark = pytest.mark.filterwarnings(gradients.IGNORED)
@@ -162,6 +163,11 @@ def projected(attention: Any, vectors: torch.Tensor, size: int) -> list[torch.Te
     return [keys.transpose(1, 2), values.transpose(1, 2)]
 
 
+def scaled(layer: Any, vectors: torch.Tensor, sizes: DecoderConfig) -> torch.Tensor:
+    """In Gemma, a learnt vector is multiplied by the rms of the factors of the layer's attention norm."""
+    return vectors * (1 + layer.input_layernorm.weight).pow(2).mean().sqrt() if sizes.norm_offset else vectors
+
+
 @pytest.mark.parametrize(
     "pair", [pytest.param("grouped heads", marks=pytest.mark.slow), "heads wider than hidden", *FAMILIES], indirect=True
 )
@@ -178,7 +184,8 @@ def test_a_prefix_equals_torch(pair: hf.Pair, source: Any):
     cache, count = DynamicCache(), len(ROWS.tokens)
     for number, layer in enumerate(model.model.layers):
         if source == "hidden":
-            heads = projected(layer.self_attn, learnt["hidden"][number], sizes.head_size)
+            vectors = scaled(layer, learnt["hidden"][number], sizes)
+            heads = projected(layer.self_attn, vectors, sizes.head_size)
         else:
             heads = [learnt[name][number].transpose(0, 1)[None] for name in ("keys", "values")]
         cache.update(*(part.expand(count, -1, -1, -1) for part in heads), number)
@@ -206,7 +213,8 @@ def test_a_llama_adapter_equals_torch(pair: hf.Pair):
     }
     pair.torch.set_attn_implementation("slots")
     for number, layer in enumerate(pair.torch.model.layers):
-        heads = projected(layer.self_attn, learnt["hidden"][number], pair.config.head_size)
+        vectors = scaled(layer, learnt["hidden"][number], pair.config)
+        heads = projected(layer.self_attn, vectors, pair.config.head_size)
         layer.self_attn.slots = (*(part[0] for part in heads), torch.tanh(learnt["gate"][number]))
     expected = theirs(pair.torch)
     found = ours(pair, adapter, {name: leaf.detach().numpy() for name, leaf in learnt.items()})

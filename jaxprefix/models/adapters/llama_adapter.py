@@ -60,7 +60,8 @@ class LlamaAdapter:
         if self.start == "random":
             params = slots.random(key, config, layers, self.length, "hidden", self.std)
         else:
-            params = slots.of_text(encoded(self.method, self.start, self.length, encode), layers, "hidden")
+            text = encoded(self.method, self.start, self.length, encode)
+            params = slots.of_text(config, frozen, text, layers, "hidden")
         count = layers.last - layers.first
         return params | {"gate": jnp.zeros((count, config.heads) if self.gate == "head" else count)}
 

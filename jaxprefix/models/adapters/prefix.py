@@ -90,7 +90,8 @@ class PrefixTuning:
         layers = slots.LayerRange.of(self.layers, config.layers)
         start, prompt = self.chosen_start, None
         if start != "random":
-            prompt = slots.of_text(encoded(self.method, start, self.length, encode), layers, self.source)
+            text = encoded(self.method, start, self.length, encode)
+            prompt = slots.of_text(config, frozen, text, layers, self.source)
         if self.mlp:
             return self._init_mlp(key, config, layers, prompt)
         return prompt or slots.random(key, config, layers, self.length, self.source, self.std)

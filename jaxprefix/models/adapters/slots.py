@@ -2,6 +2,8 @@
 
 Parameters are `{"hidden": [n, P, D]}`, vectors that the frozen projections turn into keys and values (Pk = Wk·E,
 Pv = Wv·E, without rotation), or `{"keys", "values": [n, P, K, H]}`, for the n layers of the range.
+
+In Gemma, E is a learnt vector times the scale of its layer (`hidden_scale`).
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from jaxprefix.models.hooks import Frozen
 from jaxprefix.models.layers import Layers, stack
 from jaxprefix.models.parameters import bias_name
 
-# The weights that `project_kv` reads, if the model has them
-KV_WEIGHTS = ("k_proj", "v_proj", "k_proj_bias", "v_proj_bias", "k_norm")
+# The weights that `scaled` and `project_kv` read, if the model has them
+KV_WEIGHTS = ("input_layernorm", "k_proj", "v_proj", "k_proj_bias", "v_proj_bias", "k_norm")
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,34 @@ def random(
     return {"keys": keys, "values": values}
 
 
-def of_text(text: EncodedPrompt, layers: LayerRange, source: str) -> dict[str, Array]:
+def of_text(
+    config: DecoderConfig, frozen: Frozen, text: EncodedPrompt, layers: LayerRange, source: str
+) -> dict[str, Array]:
     """The normed attention inputs of the prompt at these layers, or its keys and values."""
-    leaves = {"hidden": text.inputs} if source == "hidden" else {"keys": text.keys, "values": text.values}
+    leaves = {"keys": text.keys, "values": text.values}
+    if source == "hidden":
+        inputs, scale = text.inputs.astype(jnp.float32), hidden_scale(config, frozen["layers"])
+        leaves = {"hidden": inputs if scale is None else inputs / scale[:, None, None]}
     return {name: leaf[layers.first : layers.last].astype(jnp.float32) for name, leaf in leaves.items()}
+
+
+def hidden_scale(config: DecoderConfig, layers: Layers) -> Float[Array, " L"] | None:
+    """The factor of learnt vectors in each layer, so that published learning rates suit Gemma: None for 1.
+
+    It is the rms of what the attention norm multiplies by. AdamW changes a parameter by about the learning rate in each
+    step, whatever the size of its gradient. Norms multiply by about 0.3 in SmolLM2 and 30 in Gemma 3 270M. Without the
+    factor, 60 steps at 3e-3 lower the loss of a prefix on Gemma from 0.73 to 0.66, and at 0.1 to 0.26.
+    """
+    if not config.norm_offset:
+        return None
+    factors = config.norm_offset + stack(layers["input_layernorm"]).astype(jnp.float32)
+    return jnp.sqrt(jnp.mean(factors**2, axis=-1))
+
+
+def scaled(config: DecoderConfig, layers: Layers, vectors: Float[Array, "L *A P D"]) -> Float[Array, "L *A P D"]:
+    """Learnt vectors times `hidden_scale`."""
+    scale = hidden_scale(config, layers)
+    return vectors if scale is None else vectors * _over_slots(scale[:, None], vectors)
 
 
 def keys_and_values(
@@ -72,8 +98,8 @@ def keys_and_values(
     """Keys and values of all L layers. With `adapter_ids`, row b of the batch gets adapter `adapter_ids[b]`."""
     several = adapter_ids is not None
     if "hidden" in params:
-        vectors = layers.stacked(params["hidden"], several).astype(frozen["embed_tokens"].dtype)
-        keys, values = project_kv(config, frozen["layers"], vectors)
+        vectors = scaled(config, frozen["layers"], layers.stacked(params["hidden"], several))
+        keys, values = project_kv(config, frozen["layers"], vectors.astype(frozen["embed_tokens"].dtype))
     else:
         keys, values = (layers.stacked(params[name], several) for name in ("keys", "values"))
     return (keys[:, adapter_ids], values[:, adapter_ids]) if several else (keys, values)
