@@ -83,7 +83,7 @@ def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path
     assert "data: 22 rows to learn, 2 held out" in lines and "compiled the training step 1 times" in lines
     assert lines.count("run: runs/mine-prefix-1") == 2  # first and last
     assert "evaluate: python -m jaxprefix.evaluation runs/mine-prefix-1 --eval-file mine.jsonl" in lines
-    assert re.search(r"en \(source\) +│ +\d+\.\d │", done.stdout)
+    assert re.search(r"en \(source\) +\d+\.\d ", done.stdout)
     assert not done.stderr  # no progress where there is no terminal, and no library's warnings
     found = {path.name for path in (tmp_path / "runs" / "mine-prefix-1").iterdir()}
     assert found == {

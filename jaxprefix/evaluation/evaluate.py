@@ -27,7 +27,7 @@ from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.evaluation.shots import Shots, draw_shots
 from jaxprefix.inference.model import Model, open_model
 from jaxprefix.io.atomic import exclusive
-from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.runs.directory import RUN_FILE, read_run
 from jaxprefix.runs.loaded import Loaded
 from jaxprefix.runs.saved import TrainedRun
@@ -195,7 +195,7 @@ def build(
         summary = report.summarise(task_rows, list(task_rows[0]["scores"]), source, corpus)
         summaries[name] = summary
         measured[name] = report.measure(task_rows, summary, whole=summary["metrics"] if corpus else (), cluster=cluster)
-    return report.build(config.model or "embedded", config.method, source, summaries), report.build_statistics(measured)
+    return report.build(model_label(config.model), config.method, source, summaries), report.build_statistics(measured)
 
 
 def _questions(model: Model, task: Task, examples: Examples, shots: Shots) -> list[Question]:

@@ -29,8 +29,7 @@ def tables(result: Mapping[str, Any]) -> list[Fitted]:
                 if pooling in some:
                     title = f"{probe}: {figure}"
                     title += f", {words}" if "layers" in some or pooling == "relative" else ""
-                    both = (fitted(title, _cells(models, by_model, pooling, intervals)) for intervals in (True, False))
-                    found.append(Fitted([table for one in both for table in one.tables]))
+                    found.append(fitted(title, *(_cells(models, by_model, pooling, shown) for shown in (True, False))))
     return found
 
 

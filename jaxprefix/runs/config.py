@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxprefix.errors import InputError
+from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import (
     IA3,
@@ -206,6 +207,11 @@ class RunConfig:
         config.check_numbers()
         config.adapter  # noqa: B018 - refuses an invalid method, as `check` does
         return config
+
+
+def model_label(model: str | None) -> str:
+    """The name of `--model` without the directories or the organization before it, for titles and tables."""
+    return "embedded" if model is None else expanded(model).name
 
 
 def _field(kind: type[Method] | Method) -> str:

@@ -15,8 +15,8 @@ from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.evaluation.settings import names
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import EMBEDDED_TASK, parameter_counts
-from jaxprefix.runs.config import RunConfig
-from jaxprefix.study.plan import Cell, Plan, model_label
+from jaxprefix.runs.config import RunConfig, model_label
+from jaxprefix.study.plan import Cell, Plan
 from jaxprefix.study.report import sizes
 from jaxprefix.train.dry_run import StepNeeds, needs
 from jaxprefix.train.dry_run.chips import CHIPS, GIB

@@ -14,9 +14,9 @@ from jaxprefix.evaluation.report.summary import mean
 from jaxprefix.io.atomic import LOCK, RunLocked, check_writable, entries, lock, write_atomically
 from jaxprefix.io.messages import short_repr
 from jaxprefix.probe.probe import FILE as PROBES
-from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.runs.directory import RUN_FILE, read_run
-from jaxprefix.study.plan import Cell, model_label
+from jaxprefix.study.plan import Cell
 from jaxprefix.study.specification import Specification
 from jaxprefix.train import metrics
 

@@ -13,11 +13,10 @@ from typing import Any
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import Evaluation, names
-from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import short_repr
 from jaxprefix.probe.settings import Probe
 from jaxprefix.runs.base_model import EMBEDDED_TASK
-from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.runs.from_json import from_json
 from jaxprefix.study.specification import Axes, Grid, Specification, Table
 from jaxprefix.train.dataset import languages, training_task
@@ -143,11 +142,6 @@ def expand(grid: Grid) -> list[Cell]:
     probe = _probe(grid.probe) if grid.probe else None
     cells = [_cell(run, evaluation) for run in _product(grid.run) for evaluation in _product(grid.evaluation)]
     return [replace(cell, probe=probe) for cell in cells]
-
-
-def model_label(model: str | None) -> str:
-    """A model's name without the directories above it."""
-    return "embedded" if model is None else expanded(model).name
 
 
 def named_settings(config: RunConfig) -> dict[str, Any]:

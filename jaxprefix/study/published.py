@@ -7,7 +7,8 @@ from jaxprefix.evaluation.report.cells import Cells, percent, span
 from jaxprefix.evaluation.report.intervals import Estimate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import parameter_counts
-from jaxprefix.study.plan import Plan, Row, matches, model_label
+from jaxprefix.runs.config import model_label
+from jaxprefix.study.plan import Plan, Row, matches
 from jaxprefix.study.rows import MISSING, text_of, title_of
 from jaxprefix.study.specification import Known, Table
 

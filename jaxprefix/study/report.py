@@ -7,9 +7,10 @@ from jaxprefix.io.atomic import disk_errors
 from jaxprefix.io.hub import model_directory
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import EMBEDDED, read_config
+from jaxprefix.runs.config import model_label
 from jaxprefix.study import files, pictures, tables
 from jaxprefix.study.folder import Folder
-from jaxprefix.study.plan import Plan, model_label
+from jaxprefix.study.plan import Plan
 from jaxprefix.study.published import parameters
 from jaxprefix.study.results import results
 

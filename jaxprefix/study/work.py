@@ -20,12 +20,12 @@ from jaxprefix.io.atomic import RunLocked, disk_errors, lock
 from jaxprefix.io.messages import one_line
 from jaxprefix.io.terminal import Stopped, progress
 from jaxprefix.probe.probe import probe
-from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.runs.directory import open_directory
 from jaxprefix.runs.loaded import Loaded
 from jaxprefix.study.folder import WAIT, Folder, Stage
 from jaxprefix.study.mechanism import figure_text, probe_figures
-from jaxprefix.study.plan import Cell, Plan, Row, model_label
+from jaxprefix.study.plan import Cell, Plan, Row
 from jaxprefix.study.select import choose
 from jaxprefix.tasks.languages import same_language
 from jaxprefix.train.loop import train

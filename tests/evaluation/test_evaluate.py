@@ -95,7 +95,7 @@ def test_generated_answers(folder: Path, run: Path, capsys: Any):
         assert row["parse_failure"] == (not said)
 
     report = json.loads((run / "report.json").read_text())
-    assert (report["model"], report["method"], report["source"]) == (str(folder / "model"), "prefix+lora", "en")
+    assert (report["model"], report["method"], report["source"]) == ("model", "prefix+lora", "en")
     task = report["tasks"]["answers"]
     assert task["metrics"] == ["f1", "em"] and set(task["languages"]) == {"en", "de"}
     for language, count in (("en", 6), ("de", 4)):

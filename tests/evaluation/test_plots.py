@@ -240,8 +240,10 @@ def test_resource_levels_show_each_language_and_the_classes_means():
     classes = sorted({find_language(code).resource for code in gaps})
     own = [[gap for code, gap in gaps.items() if find_language(code).resource == level] for level in classes]
     assert means == pytest.approx([np.mean(part) for part in own])
-    for line, level in zip((each for each in axes.lines if each.get_marker() == "o"), classes, strict=True):
-        assert np.all(np.abs(line.get_xdata() - level) < 0.5)
+    for place, line in enumerate(each for each in axes.lines if each.get_marker() == "o"):
+        assert np.all(np.abs(line.get_xdata() - place) < 0.5)
+    ticks = [f"{level} ({len(part)})" for level, part in zip(classes, own, strict=True)]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks  # no place for a class without languages
     assert axes.get_ylabel() == "gap to en (accuracy, points)"
     without, statistics = evaluated(xquad=[code for code in XQUAD if code != "en"])
     assert by_resource(without, statistics).axes[0].get_ylabel() == "accuracy (%)"

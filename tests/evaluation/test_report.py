@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import random
+import re
 import statistics
 from fractions import Fraction
 
@@ -26,6 +27,8 @@ from jaxprefix.evaluation.report import (
     table,
     write,
 )
+from jaxprefix.evaluation.report.cells import Cells
+from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.tasks.languages import find_language, languages_of
 
 
@@ -386,11 +389,29 @@ def test_122_languages_fit_the_terminal_with_nothing_cut(width, baseline):
     about = statistics["tasks"]["belebele"]["languages"]
     for code in BELEBELE:
         low, high = (100 * about[code]["accuracy"][end] for end in ("low", "high"))
-        (line,) = (line for line in lines if line.startswith(f"│ {code} "))
-        assert f"{low:.1f}..{high:.1f} │" in line
-        assert (f"│ {find_language(code).name} " in line) == (width == 160)
-    assert "…" not in console.file.getvalue()
-    assert sum(line.startswith("│") for line in lines) < 122 + 75  # one line per language, and the groups
+        (line,) = (line for line in lines if line.startswith(f"{code} "))
+        assert f" {low:.1f}..{high:.1f} " in line
+        assert (f"  {find_language(code).name}" in line) == (width == 160)
+    assert width == 80 or "…" not in console.file.getvalue()  # only names may be cut
+    assert len(lines) < 122 + 95  # one line per language, and the groups
+
+
+def test_what_fits_no_terminal_is_split_by_columns():
+    """Each part repeats the first column. No heading or figure is cut, and none is missing."""
+    header = ["method", *(f"lang{number}" for number in range(30)), "name"]
+    lines = [[f"run {row}", *(f"{row}{number:02d}.5" for number in range(30)), "a name"] for row in range(3)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(fitted("scores", Cells(header, [lines[:2]], lines[2:])))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    parts = text.split("scores")[1:]
+    assert max(map(len, text.splitlines())) <= 80 and len(parts) == 4 and text.count("(continued)") == 3
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        for line in part.splitlines():
+            if words := re.match(r"(method|run \d)(.*)", line):
+                found.setdefault(words[1], []).extend(words[2].split())
+    assert found == {line[0]: line[1:-1] for line in (header, *lines)}
 
 
 def test_a_file_that_is_not_a_report_is_refused_in_one_line(tmp_path):

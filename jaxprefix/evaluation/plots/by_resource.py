@@ -3,7 +3,7 @@
 The classes are those of Joshi et al. 2020 (arXiv:2004.09095): 0 has almost no text, 5 has the most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,10 +14,9 @@ from jaxprefix.evaluation.plots import canvas
 from jaxprefix.evaluation.report.intervals import Group, Statistics, TaskStatistics
 from jaxprefix.evaluation.report.summary import Report, TaskReport, source_language
 
-LEVELS = range(6)
 HEIGHT = 4.2  # of a panel, in inches
-# Inches: the height of the scale, the width of a class, the height of a line of small text, the diameter of a dot.
-SCALE, LEVEL, LINE, DOT = 3.5, 1.2, 0.115, 0.075
+# Inches: the height of the scale, the width of all classes, the height of a line of small text, the diameter of a dot.
+SCALE, PANEL, LINE, DOT = 3.5, 7.2, 0.115, 0.075
 NAMED = 24  # codes are shown if no class has more languages than this
 MEAN_OFFSET, DOT_OFFSET = -0.36, -0.22  # from the tick of a class, with codes to the right of the dots
 UNNAMED_OFFSET = 0.16  # added if there are no codes
@@ -51,31 +50,31 @@ def _panel(axes: Axes, task: TaskReport, stats: TaskStatistics) -> None:
     values = {code: 100 * scores[metric] for code, scores in task["languages"].items()}
     if source:
         values = {code: values[source] - value for code, value in values.items()}
-    spans = {level: _mean(group, metric) for level, group in levels.items()}
+    spans = [_mean(group, metric) for group in levels.values()]
     plotted = [values[code] for group in levels.values() for code in group["languages"]]
-    plotted += [value for span in spans.values() for value in span]
+    plotted += [value for span in spans for value in span]
     margin = 0.06 * max(2.0, max(plotted) - min(plotted))
     bottom, top = min(plotted) - margin, max(plotted) + margin
     inch = (top - bottom) / SCALE
     named = max(len(group["languages"]) for group in levels.values()) <= NAMED
-    for level, group in levels.items():
+    for place, group in enumerate(levels.values()):
         codes = sorted(group["languages"], key=lambda code: (values[code], code))
         heights = np.array([values[code] for code in codes])
-        center = int(level) + (0.0 if named else UNNAMED_OFFSET)
-        x = center + DOT_OFFSET + lanes(heights, DOT * inch) * DOT / LEVEL
+        center = place + (0.0 if named else UNNAMED_OFFSET)
+        x = center + DOT_OFFSET + lanes(heights, DOT * inch) * DOT * len(levels) / PANEL
         axes.plot(x, heights, "o", color=canvas.OTHER_COLOUR, markersize=4, alpha=0.75, markeredgewidth=0)
         if named:
             texts = apart(heights, LINE * inch, bottom + margin / 2, top - margin / 2)
             _names(axes, codes, x, heights, texts)
-        mean, *ends = spans[level]
+        mean, *ends = spans[place]
         axes.plot(center + MEAN_OFFSET, mean, "D", color=canvas.MEAN_COLOUR, markersize=4)
         if ends:
             axes.plot([center + MEAN_OFFSET] * 2, ends, color=canvas.MEAN_COLOUR, linewidth=1.2)
-    for edge in LEVELS[1:]:
+    for edge in range(1, len(levels)):
         axes.axvline(edge - 0.5, color="#DDDDDD", linewidth=0.6)
-    axes.set_xlim(-0.5, len(LEVELS) - 0.5)
+    axes.set_xlim(-0.5, len(levels) - 0.5)
     axes.set_ylim(bottom, top)
-    axes.set_xticks(LEVELS, labels=[_tick(level, levels) for level in LEVELS])
+    axes.set_xticks(range(len(levels)), [f"{level} ({len(group['languages'])})" for level, group in levels.items()])
     axes.set_xlabel("resource class (Joshi et al. 2020), and its languages", fontsize=9)
     title = f"gap to {source} ({metric}, points)" if source else f"{metric} (%)"
     axes.set_ylabel(title, fontsize=9, parse_math=False)
@@ -86,11 +85,6 @@ def _mean(group: Group, metric: str) -> list[float]:
     """The mean of a class and, if known, the ends of its interval, in percent or points."""
     estimate = (group["gap"] or group["scores"])[metric]
     return [100 * estimate["value"], *(canvas.ends(estimate) or ())]
-
-
-def _tick(level: int, levels: Mapping[str, Group]) -> str:
-    group = levels.get(str(level))
-    return f"{level} ({len(group['languages'])})" if group else f"{level}"
 
 
 def _names(axes: Axes, codes: Sequence[str], x: np.ndarray, heights: np.ndarray, texts: np.ndarray) -> None:
