@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxprefix.io.atomic import exclusive, write_atomically
 from jaxprefix.models import decoder
 from jaxprefix.models.adapters import NoAdapter
 from jaxprefix.probe.lost_scores import lost_scores
-from jaxprefix.probe.measure import Measure, has_virtual_tokens, merge
+from jaxprefix.probe.measure import Figures, Measure, has_virtual_tokens, merge
 from jaxprefix.probe.plots import draw
 from jaxprefix.probe.settings import Probe
 from jaxprefix.probe.tables import tables
@@ -95,11 +96,17 @@ def _measure(directories: Sequence[Path], texts: Texts, settings: Probe, quiet: 
     frozen = loaded.weights(base, mesh, config.dtype)
     labels = _labels(directories, [run.config for run in trained])
     options = (frozen, mesh, longest, config.chat)
-    models = {BASE: Model(base, NoAdapter(), {}, *options, loaded=loaded)}
+
+    def measured_base() -> tuple[Measure, Figures]:
+        measure = Measure(settings, texts, _encode(base, texts, longest), config, quiet)
+        return measure, measure(Model(base, NoAdapter(), {}, *options, loaded=loaded), BASE)
+
+    # A study probes its runs one by one, and measures the base once.
+    key = ("probe", replace(settings, output=None), mesh, longest, config.data, config.chat, config.dtype)
+    measure, of_base = loaded.program(key, measured_base)
+    figures = {BASE: of_base}
     for label, run in zip(labels, trained, strict=True):
-        models[label] = Model(base, run.config.adapter, run.params, *options, loaded=loaded)
-    measure = Measure(settings, texts, _encode(base, texts, longest), config, quiet)
-    figures = {label: measure(model, label) for label, model in models.items()}
+        figures[label] = measure(Model(base, run.config.adapter, run.params, *options, loaded=loaded), label)
     described: dict[str, Any] = {BASE: {"run": None, "method": "none", "step": 0}}
     for label, directory, run in zip(labels, directories, trained, strict=True):
         described[label] = {"run": str(directory), "method": run.config.method, "step": run.step}

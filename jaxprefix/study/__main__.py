@@ -1,5 +1,6 @@
 """python -m jaxprefix.study SPEC: trains and evaluates what a study lacks, and writes its tables."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,7 +78,8 @@ def main() -> None:
         return
     if emulated := mesh.configure_platform(command.mesh, command.platform):
         print(emulated)
-    run(study, folder, command.only, command.retry, command.quiet)
+    if run(study, folder, command.only, command.retry, command.quiet):
+        sys.exit(1)
 
 
 def planned(command: Command) -> Plan:
@@ -97,11 +99,11 @@ def planned(command: Command) -> Plan:
         raise InputError(f"{command.specification}: {error}") from None
 
 
-def run(study: Plan, folder: Folder, only: str | None = None, retry: bool = False, quiet: bool = False) -> None:
-    """Runs what is missing, and writes the tables."""
+def run(study: Plan, folder: Folder, only: str | None = None, retry: bool = False, quiet: bool = False) -> int:
+    """Runs what is missing, and writes the tables. Returns the number of cells that failed."""
     folder.open(study.specification)
     work(study, folder, only, retry, quiet)
-    report(study, folder, only)
+    return report(study, folder, only)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,12 @@ from jaxprefix.study.published import parameters
 from jaxprefix.study.results import results
 
 
-def report(plan: Plan, folder: Folder, only: str | None = None) -> None:
-    """Writes study.json, study.md, study.csv, study.tex and the pictures, and prints the tables of `only`, or all."""
+def report(plan: Plan, folder: Folder, only: str | None = None) -> int:
+    """Writes study.json, study.md, study.csv, study.tex and the pictures, and prints the tables of `only`, or all.
+
+    Returns:
+        the number of cells that failed
+    """
     found = results(plan, folder)
     titled = tables.titled(plan, found)
     for table in plan.specification.tables:
@@ -35,6 +39,7 @@ def report(plan: Plan, folder: Folder, only: str | None = None) -> None:
     if failed:
         print(f"{failed} of {len(plan.cells(only))} cells failed; --retry runs them again")
     print(f"tables: {folder.root / 'study.md'} (and .json, .csv, .tex)")
+    return failed
 
 
 def sizes(plan: Plan) -> dict[str, DecoderConfig]:

@@ -31,11 +31,12 @@ from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 from jaxprefix.probe import __main__ as command
 from jaxprefix.probe import reading
-from jaxprefix.probe.measure import ALL
+from jaxprefix.probe.measure import ALL, Measure
 from jaxprefix.probe.probe import BASE, probe
 from jaxprefix.probe.settings import Probe
 from jaxprefix.runs.base_model import BaseModel, load_weights, open_base
 from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.loaded import Loaded
 from jaxprefix.runs.saved import save_run, write_run_json
 
 ADAPTERS: dict[str, Adapter] = {
@@ -145,6 +146,24 @@ def test_a_run_of_method_none_has_changed_nothing(result: dict[str, Any]):
         assert values(probes["cka"]["to base"]["none"], language) == pytest.approx([1] * 4, abs=1e-12)
         assert probes["language-id"]["accuracy"]["none"][language] == probes["language-id"]["accuracy"][BASE][language]
     assert probes["mexa"]["score"]["none"] == probes["mexa"]["score"][BASE]
+
+
+def test_one_process_measures_the_base_once(place: Path, result: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    """Runs that are probed one after another get the figures that they get together."""
+    measured, measure = [], Measure.__call__
+
+    def counted(self: Measure, model: Any, name: str) -> Any:
+        measured.append(name)
+        return measure(self, model, name)
+
+    monkeypatch.setattr(Measure, "__call__", counted)
+    loaded, chosen = Loaded(), settings(place, probes="cka,forgetting")
+    for name in ("lora", "none"):
+        found = probe([place / name], replace(chosen, output=place / f"alone-{name}"), quiet=True, loaded=loaded)
+        for figure in ("to base", "to pivot"):
+            assert found["probes"]["cka"][figure][name] == result["probes"]["cka"][figure][name]
+        assert found["probes"]["forgetting"]["loss"][BASE] == result["probes"]["forgetting"]["loss"][BASE]
+    assert measured == [BASE, "lora", "none"]
 
 
 def test_every_interval_contains_its_value(result: dict[str, Any]):

@@ -323,7 +323,7 @@ def test_a_failure_is_recorded_and_retried(model: Path, tmp_path: Path, monkeypa
         return train(config, output, **options)
 
     monkeypatch.setattr(working, "train", fail)
-    command.run(study, folder, quiet=True)
+    assert command.run(study, folder, quiet=True) == 2
     printed = capsys.readouterr().out
     assert f"failed: {error}" in printed and "2 of 5 cells failed; --retry runs them again" in printed
     row = result(folder)["tables"]["Methods"]["rows"][1]
@@ -332,7 +332,7 @@ def test_a_failure_is_recorded_and_retried(model: Path, tmp_path: Path, monkeypa
     command.run(study, folder, quiet=True)
     assert not trained
     monkeypatch.setattr(working, "train", train)
-    command.run(study, folder, retry=True, quiet=True)
+    assert command.run(study, folder, retry=True, quiet=True) == 0
     assert result(folder)["tables"]["Methods"]["rows"][1]["tried"]["0.1"] is not None
 
 
