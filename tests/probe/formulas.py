@@ -1,4 +1,6 @@
-"""MEXA and CKA in naive float64 NumPy, written from their formulas."""
+"""MEXA, CKA and LAPE in naive float64 NumPy, written from their formulas."""
+
+import math
 
 import numpy as np
 
@@ -32,3 +34,19 @@ def naive_debiased(one: np.ndarray, other: np.ndarray) -> float:
         return (trace + sums / ((n - 1) * (n - 2)) - 2 * chain / (n - 2)) / (n * (n - 3))
 
     return hsic(one, other) / np.sqrt(hsic(one, one) * hsic(other, other))
+
+
+def naive_lape(active: np.ndarray, tokens: np.ndarray) -> set[tuple[int, int, int]]:
+    """(language, layer, neuron) of the specific neurons, with loops; `active` is [layers, languages, neurons]."""
+    layers, languages, neurons = active.shape
+    keys = [(layer, neuron) for layer in range(layers) for neuron in range(neurons)]
+    rates = {key: [active[key[0], j, key[1]] / tokens[j] for j in range(languages)] for key in keys}
+    ranked = sorted(rate for each in rates.values() for rate in each)
+    bar = ranked[round(0.95 * len(ranked)) - 1]
+    entropies = {}
+    for key, each in rates.items():
+        shares = [rate / sum(each) for rate in each] if sum(each) else [0.0] * languages
+        if max(each) > bar:
+            entropies[key] = -sum(share * math.log(share) for share in shares if share)
+    lowest = sorted(entropies, key=lambda key: entropies[key])[: round(0.05 * len(keys))]
+    return {(j, *key) for key in lowest for j in range(languages) if rates[key][j] > bar}

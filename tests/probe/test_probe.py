@@ -15,7 +15,7 @@ import peft
 import pytest
 import small
 import torch
-from formulas import naive_cka, naive_mexa
+from formulas import naive_cka, naive_lape, naive_mexa
 from models import tiny
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM
@@ -31,6 +31,7 @@ from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
 from jaxprefix.probe import __main__ as command
 from jaxprefix.probe import reading
+from jaxprefix.probe.lost_scores import FOLDER, OTHERS
 from jaxprefix.probe.measure import ALL, Measure
 from jaxprefix.probe.probe import BASE, probe
 from jaxprefix.probe.settings import Probe
@@ -216,6 +217,59 @@ def mean_loss(model: Any, base: BaseModel, language: str) -> float:
             total += cross_entropy(logits[:-1].double(), ids[1:], reduction="sum").item()
             count += len(ids) - 1
     return total / count
+
+
+def test_lost_scores_are_the_differences_of_ordinary_evaluations(place: Path, tmp_path: Path):
+    """The frozen base is a run of its own, which a repeated probe does not evaluate again."""
+    shutil.copytree(place / "full", tmp_path / "full")
+    languages = {"languages": "en,de,sw", "limit": 12, "forgetting_task": "babel-choice"}
+    chosen = settings(place, probes="forgetting", output=tmp_path / "out", **languages)
+    found = probe([tmp_path / "full"], chosen, quiet=True)["probes"]["forgetting"]["lost babel-choice accuracy"]["full"]
+    assert set(found) == {"en", "de", "sw", OTHERS}
+    right = {"base": dict[str, float](), "full": dict[str, float]()}
+    for name, run in (("base", tmp_path / "out" / FOLDER), ("full", tmp_path / "full")):
+        lines = (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        for code in LANGUAGES:
+            right[name][code] = np.mean([row["scores"]["accuracy"] for row in rows if row["language"] == code])
+        right[name][OTHERS] = (right[name]["de"] + right[name]["sw"]) / 2
+    assert len({*right["base"].values(), *right["full"].values()}) > 2  # not all alike
+    for code, figures in found.items():
+        lost = right["base"][code] - right["full"][code]
+        assert figures["mean"]["value"] == pytest.approx(lost) and figures["base"] == pytest.approx(right["base"][code])
+        assert figures["relative"]["value"] == pytest.approx(lost / right["base"][code])
+    before = (tmp_path / "out" / FOLDER / "predictions.jsonl").stat().st_mtime_ns
+    probe([tmp_path / "full"], chosen, quiet=True)
+    assert (tmp_path / "out" / FOLDER / "predictions.jsonl").stat().st_mtime_ns == before
+
+
+def test_active_neurons_are_those_of_torch(place: Path):
+    """Counted by a hook on the activations of transformers' model, text by text, and selected by the naive LAPE."""
+    found = probe([place / "none"], settings(place, probes="neurons", output=place / "neurons"), quiet=True)
+    base = open_base(str(place / "model"))
+    model = LlamaForCausalLM.from_pretrained(place / "model", dtype=torch.float32).eval()
+    active = np.zeros((base.config.layers, len(LANGUAGES), base.config.intermediate_size), int)
+    tokens, language = np.zeros(len(LANGUAGES), int), 0
+
+    def counter(layer: int) -> Callable[..., None]:
+        def count(_: Any, __: Any, outputs: torch.Tensor) -> None:
+            active[layer, language] += (outputs[0] > 0).sum(dim=0).numpy()
+
+        return count
+
+    for number, layer in enumerate(model.model.layers):
+        layer.mlp.act_fn.register_forward_hook(counter(number))
+    for language, code in enumerate(LANGUAGES):
+        for row in texts():
+            if row["language"] == code:
+                ids = base.tokenizer.prompt_ids(row["text"])
+                tokens[language] += len(ids)
+                model(input_ids=torch.tensor(ids)[None])
+    expected = naive_lape(active, tokens)
+    counts = found["probes"]["neurons"]["count"]["none"]
+    listed = {(j, *pair) for j, code in enumerate(LANGUAGES) for pair in map(tuple, counts[code]["neurons"])}
+    assert listed == expected and len(listed) > 4
+    assert found["probes"]["neurons"]["overlap with base"]["none"]["de"]["mean"]["value"] in (0.0, 1.0)
 
 
 def test_full_fine_tuning_has_the_frozen_weights_as_its_base(place: Path, result: dict[str, Any]):
