@@ -219,7 +219,7 @@ NORM = "model.norm.weight"
 MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "architecture": (rewrite(architectures=["GPT2LMHeadModel"]), "expected LlamaForCausalLM, MistralForCausalLM"),
     "two numbers of layers": (rewrite(num_layers=99), "num_layers 99 contradicts num_hidden_layers 3"),
-    "rope": (rewrite(rope_scaling={"rope_type": "yarn", "factor": 2.0}), "'yarn' is not supported"),
+    "rope": (rewrite(rope_scaling={"rope_type": "dynamic", "factor": 2.0}), "'dynamic' is not supported"),
     "missing": (tensors(lambda found: found.pop(NORM)), f"tensor {NORM} is missing"),
     "extra": (tensors(lambda found: found.update(spare=np.zeros(3, np.float32))), "tensor spare is unknown"),
     "misshapen": (tensors(lambda found: found.update({NORM: np.zeros(3, np.float32)})), "has shape [3]"),

@@ -63,6 +63,6 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:
     """The keys (float32) of tokens that are `by` positions further on: a rotation."""
-    turns = decoder.rotations(config, jnp.full(keys.shape[1:2], by)[None])
+    turns = decoder.rotations(config, jnp.full(keys.shape[1:2], by)[None], scaled=False)
     turn = jax.tree.map(lambda each: each[jnp.asarray(config.kind_of_layer), 0], turns)
     return rotate(keys.astype(jnp.float32), turn)

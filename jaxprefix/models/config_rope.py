@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import log
 from typing import Any
 
 from jaxprefix.errors import InputError
@@ -15,6 +16,7 @@ SCALING_KEYS = {  # by the kind of Rope
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL),
+    "yarn": ("factor", ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
 }
 
 
@@ -22,8 +24,9 @@ SCALING_KEYS = {  # by the kind of Rope
 class Rope:
     """Rotary embedding (arXiv:2104.09864): its base, and the scaling of its frequencies for long texts.
 
-    `kind` is "default", "linear" (all frequencies divided by `factor`) or "llama3" (low frequencies divided, high ones
-    kept, interpolated between; Llama 3.1's `rope_scaling`).
+    `kind` is "default", "linear" (all frequencies divided by `factor`), "llama3" (low frequencies divided, high ones
+    kept, interpolated between; Llama 3.1's `rope_scaling`) or "yarn" (the same with a ramp over the index of the
+    frequency; arXiv:2309.00071).
     """
 
     theta: float
@@ -32,6 +35,8 @@ class Rope:
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_positions: int = 8192
+    truncate: bool = True  # YaRN's ramp begins and ends at whole indices
+    attention_factor: float = 1.0  # of queries and keys in YaRN
 
 
 def read_rope(values: Values, architecture: str, problems: Problems) -> Rope:
@@ -82,17 +87,46 @@ def _rope(kind: str, scaling: Mapping[str, Any], values: Mapping[str, Any]) -> R
         return Rope(0)
     if kind == "linear":
         return Rope(0, "linear", factor=number(scaling, "factor", above=True))
+    if kind == "yarn":
+        return _yarn(scaling, values)
     low, high = number(scaling, "low_freq_factor", above=True), number(scaling, "high_freq_factor", above=True)
     if low >= high:
         raise InputError(
             f"low_freq_factor {low} is not below high_freq_factor {high}; the frequencies between them are interpolated"
         )
+    return Rope(0, "llama3", number(scaling, "factor", above=True), low, high, _original(scaling, values))
+
+
+def _yarn(scaling: Mapping[str, Any], values: Mapping[str, Any]) -> Rope:
+    """Missing and zero values have the defaults of transformers."""
+
+    def given(key: str, default: float) -> float:
+        return number(scaling, key) or default if key in scaling else default
+
+    factor = number(scaling, "factor", least=1)
+    fast, slow = given("beta_fast", 32.0), given("beta_slow", 1.0)
+    scale, scale_all = given("mscale", 0.0), given("mscale_all_dim", 0.0)
+    attention = _yarn_scale(factor, 1.0)
+    if scale and scale_all:
+        attention = _yarn_scale(factor, scale) / _yarn_scale(factor, scale_all)
+    if "attention_factor" in scaling:
+        attention = number(scaling, "attention_factor", above=True)
+    truncate = value_of(scaling, "truncate", bool | None)
+    return Rope(0, "yarn", factor, slow, fast, _original(scaling, values), truncate is not False, attention)
+
+
+def _yarn_scale(factor: float, scale: float) -> float:
+    return 0.1 * scale * log(factor) + 1
+
+
+def _original(scaling: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """The positions that the model was trained with before the scaling."""
     original = positive(scaling, ORIGINAL, most=MOST_POSITIONS)
     if values.get(ORIGINAL, original) != original:
         raise InputError(
             f"{ORIGINAL} is {short_repr(values[ORIGINAL])} at the top and {original} in the scaling; expected one value"
         )
-    return Rope(0, "llama3", number(scaling, "factor", above=True), low, high, original)
+    return original
 
 
 def _thetas(values: Mapping[str, Any]) -> list[Any]:

@@ -218,9 +218,15 @@ def _cached(query: Array, keys: Array, values: Array, layer: Hooks, kind: Array 
     return cache_layout(keys, values)
 
 
-def rotations(config: DecoderConfig, positions: Int[Array, "B T"]) -> tuple[Array, Array]:
-    """Cosines and sines `[kinds, B, T, H/2]` for each kind of layer."""
+def rotations(config: DecoderConfig, positions: Int[Array, "B T"], scaled: bool = True) -> tuple[Array, Array]:
+    """Cosines and sines `[kinds, B, T, H/2]` for each kind of layer.
+
+    `scaled` is for queries and keys, which YaRN also multiplies by its attention factor. Without it they only rotate,
+    which moves keys to other positions.
+    """
     turns = [rotation(kind.rope, config.head_size, positions) for kind in config.kinds]
+    factors = [kind.rope.attention_factor if kind.rope and scaled else 1 for kind in config.kinds]
+    turns = [(c, s) if factor == 1 else (factor * c, factor * s) for factor, (c, s) in zip(factors, turns, strict=True)]
     return jax.tree.map(lambda *each: jnp.stack(each), *turns)
 
 

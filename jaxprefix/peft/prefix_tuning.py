@@ -92,7 +92,7 @@ def _keys_and_values(params: Params, project: Project) -> tuple[np.ndarray, np.n
 
 def _rotate(keys: np.ndarray, config: DecoderConfig, offset: int) -> np.ndarray:
     """Keys [L, P, K, H] moved by `offset` positions: rotates the pairs (j, j + H/2) by the angles of that offset."""
-    angles = rotations(config, jnp.array([[abs(offset)]]))
+    angles = rotations(config, jnp.array([[abs(offset)]]), scaled=False)
     of_layer = list(config.kind_of_layer)
     cosine, sine = (np.asarray(part, np.float64)[of_layer, 0, 0, None, None] for part in angles)
     sine = sine if offset >= 0 else -sine

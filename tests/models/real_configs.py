@@ -92,11 +92,15 @@ GEMMA3_270M = {
     "layer_types": [("sliding" if (layer + 1) % 6 else "full") + "_attention" for layer in range(18)],
 }
 
+YARN = {"type": "yarn", "factor": 16.0, "original_max_position_embeddings": 4096, "finetuned": True}
+MAP = {"AutoModelForCausalLM": "modeling_llama_yarn.LlamaForCausalLM"}
+
 LOADED: dict[str, tuple[Config, int | str]] = {
     # Llama and its descendants
     "Llama 2 7B": (llama(32000, 4096, 11008, 32, 32, **OLD), 6_738_415_616),
     "Llama 2 13B": (llama(32000, 5120, 13824, 40, 40, **OLD), 13_015_864_320),
     "Llama 2 70B": (llama(32000, 8192, 28672, 80, 64, 8, **OLD), 68_976_648_192),
+    "Yarn Llama 2 7B": (llama(32000, 4096, 11008, 32, 32, rope_scaling=YARN, auto_map=MAP), 6_738_415_616),
     "Llama 3 8B": (llama(128256, 4096, 14336, 32, 32, 8, rope_theta=5e5), 8_030_261_248),
     "Llama 3 70B": (llama(128256, 8192, 28672, 80, 64, 8, rope_theta=5e5), 70_553_706_496),
     "Llama 3.1 405B": (llama(128256, 16384, 53248, 126, 128, 8, **llama3(8.0)), 405_853_388_800),
@@ -212,13 +216,10 @@ LOADED: dict[str, tuple[Config, int | str]] = {
     "Bielik 11B v2": (mistral(32128, 4096, 14336, 50, 32, 8, rope_theta=1e6), 11_168_796_672),
 }
 
-YARN = {"type": "yarn", "factor": 16.0, "original_max_position_embeddings": 4096, "finetuned": True}
 BITSANDBYTES = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-MAP = {"AutoModelForCausalLM": "modeling_llama_yarn.LlamaForCausalLM"}
 
 # Why each is refused, as the message says it.
 REFUSED: dict[str, tuple[Config, str]] = {
-    "Yarn Llama 2 7B": (llama(32000, 4096, 11008, 32, 32, rope_scaling=YARN, auto_map=MAP), "rope_type 'yarn'"),
     "Llama 3.1 8B, NF4": (
         llama(128256, 4096, 14336, 32, 32, 8, **llama3(8.0), quantization_config=BITSANDBYTES),
         "quantization_config of 'bitsandbytes'",

@@ -145,7 +145,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "rope_scaling and rope_parameters",
     ),
     "rope_theta of words": (changed(LLAMA_31_8B, rope_theta="big"), "rope_theta is 'big'"),
-    "yarn": (changed(LLAMA_31_8B, rope_scaling={"rope_type": "yarn", "factor": 4.0}), "rope_type 'yarn'"),
+    "yarn without its context": (
+        changed(LLAMA_31_8B, rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+        "original_max_position_embeddings is missing",
+    ),
+    "yarn that shrinks": (
+        changed(LLAMA_31_8B, rope_scaling={"rope_type": "yarn", "factor": 0.5}),
+        "factor is 0.5; expected a number of at least 1",
+    ),
     "dynamic": (changed(LLAMA_31_8B, rope_scaling={"type": "dynamic", "factor": 4.0}), "rope_type 'dynamic'"),
     "a type that is no word": (changed(LLAMA_31_8B, rope_scaling={"rope_type": ["yarn"]}), "rope_type ['yarn']"),
     "longrope": (changed(LLAMA_31_8B, rope_scaling={"rope_type": "longrope"}), "rope_type 'longrope'"),
@@ -216,7 +223,7 @@ def test_all_problems_are_named_together():
         hidden_act="gelu",
         mlp_bias=True,
         rope_theta=0,
-        rope_scaling={"type": "yarn"},
+        rope_scaling={"type": "dynamic"},
         rms_norm_eps=REMOVED,
         quantization_config={"quant_method": "awq"},
     )
@@ -227,7 +234,7 @@ def test_all_problems_are_named_together():
         "mlp_bias is true",
         "rms_norm_eps is missing",
         "rope_theta is 0",
-        "rope_type 'yarn'",
+        "rope_type 'dynamic'",
         "(7) num_layers 24 contradicts num_hidden_layers 32",
     )
 

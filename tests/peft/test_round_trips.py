@@ -40,6 +40,7 @@ KINDS = {
     "one key head": ("prefix hidden", "llama-adapter", "ia3"),
     "llama3 rope": ("prefix kv",),
     "linear rope": ("prefix kv",),
+    "yarn": ("prefix kv", "prefix hidden"),
     "mistral window": ("lora", "llama-adapter", "soft-prompt"),
     "heads wider than hidden": ("lora", "dora", "prefix kv", "soft-prompt", "ia3 of all"),
     "heads narrower than hidden": ("lora", "prefix hidden"),
@@ -54,6 +55,7 @@ KINDS = {
 }
 FEW = [
     ("llama3 rope", "prefix kv"),
+    ("yarn", "prefix hidden"),
     ("mistral window", "llama-adapter"),
     ("heads wider than hidden", "lora"),
     ("qwen2", "ia3 of all"),

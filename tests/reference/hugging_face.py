@@ -125,6 +125,7 @@ CLASSES = {
     "apertus": (ApertusConfig, ApertusForCausalLM),
 }
 LINEAR = {"rope_parameters": {"rope_type": "linear", "rope_theta": THETA, "factor": 4.0}}
+YARN = {"rope_type": "yarn", "rope_theta": THETA, "factor": 4.0, "original_max_position_embeddings": 16}
 KINDS = {
     "full heads": Kind(changes={"num_key_value_heads": 4}),
     "grouped heads": Kind(),
@@ -136,6 +137,15 @@ KINDS = {
     "llama3 rope, old place": Kind(changes={"rope_parameters": LLAMA3}, rewrite=old_place),
     "linear rope": Kind(changes=LINEAR),
     "linear rope, old name": Kind(changes=LINEAR, rewrite=older_name),
+    "yarn": Kind("qwen2", {"rope_parameters": YARN}),
+    "yarn, old name": Kind("qwen2", {"rope_parameters": YARN}, rewrite=older_name),
+    "yarn, every setting": Kind(
+        changes={
+            "rope_parameters": YARN
+            | {"beta_fast": 5.0, "beta_slow": 0.5, "mscale": 1.5, "mscale_all_dim": 0.5, "truncate": False}
+        }
+    ),
+    "yarn, attention factor": Kind(changes={"rope_parameters": YARN | {"attention_factor": 1.7}}),
     "mistral window": Kind("mistral", {"sliding_window": 5}),
     "mistral window, old place": Kind("mistral", {"sliding_window": 5}, rewrite=old_place),
     "mistral without window": Kind("mistral", {"sliding_window": None, "head_dim": 12}),

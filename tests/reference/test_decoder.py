@@ -54,6 +54,7 @@ def test_the_files_differ_as_their_kinds_say(tmp_path: Path):
     [
         ("llama3 rope, old place", "llama3 rope"),
         ("linear rope, old name", "linear rope"),
+        ("yarn, old name", "yarn"),
         ("mistral window, old place", "mistral window"),
     ],
 )
