@@ -9,6 +9,8 @@ import tyro
 from rich.console import Console
 
 from jaxprefix.errors import InputError
+from jaxprefix.evaluation.html.page import ANSWERS
+from jaxprefix.evaluation.html.runs import write_runs
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.report.intervals import family, grouped, resource, script
@@ -27,6 +29,10 @@ class Beside:
     """The run directories, comma-separated, in the order of the columns."""
     output: Path | None = None
     """Also write the tables to this Markdown file."""
+    html: Path | None = None
+    """Also write tables, pictures, questions and answers to this HTML file, which needs no network."""
+    answers: int = ANSWERS
+    """Questions for each task and language in the HTML file, with the answers of all runs."""
 
 
 def beside(settings: Beside) -> dict[str, Cells]:
@@ -37,17 +43,19 @@ def beside(settings: Beside) -> dict[str, Cells]:
     directories = run_directories(settings.runs)
     if len(directories) < 2:
         raise InputError(f"{settings.runs} is one run; give several, comma-separated: RUN,RUN")
-    if settings.output:
-        check_new_file(settings.output)
+    for path in filter(None, (settings.output, settings.html)):
+        check_new_file(path)
+    if settings.answers < 0:
+        raise InputError(f"--answers is {settings.answers}; expected 0 or more")
     reports = [read_report(directory) for directory in directories]
     methods = [report["method"] for report in reports]
     columns = methods if len(set(methods)) == len(methods) else list(map(str, directories))
+    tasks = [task for task in reports[0]["tasks"] if all(task in report["tasks"] for report in reports)]
     results = {}
-    for task in reports[0]["tasks"]:
-        if all(task in report["tasks"] for report in reports):
-            task_reports = [report["tasks"][task] for report in reports]
-            _check_same_rows(task, directories, task_reports)
-            results[f"{task}, {task_reports[0]['metrics'][0]} in percent"] = _cells(columns, task_reports)
+    for task in tasks:
+        task_reports = [report["tasks"][task] for report in reports]
+        _check_same_rows(task, directories, task_reports)
+        results[f"{task}, {task_reports[0]['metrics'][0]} in percent"] = _cells(columns, task_reports)
     if not results:
         raise InputError(f"{settings.runs} have no task in common; evaluate them on the same tasks")
     for title, cells in results.items():
@@ -55,7 +63,20 @@ def beside(settings: Beside) -> dict[str, Cells]:
     if settings.output:
         write_atomically(settings.output, tables(results).encode())
         print(f"tables: {settings.output}")
+    if settings.html:
+        write_runs(settings.html, directories, _distinct(methods, directories), tasks, settings.answers)
+        print(f"page: {settings.html}")
     return results
+
+
+def _distinct(methods: Sequence[str], directories: Sequence[Path]) -> list[str]:
+    """A different name for each run, without the directories above it, which a page should not tell its readers."""
+    names = list(methods)
+    if len(set(names)) < len(names):
+        names = [f"{method} {directory.name}" for method, directory in zip(methods, directories, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    return names
 
 
 def _check_same_rows(name: str, directories: Sequence[Path], tasks: Sequence[TaskReport]) -> None:

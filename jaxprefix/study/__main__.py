@@ -11,7 +11,7 @@ from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import names
 from jaxprefix.io import terminal
-from jaxprefix.study import specification
+from jaxprefix.study import html, specification
 from jaxprefix.study.folder import Folder
 from jaxprefix.study.listing import listing
 from jaxprefix.study.plan import Plan, plan
@@ -19,13 +19,16 @@ from jaxprefix.study.report import report
 from jaxprefix.study.work import work
 from jaxprefix.train.dry_run.chips import Name
 
+PROGRAM = "python -m jaxprefix.study"
+
 
 @dataclass(frozen=True)
 class Command:
     """Runs a study: every cell that its directory lacks, then the tables. The same command resumes it.
 
     The specifications of the package are babel, few-shot, first, gating, generation, hybrid, mechanism, paper,
-    sources and xtreme-r. docs/study.md explains how to write your own.
+    sources and xtreme-r. docs/study.md explains how to write your own. "report DIR" writes report.html, a page of a
+    study that is done; it has its own --help.
     """
 
     specification: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SPEC")]]
@@ -61,7 +64,10 @@ class Command:
 
 
 def main() -> None:
-    command = tyro.cli(Command, prog="python -m jaxprefix.study")
+    if sys.argv[1:2] == ["report"]:
+        print(f"page: {html.report(tyro.cli(html.Report, args=sys.argv[2:], prog=f'{PROGRAM} report'))}")
+        return
+    command = tyro.cli(Command, prog=PROGRAM)
     study = planned(command)
     output = command.output or Path("runs") / f"study-{study.specification.name}"
     folder = Folder(output, command.data, command.mesh, command.platform)

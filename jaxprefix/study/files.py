@@ -60,16 +60,20 @@ def markdown(plan: Plan, results: Results, tables: Tables, pictures: Mapping[str
             rows = [line for section in cells.sections for line in section]
             text += [f"**{escape(title)}**", "", table(cells.header, rows, cells.closing), ""]
         text += [line for name in pictures[part.name] for line in (f"![{escape(part.name)}]({name})", "")]
-        text += [line for note in notes(plan, part, results) for line in (f"- {escape(note)}",)] + [""]
+        text += [line for note in notes(part, results) for line in (f"- {escape(note)}",)] + [""]
     text += ["## What the figures depend on", ""]
+    text += [f"- {what}: {escape(values)}" for what, values in origins(results)]
+    return "\n".join(text) + "\n"
+
+
+def origins(results: Results) -> Iterator[tuple[str, str]]:
+    """What the figures depend on: the versions of packages, and hashes of the models and the questions."""
     parts = {
         task: [f"{name} {value}" for name, value in part.items() if value] for task, part in results["data"].items()
     }
     data = {task: " ".join(part) for task, part in parts.items()}
     for what, found in (("versions", results["versions"]), ("models", results["models"]), ("data", data)):
-        values = "; ".join(f"{name} {value}" for name, value in sorted(found.items()))
-        text += [f"- {what}: {escape(values or 'none yet')}"]
-    return "\n".join(text) + "\n"
+        yield what, "; ".join(f"{name} {value}" for name, value in sorted(found.items())) or "none yet"
 
 
 def comma_separated(results: Results) -> str:
@@ -123,7 +127,7 @@ def tabular(cells: Cells) -> list[str]:
     return [*start, *rows, r"\bottomrule", r"\end{tabular}"]
 
 
-def notes(plan: Plan, table: Table, results: Results) -> Iterator[str]:
+def notes(table: Table, results: Results) -> Iterator[str]:
     """What a reader of a table should know: its note, the learning rates that were tried, failures and gaps."""
     if table.note:
         yield table.note

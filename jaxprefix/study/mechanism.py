@@ -9,11 +9,11 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from jaxprefix.evaluation import statistics
+from jaxprefix.evaluation.figures import Figures
 from jaxprefix.evaluation.report.cells import MISSING, Cells
 from jaxprefix.evaluation.report.intervals import Estimate
 from jaxprefix.probe.probe import BASE
 from jaxprefix.probe.tables import CLOSING, POOLED
-from jaxprefix.study.figures import Figures
 from jaxprefix.study.rows import axes_of, labels_of, title_of
 from jaxprefix.tasks.languages import same_language
 

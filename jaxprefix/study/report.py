@@ -33,7 +33,7 @@ def report(plan: Plan, folder: Folder, only: str | None = None) -> int:
     for table in plan.tables(only):
         for title, cells in titled[table.name].items():
             console.print(fitted(f"{table.name}, {title}", cells))
-        for note in files.notes(plan, table, found):
+        for note in files.notes(table, found):
             print(f"{table.name}: {note}")
     failed = sum(bool(folder.failure(cell)) for cell in plan.cells(only))
     if failed:

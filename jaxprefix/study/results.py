@@ -5,17 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-import numpy as np
-
 from jaxprefix import tasks
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import statistics
-from jaxprefix.evaluation.compare import Difference, differences
+from jaxprefix.evaluation.figures import Figures, averaged, correct, difference_of, figures_of
 from jaxprefix.evaluation.predictions import read_answered
 from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.settings import names
 from jaxprefix.runs.directory import read_run
-from jaxprefix.study.figures import Figures, averaged, figures_of
 from jaxprefix.study.folder import Folder, as_json
 from jaxprefix.study.mechanism import ProbeFigures, probe_figures
 from jaxprefix.study.plan import Cell, Plan, Row, figure_settings, matches, named_settings
@@ -107,27 +104,14 @@ def _compare(
     table: Table, table_rows: Sequence[Row], found: Sequence[RowResult], answers: Sequence[Mapping[str, Any]]
 ) -> None:
     """Adds each row's difference from the baseline that agrees with it in all other axes."""
-    tests: dict[str, list[Difference]] = {}
     for row, result, answered in zip(table_rows, found, answers, strict=True):
         other = None if result["is_baseline"] else _baseline(table, row, table_rows)
         if other is None:
             continue
-        for name, rows_a in answered.items():
-            rows_b = {(row["language"], row["id"]): row for row in answers[other].get(name, ())}
-            pairs = [
-                (row, rows_b[row["language"], row["id"]]) for row in rows_a if (row["language"], row["id"]) in rows_b
-            ]
-            is_corpus = name in tasks.names() and tasks.find(name).corpus_metrics
-            if pairs and not is_corpus:
-                figures = result["tasks"][name]
-                compared = differences(pairs, figures["metric"], [figures["source"] or "", figures["source"] or ""])
-                difference = compared["mean_others"] or next(iter(compared["languages"].values()))
-                figures["against_baseline"] = difference
-                tests.setdefault(name, []).append(difference)
-    for tested in tests.values():
-        corrected = statistics.holm(np.array([difference["p"] for difference in tested]))
-        for difference, p in zip(tested, corrected, strict=True):
-            difference["p_holm"] = float(p)
+        for name, rows in answered.items():
+            figures = result["tasks"][name]
+            figures["against_baseline"] = difference_of(name, figures, rows, answers[other].get(name, ()))
+    correct(result["tasks"] for result in found)
 
 
 def _baseline(table: Table, row: Row, table_rows: Sequence[Row]) -> int | None:

@@ -20,10 +20,9 @@ from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_atomically
 from jaxprefix.runs.config import RunConfig
+from jaxprefix.runs.metrics_file import FILE, read
 from jaxprefix.train.batches import TrainBatch
 from jaxprefix.train.profile import phase
-
-FILE = "metrics.jsonl"
 
 
 class MetricsLogger:
@@ -59,15 +58,6 @@ class MetricsLogger:
             self.events.close()
         if self.project:
             self.project.finish()
-
-
-def read(directory: Path) -> list[dict[str, float]]:
-    """The rows that are written so far, without a last line that a crash truncated."""
-    path = directory / FILE
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 def _tensorboard(directory: Path, step: int) -> Any:

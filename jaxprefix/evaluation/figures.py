@@ -1,6 +1,6 @@
 """The figures of a row of a table on one task, from the predictions of its cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import Any, TypedDict
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxprefix import tasks
 from jaxprefix.evaluation import statistics
-from jaxprefix.evaluation.compare import Difference
+from jaxprefix.evaluation.compare import Difference, differences
 from jaxprefix.evaluation.predictions import SHARED, read_answered
 from jaxprefix.evaluation.report.intervals import Estimate, clusters_of, family, grouped, resource, script
 from jaxprefix.evaluation.report.summary import language_of, mean, score
@@ -50,7 +50,7 @@ def figures_of(name: str, answered: Sequence[Mapping[str, Any]], reports: Sequen
     sample = statistics.sample([row["language"] for row in answered], clusters_of(answered), values)
     codes, resampled = list(sample.languages), statistics.resampled_means(sample)[..., 0]
     means = sample.means[:, 0]
-    has_interval = not (name in tasks.names() and tasks.find(name).corpus_metrics)
+    has_interval = not _is_corpus(name)
     if not has_interval:  # such a metric belongs to a whole language: it is that of the reports
         means = np.array([mean(part["languages"][code][metric] for part in parts) for code in codes])
     source = language_of(reports[0]["source"], codes)
@@ -85,3 +85,40 @@ def figures_of(name: str, answered: Sequence[Mapping[str, Any]], reports: Sequen
 def _sd(reports: Sequence[Mapping[str, Any]], metric: str, codes: Sequence[str]) -> float:
     """The standard deviation, over runs that differ in their seed, of a mean over languages."""
     return stdev(mean(report["languages"][code][metric] for code in codes) for report in reports)
+
+
+def difference_of(
+    name: str, figures: Figures, answered: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]
+) -> Difference | None:
+    """The difference of the mean of the others from that of the baseline, over the questions that both answered.
+
+    None without such questions, or for a metric of whole languages. `answered` and `baseline` have the rows of a task.
+    """
+    by_question = {(row["language"], row["id"]): row for row in baseline}
+    pairs = [
+        (row, by_question[row["language"], row["id"]])
+        for row in answered
+        if (row["language"], row["id"]) in by_question
+    ]
+    if not pairs or _is_corpus(name):
+        return None
+    compared = differences(pairs, figures["metric"], [figures["source"] or "", figures["source"] or ""])
+    return compared["mean_others"] or next(iter(compared["languages"].values()))
+
+
+def correct(rows: Iterable[Mapping[str, Figures]]) -> None:
+    """Adds Holm's correction over the rows of a table to their differences from the baseline, task by task."""
+    tests: dict[str, list[Difference]] = {}
+    for tasks_of_row in rows:
+        for name, figures in tasks_of_row.items():
+            if figures["against_baseline"]:
+                tests.setdefault(name, []).append(figures["against_baseline"])
+    for tested in tests.values():
+        corrected = statistics.holm(np.array([difference["p"] for difference in tested]))
+        for difference, p in zip(tested, corrected, strict=True):
+            difference["p_holm"] = float(p)
+
+
+def _is_corpus(name: str) -> bool:
+    """Whether the metrics of a task belong to a whole language, not to a question."""
+    return name in tasks.names() and tasks.find(name).corpus_metrics is not None
