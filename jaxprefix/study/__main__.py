@@ -1,5 +1,6 @@
 """python -m jaxprefix.study SPEC: trains and evaluates what a study lacks, and writes its tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from jaxprefix.io import terminal
 from jaxprefix.study import specification
 from jaxprefix.study.folder import Folder
 from jaxprefix.study.listing import listing
+from jaxprefix.study.on_ray import work_on_ray
 from jaxprefix.study.plan import Plan, plan
 from jaxprefix.study.report import report
 from jaxprefix.study.work import work
@@ -55,6 +57,9 @@ class Command:
     """The device mesh, DATAxMODEL, such as 4x2. The default is all devices x 1."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """The platform to run on. cpu emulates a mesh of any size."""
+    engine: Literal["ray"] | None = None
+    """ray runs cells at the same time on a Ray cluster: that of RAY_ADDRESS or of this machine, or else a local one. A
+    cell gets as many accelerators as --mesh has devices. The default runs them one after another in this process."""
     quiet: bool = False
     """Do not show progress."""
 
@@ -75,9 +80,12 @@ def main() -> None:
         mesh.configure_platform(None, "cpu")
         dry_run(study, command.chip, command.only)
         return
-    if emulated := mesh.configure_platform(command.mesh, command.platform):
+    if command.engine == "ray":
+        mesh.configure_platform(None, "cpu")  # the accelerators are for the workers
+    elif emulated := mesh.configure_platform(command.mesh, command.platform):
         print(emulated)
-    run(study, folder, command.only, command.retry, command.quiet)
+    do = work_on_ray if command.engine == "ray" else work
+    run(study, folder, command.only, command.retry, command.quiet, do)
 
 
 def planned(command: Command) -> Plan:
@@ -97,10 +105,17 @@ def planned(command: Command) -> Plan:
         raise InputError(f"{command.specification}: {error}") from None
 
 
-def run(study: Plan, folder: Folder, only: str | None = None, retry: bool = False, quiet: bool = False) -> None:
-    """Runs what is missing, and writes the tables."""
-    folder.open(study.specification)
-    work(study, folder, only, retry, quiet)
+def run(
+    study: Plan,
+    folder: Folder,
+    only: str | None = None,
+    retry: bool = False,
+    quiet: bool = False,
+    do: Callable[[Plan, Folder, str | None, bool, bool], None] = work,
+) -> None:
+    """Runs what is missing, by `work` or `work_on_ray`, and writes the tables."""
+    folder.open(study)
+    do(study, folder, only, retry, quiet)
     report(study, folder, only)
 
 
