@@ -5,6 +5,7 @@ process of a task that had accelerators, and with it the base and its compiled p
 divide the cells among the workers. Ray starts a lost worker again, which finds in the directory what is left.
 """
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,10 +35,7 @@ def work_on_ray(plan: Plan, folder: Folder, only: str | None = None, retry: bool
     Raises:
         InputError: Ray is not installed, the cluster is too small for a cell, or as for `work`.
     """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--engine ray needs an extra: pip install 'jaxprefix[ray]'") from None
+    ray = _ray()
     pending = open_runs(plan, folder, only, retry, Loaded())
     if not pending:
         return
@@ -76,6 +74,13 @@ def workers(nodes: Nodes, folder: Folder, runs: int) -> tuple[dict[str, Any], in
     count = min(sum(size // needed for size in found), runs)
     options = {"GPU": {"num_cpus": 0, "num_gpus": needed}, "TPU": {"num_cpus": 0, "resources": {"TPU": needed}}}
     return options.get(name, {"num_cpus": needed}), count
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise InputError("--engine ray needs an extra: pip install 'jaxprefix[ray]'") from None
 
 
 @contextmanager
