@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxprefix.distributed import mesh
+from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers, stream
 from jaxprefix.inference.model import Model, open_frozen, open_model
 from jaxprefix.io import terminal
 from jaxprefix.io.atomic import check_new_file, write_atomically
+from jaxprefix.io.multihost import started
 from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.models.sampling import Sampling
 from jaxprefix.runs.directory import run_directories
@@ -54,8 +55,12 @@ class Command:
     r"""Texts that end an answer and are not part of it; \n is a newline."""
     batch: int = 8
     """Number of prompts per batch."""
+    mesh: str = "1x1"
+    """DATAxMODEL, such as 1x8 for a model that needs eight devices."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """Platform to run on."""
+    hosts: str | None = None
+    """Answer with several processes: auto (TPU pods, SLURM), or ADDRESS:PORT,PROCESS/PROCESSES in each process."""
 
     def with_base(self) -> "Command":
         """With --model there is no run: the first argument is the prompt."""
@@ -78,6 +83,8 @@ class Command:
             raise InputError(f"both a prompt and --file {self.file}; give one")
         if self.output:
             check_new_file(self.output)
+        if self.hosts and self.prompt is None and not self.file:
+            raise InputError("--hosts needs PROMPT or --file, because only one process has standard input; give one")
         if "" in self.stop:
             raise InputError("--stop has an empty text, which would end every answer; leave it out")
 
@@ -97,12 +104,19 @@ def main() -> None:
     command.check()
     command.sampling  # noqa: B018 - raises for impossible settings
     directories = run_directories(command.run) if command.run is not None else []
-    mesh.configure_platform(None, command.platform)
     prompts = _prompts(command)
+    with started(command.mesh, command.platform, command.hosts) as emulated:
+        if emulated:
+            print(emulated, file=sys.stderr)
+        _answer(command, directories, prompts)
+
+
+def _answer(command: Command, directories: Sequence[Path], prompts: list[str] | None) -> None:
+    processes.check_same(repr((replace(command, hosts=None), prompts)), "the prompts or settings")
     if command.model is None:
-        names, (model, _) = list(map(str, directories)), open_model(directories, "1x1", command.batch)
+        names, (model, _) = list(map(str, directories)), open_model(directories, command.mesh, command.batch)
     else:
-        names, model = [command.model], open_frozen(command.model, "1x1", command.batch, ALL_POSITIONS)
+        names, model = [command.model], open_frozen(command.model, command.mesh, command.batch, ALL_POSITIONS)
         model = replace(model, chat=command.chat, ends_prompts=False)
     if prompts is None or (command.prompt is not None and not command.output):
         converse(command, names, model, _typed() if prompts is None else prompts)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +105,42 @@ def predictions(directory: Path) -> list[dict[str, Any]]:
     last = max(row["step"] for row in rows)
     found = {row["key"]: row for row in rows if row["step"] == last}
     return sorted(found.values(), key=lambda row: (row["task"], len(row["id"]), row["id"], row["prompt"]))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def popen(commands: Iterable[Sequence[str]]) -> list[subprocess.Popen[str]]:
+    """Running Python processes with these arguments."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return [subprocess.Popen([sys.executable, *command], text=True, **pipes) for command in commands]
+
+
+def with_hosts(command: Sequence[str], processes: int) -> list[list[str]]:
+    """The command of each of several processes on this machine."""
+    address = f"127.0.0.1:{free_port()}"
+    return [[*command, "--hosts", f"{address},{number}/{processes}"] for number in range(processes)]
+
+
+def results(running: Sequence[subprocess.Popen[str]]) -> list[subprocess.CompletedProcess[str]]:
+    """The results of the processes, which are killed if they do not end."""
+    try:
+        texts = [process.communicate(timeout=500) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *text)
+        for process, text in zip(running, texts, strict=True)
+    ]
+
+
+def together(command: Sequence[str], processes: int) -> list[subprocess.CompletedProcess[str]]:
+    """The results of the command in this many processes."""
+    return results(popen(with_hosts(command, processes)))
 
 
 class Stopped(Exception):

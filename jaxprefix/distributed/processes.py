@@ -4,12 +4,13 @@ All processes run the same program with the same settings; each has a part of th
 main process writes files and prints. They exchange values that might differ, because otherwise one could wait forever.
 """
 
+import hashlib
 import re
 import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from jax.experimental import multihost_utils
 from jaxprefix.errors import InputError
 
 T = TypeVar("T")
+Tree = TypeVar("Tree")
 DAY = 24 * 60 * 60  # seconds
 
 
@@ -86,6 +88,19 @@ def _initialize(seconds: int, **settings: Any) -> None:
     connected.result(timeout=seconds)
 
 
+def leave(seconds: float) -> bool:
+    """Disconnects as soon as all other processes do. False if they have not within `seconds`."""
+
+    def shutdown() -> None:
+        with suppress(Exception):
+            jax.distributed.shutdown()
+
+    thread = Thread(target=shutdown, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
 def process_count() -> int:
     """The number of processes. Does not start JAX if there is one."""
     return jax.process_count() if jax.distributed.is_initialized() else 1
@@ -104,6 +119,18 @@ def any_process(value: bool) -> bool:
 def broadcast_from_main(value: int) -> int:
     """The value of the main process. All processes must call this."""
     return value if process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def check_same(value: str, what: str) -> None:
+    """InputError in all processes unless `value` is the same in all of them. All processes must call this."""
+    number = int(hashlib.sha256(value.encode()).hexdigest()[:7], 16)
+    if any_process(broadcast_from_main(number) != number):
+        raise InputError(f"{what} differ between the processes; give all of them the same command and the same files")
+
+
+def fetch(tree: Tree) -> Tree:
+    """The arrays of a tree in NumPy, whole in every process. All processes must call this."""
+    return jax.device_get(tree) if process_count() == 1 else multihost_utils.process_allgather(tree, tiled=True)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from jaxprefix.distributed import mesh
 from jaxprefix.evaluation.compare import Compare, compare
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
 from jaxprefix.evaluation.seeds import Seeds, seeds
 from jaxprefix.evaluation.side_by_side import Beside, beside
 from jaxprefix.io import terminal
+from jaxprefix.io.multihost import started
 from jaxprefix.runs.directory import run_directories
 
 PROGRAM = "python -m jaxprefix.evaluation"
@@ -31,6 +31,8 @@ class Command:
     settings: Annotated[Evaluation, tyro.conf.arg(name="")] = field(default_factory=Evaluation)
     quiet: bool = False
     """Show no progress."""
+    hosts: str | None = None
+    """Evaluate with several processes: auto (TPU pods, SLURM), or ADDRESS:PORT,PROCESS/PROCESSES in each process."""
 
 
 def main() -> None:
@@ -48,9 +50,10 @@ def main() -> None:
 def _evaluate(command: Command) -> None:
     command.settings.check()
     directories = run_directories(command.run)
-    if emulated := mesh.configure_platform(command.settings.mesh, command.settings.platform):
-        print(emulated)
-    evaluate_together(directories, command.settings, command.quiet)
+    with started(command.settings.mesh, command.settings.platform, command.hosts) as emulated:
+        if emulated:
+            print(emulated)
+        evaluate_together(directories, command.settings, command.quiet)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ answer is computed as a whole: the answers equal those of an uninterrupted evalu
 
 from collections.abc import Mapping, Sequence
 
+from jaxprefix.distributed import processes
 from jaxprefix.evaluation.predictions import EVALUATION, Predictions, digest
 from jaxprefix.evaluation.questions import Question, predict
 from jaxprefix.inference.batching import plan_buckets
@@ -31,6 +32,8 @@ def answer(
     An existing answer is never replaced.
     """
     evaluation = _evaluation_hash(model, task_questions, runs, batch_size)
+    answered = [sorted(run.rows) for run in runs]
+    processes.check_same(digest([evaluation, answered]), "the questions, settings or earlier answers")
     for task, questions in task_questions.values():
         distinct = {question.key: question for question in questions}.values()
         rows = [

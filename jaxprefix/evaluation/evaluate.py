@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxprefix import tasks
+from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation import plots, report
 from jaxprefix.evaluation.answering import answer
@@ -62,7 +63,7 @@ def evaluate_together(
     shots = draw_shots(selected, examples, settings, configs, [run["source"] for run in runs])
     with ExitStack() as locks:
         for directory in directories:
-            locks.enter_context(exclusive(settings.output or directory))
+            locks.enter_context(processes.enter_on_main(exclusive(settings.output or directory), None))
         return _evaluate(directories, settings, quiet, selected, examples, shots, baseline or None, loaded)
 
 
@@ -168,10 +169,12 @@ def _report(
     selected: Sequence[Task],
     baseline: report.Report | None,
 ) -> report.Report:
-    """Writes and prints the report of these rows of a run."""
+    """Writes and prints the report of these rows of a run. Of several processes, only the main one does."""
     directory = predictions.directory
     known = {task.name: task for task in (*tasks.TASKS, *selected)}
     result, statistics = build(run.config, run.run_json["source"], rows, known)
+    if not processes.is_main_process():
+        return result
     report.write(result, notes(result, known, predictions.origin["how"], baseline), directory, baseline, statistics)
     pictures = plots.draw(result, statistics, directory, baseline)
     Console().print(*report.table(result, baseline, statistics))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 from jaxprefix.io.atomic import write_atomically
 from jaxprefix.io.messages import shell
@@ -80,8 +81,10 @@ class Predictions:
         return [row for row in rows if (row["task"], row["language"]) == (task, language) and SUPERSEDED not in row]
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Appends the rows to the file."""
+        """Appends the rows to the file. Of several processes, only the main one writes."""
         self.rows |= {row["key"]: row for row in rows}
+        if not processes.is_main_process():
+            return
         with self.path.open("ab") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 

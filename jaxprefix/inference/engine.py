@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jaxprefix.distributed import processes
 from jaxprefix.inference.batching import Bucket, CacheKey, Request, plan_buckets
 from jaxprefix.inference.model import Model
 from jaxprefix.models.decode import PrefillBatch, SharedPrompt
@@ -49,7 +50,7 @@ def score(
         batch = prompt_batch(model, rows, bucket.prompt_len, batch_size)
         adapters = _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
-        logprobs, greedy = jax.device_get(
+        logprobs, greedy = processes.fetch(
             model.programs.score_choices(params, model.frozen, batch, adapters, *choices, shared)
         )
         scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
@@ -188,7 +189,7 @@ class _DecodeBatch:
                 *(params, model.frozen, state, prompts, prompt_adapters, row_adapters, sampling),
                 *(model.shard(stopped), np.int32(min_active), np.int32(0 if filling else steps)),
             )
-            texts, stopped = self._read_texts(*jax.device_get((state.tokens, state.counts, state.done)), stop)
+            texts, stopped = self._read_texts(*processes.fetch((state.tokens, state.counts, state.done)), stop)
             yield texts
 
     def _next_prompts(self) -> tuple[PrefillBatch, jax.Array | None]:

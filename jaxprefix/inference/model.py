@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +173,7 @@ class Model:
 
     def shard(self, leaf: np.ndarray, dim: int = 0) -> jax.Array:
         """The array on the mesh, with the rows in dimension `dim` sharded over `data`."""
-        return jax.device_put(leaf, meshes.batch_sharding(self.mesh, dim))
+        return cast(jax.Array, meshes.shard_batch(self.mesh, leaf, dim))
 
 
 def open_model(

@@ -15,6 +15,7 @@ from jaxlib import utils  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 
 MINUTE = 60.0  # seconds between lines of progress without a terminal
@@ -71,7 +72,8 @@ def _drop_output() -> None:
 
 def note(line: str) -> None:
     """Prints a line about the user's files on stderr, which leaves answers on stdout alone."""
-    print(f"note: {line}", file=sys.stderr)
+    if processes.is_main_process():
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _quiet_libraries() -> None:
@@ -106,7 +108,11 @@ class _Hook:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """A progress bar with rate and time left; without a terminal, one line per minute on stderr."""
+    """A progress bar with rate and time left; without a terminal, one line per minute on stderr.
+
+    Of several processes, only the main one shows it.
+    """
+    quiet = quiet or not processes.is_main_process()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())

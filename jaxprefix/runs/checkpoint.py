@@ -130,8 +130,6 @@ class Checkpoints:
         Raises InputError if there is no undamaged checkpoint.
         """
         step, damaged = self._last_undamaged()
-        if processes.broadcast_from_main(step) != step:
-            raise InputError(f"{self.directory} differs between the processes; give a directory that all of them share")
         for other, why in damaged.items() if processes.is_main_process() else ():
             name = self._rename_damaged(other)
             _say(f"{self.directory / str(other)} is damaged ({why}): going back to step {step}; it is kept as {name}")
@@ -145,7 +143,15 @@ class Checkpoints:
         return restored.adapter, restored.optimizer, restored.position
 
     def _last_undamaged(self) -> tuple[int, dict[int, str]]:
-        """The last step whose files match their hashes, and what is wrong with each later one."""
+        """The last step whose files match their hashes, and what is wrong with each later one.
+
+        Raises InputError if there is none, or if the processes do not find the same.
+        """
+        step, damaged = self._find_undamaged()
+        processes.check_same(str(step), f"the checkpoints in {self.directory}")
+        return step, damaged
+
+    def _find_undamaged(self) -> tuple[int, dict[int, str]]:
         damaged: dict[int, str] = {}
         # The steps are listed again each time: a run that is still training removes and saves checkpoints.
         while candidates := [step for step in self.steps if step not in damaged]:

@@ -1,6 +1,7 @@
 """python -m jaxprefix.study SPEC: trains and evaluates what a study lacks, and writes its tables."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from jaxprefix.io import terminal
 from jaxprefix.study import html, specification
 from jaxprefix.study.folder import Folder
 from jaxprefix.study.listing import listing
+from jaxprefix.study.on_ray import work_on_ray
 from jaxprefix.study.plan import Plan, plan
 from jaxprefix.study.report import report
 from jaxprefix.study.work import work
@@ -59,6 +61,9 @@ class Command:
     """The device mesh, DATAxMODEL, such as 4x2. The default is all devices x 1."""
     platform: Literal["cpu", "cuda", "tpu"] | None = None
     """The platform to run on. cpu emulates a mesh of any size."""
+    engine: Literal["ray"] | None = None
+    """ray runs cells at the same time on a Ray cluster: that of RAY_ADDRESS or of this machine, or else a local one. A
+    cell gets as many accelerators as --mesh has devices. The default runs them one after another in this process."""
     quiet: bool = False
     """Do not show progress."""
 
@@ -82,9 +87,12 @@ def main() -> None:
         mesh.configure_platform(None, "cpu")
         dry_run(study, command.chip, command.only)
         return
-    if emulated := mesh.configure_platform(command.mesh, command.platform):
+    if command.engine == "ray":
+        mesh.configure_platform(None, "cpu")  # the accelerators are for the workers
+    elif emulated := mesh.configure_platform(command.mesh, command.platform):
         print(emulated)
-    if run(study, folder, command.only, command.retry, command.quiet):
+    do = work_on_ray if command.engine == "ray" else work
+    if run(study, folder, command.only, command.retry, command.quiet, do):
         sys.exit(1)
 
 
@@ -105,10 +113,21 @@ def planned(command: Command) -> Plan:
         raise InputError(f"{command.specification}: {error}") from None
 
 
-def run(study: Plan, folder: Folder, only: str | None = None, retry: bool = False, quiet: bool = False) -> int:
-    """Runs what is missing, and writes the tables. Returns the number of cells that failed."""
-    folder.open(study.specification)
-    work(study, folder, only, retry, quiet)
+def run(
+    study: Plan,
+    folder: Folder,
+    only: str | None = None,
+    retry: bool = False,
+    quiet: bool = False,
+    do: Callable[[Plan, Folder, str | None, bool, bool], None] = work,
+) -> int:
+    """Runs what is missing, by `work` or `work_on_ray`, and writes the tables.
+
+    Returns:
+        the number of cells that failed
+    """
+    folder.open(study)
+    do(study, folder, only, retry, quiet)
     return report(study, folder, only)
 
 

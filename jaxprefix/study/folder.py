@@ -16,7 +16,7 @@ from jaxprefix.io.messages import short_repr
 from jaxprefix.probe.probe import FILE as PROBES
 from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.runs.directory import RUN_FILE, read_run
-from jaxprefix.study.plan import Cell
+from jaxprefix.study.plan import Cell, Plan
 from jaxprefix.study.specification import Specification
 from jaxprefix.train import metrics
 
@@ -40,16 +40,19 @@ class Folder:
     ) -> None:
         self.root, self.data, self.mesh, self.platform = root, data, mesh, platform
 
-    def open(self, specification: Specification) -> None:
-        """InputError if the directory has other files, or another study; a new one is made."""
+    def open(self, plan: Plan) -> None:
+        """Makes the directory if necessary. InputError if it has another study, or files that are not the plan's runs.
+
+        The commands of --list make the runs of a plan without a study.
+        """
         check_writable(self.root)
         with self.alone():
-            self._open(specification)
+            self._open(plan)
 
-    def _open(self, specification: Specification) -> None:
-        path, values = self.root / SPECIFICATION, as_json(specification)
+    def _open(self, plan: Plan) -> None:
+        path, values = self.root / SPECIFICATION, as_json(plan.specification)
         if not path.is_file():
-            if entries(self.root):
+            if entries(self.root) - {cell.run for cell in plan.cells()}:
                 raise InputError(f"--output {self.root} holds other files and is not a study; give a new directory")
             write_atomically(path, json_text(values).encode())
         elif difference := first_difference(json.loads(path.read_text(encoding="utf-8")), values):

@@ -58,15 +58,8 @@ def work(plan: Plan, folder: Folder, only: str | None = None, retry: bool = Fals
         InputError: a directory holds another run, or the disk is full. What is done is kept.
         Stopped: a signal stopped the training; its state is saved.
     """
-    loaded, pending = Loaded(), units(plan, only)
-    for cell in plan.cells(only):
-        if (folder.run(cell)).is_dir():
-            open_directory(folder.run(cell), folder.config(cell), loaded.base(cell.config.model).fingerprint)
-        if retry:
-            folder.forget_failure(cell)
-    total = len(pending)
-    pending = [unit for unit in pending if outcome_of(unit, folder) is None]
-    worker = Worker(folder, loaded)
+    loaded, total = Loaded(), len(units(plan, only))
+    pending, worker = open_runs(plan, folder, only, retry, loaded), Worker(folder, loaded)
     with progress(quiet) as bar:
         task = bar.add_task("cells", total=total, completed=total - len(pending), rate="")
         while pending:
@@ -78,11 +71,21 @@ def work(plan: Plan, folder: Folder, only: str | None = None, retry: bool = Fals
                     continue
                 bar.update(task, advance=1)
                 if outcome:
-                    line = f"{bar.tasks[task].completed:g} of {total}: {unit}: {worker.describe(unit)}"
+                    line = f"{bar.tasks[task].completed:g} of {total}: {unit}: {describe(unit, folder)}"
                     print(f"{line} ({time.monotonic() - began:.0f} s)", flush=True)
             if len(later) == len(pending):
                 time.sleep(WAIT)
             pending = later
+
+
+def open_runs(plan: Plan, folder: Folder, only: str | None, retry: bool, loaded: Loaded) -> list[Unit]:
+    """The units that are not done. With `retry`, failures are forgotten. InputError if a directory has another run."""
+    for cell in plan.cells(only):
+        if (folder.run(cell)).is_dir():
+            open_directory(folder.run(cell), folder.config(cell), loaded.base(cell.config.model).fingerprint)
+        if retry:
+            folder.forget_failure(cell)
+    return [unit for unit in units(plan, only) if outcome_of(unit, folder) is None]
 
 
 def units(plan: Plan, only: str | None) -> list[Unit]:
@@ -129,6 +132,24 @@ def outcome_of(unit: Unit, folder: Folder) -> Outcome | None:
     return "done" if folder.state(cell, unit.stage) is not None else None
 
 
+def describe(unit: Unit, folder: Folder) -> str:
+    """The result of a unit in a few words."""
+    cell = unit.cell
+    if failure := folder.failure(cell, unit.stage):
+        return f"failed: {failure}"
+    if unit.stage == "train":
+        return f"{cell.config.method}, learning rate {cell.config.lr or 'by default'}, seed {cell.config.seed}"
+    if unit.stage == "probe":
+        figures = probe_figures([folder.probes(cell)], {})
+        return ", ".join(f"{name} {figure_text(values['mean'])}" for name, values in figures.items())
+    report = read_report(folder.evaluation(cell, unit.stage))
+    scores = []
+    for name, task in report["tasks"].items():
+        metric, parts = task["metrics"][0], (("source", task["source"]), ("others", task["mean_others"]))
+        scores.append(f"{name} " + ", ".join(f"{what} {100 * part[metric]:.1f}" for what, part in parts if part))
+    return "; ".join(scores)
+
+
 def _line(error: BaseException) -> str:
     """The whole message of a mistake of the user; the first line of a library's."""
     return " ".join(str(error).split()) if isinstance(error, InputError) else one_line(error)
@@ -154,23 +175,6 @@ class Worker:
                 return None if outcome_of(unit, self._folder) else self._do(cell, stage)
         except RunLocked:
             return "later"
-
-    def describe(self, unit: Unit) -> str:
-        """The result of a unit in a few words."""
-        cell, folder = unit.cell, self._folder
-        if failure := folder.failure(cell, unit.stage):
-            return f"failed: {failure}"
-        if unit.stage == "train":
-            return f"{cell.config.method}, learning rate {cell.config.lr or 'by default'}, seed {cell.config.seed}"
-        if unit.stage == "probe":
-            figures = probe_figures([folder.probes(cell)], {})
-            return ", ".join(f"{name} {figure_text(values['mean'])}" for name, values in figures.items())
-        report = read_report(folder.evaluation(cell, unit.stage))
-        scores = []
-        for name, task in report["tasks"].items():
-            metric, parts = task["metrics"][0], (("source", task["source"]), ("others", task["mean_others"]))
-            scores.append(f"{name} " + ", ".join(f"{what} {100 * part[metric]:.1f}" for what, part in parts if part))
-        return "; ".join(scores)
 
     def _do(self, cell: Cell, stage: Stage) -> Outcome:
         folder = self._folder

@@ -1,6 +1,5 @@
 """python -m jaxprefix.train: adapts a frozen model to a task in one language."""
 
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Annotated
 
 import tyro
 
-from jaxprefix.distributed import mesh, processes
+from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
 from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import shell
+from jaxprefix.io.multihost import started
 from jaxprefix.runs.config import RunConfig, refuse_foreign_flags
 from jaxprefix.runs.directory import read_run
 from jaxprefix.train.dry_run import dry_run
@@ -57,18 +57,18 @@ def main() -> None:
         return
     if command.chip:
         raise InputError(f"--chip {command.chip} is only for --dry-run; add --dry-run, or drop it")
-    emulated = mesh.configure_platform(command.config.mesh, command.config.platform, command.hosts)
-    if command.hosts:
-        mesh.start_jax()
-        if not processes.is_main_process():
-            sys.stdout = open(os.devnull, "w")  # until the process ends
-    if emulated:
-        print(emulated)
+    with started(command.config.mesh, command.config.platform, command.hosts) as emulated:
+        if emulated:
+            print(emulated)
+        _train(command)
+
+
+def _train(command: Command) -> None:
     with stoppable() as stop:
         directory = train(command.config, command.output, command.quiet, stop, command.profile)
         if stop.asked:
             raise terminal.Stopped(f"stopped by {stop.asked.name}; the training is finished", stop.asked)
-    if command.hosts or command.config.model or command.config.task or command.config.train_file:
+    if command.config.model or command.config.task or command.config.train_file:
         file = command.config.eval_file or command.config.train_file
         rows = f" --eval-file {shell(file)}" if file else ""
         print(f"evaluate: python -m jaxprefix.evaluation {shell(directory)}{rows}")

@@ -32,34 +32,10 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return small.write_model(place / "model", scale=5), small.write_rows(place / "rows.jsonl", small.rows(60))
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def together(given: tuple[Path, Path], output: Path, processes: int, steps: int) -> list[Any]:
     """The results of a training command with this many processes on a mesh of 4x2."""
-    port = free_port()
     command = f"-m jaxprefix.train --model {given[0]} --train-file {given[1]} --steps {steps} {FLAGS}".split()
-    running = [
-        subprocess.Popen(
-            [sys.executable, *command, "--output", output, "--hosts", f"127.0.0.1:{port},{number}/{processes}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(processes)
-    ]
-    try:
-        found = [each.communicate(timeout=500) for each in running]
-    finally:
-        for each in running:
-            each.kill()
-    return [
-        subprocess.CompletedProcess(command, each.returncode, *texts)
-        for each, texts in zip(running, found, strict=True)
-    ]
+    return small.together([*command, "--output", str(output)], processes)
 
 
 def losses(directory: Path) -> list[float]:
@@ -129,7 +105,7 @@ terminal.run(lambda: processes.initialize(sys.argv[1], seconds=1))
 
 @pytest.mark.parametrize("process", ["0/3", "1/2"])
 def test_missing_processes(process: str):
-    text = f"127.0.0.1:{free_port()},{process}"
+    text = f"127.0.0.1:{small.free_port()},{process}"
     done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [

@@ -363,6 +363,14 @@ def test_other_files_are_refused(model: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_runs_that_the_listed_commands_made_are_taken(model: Path, tmp_path: Path):
+    study, folder = planned(model), Folder(tmp_path / "study")
+    for cell in study.cells():
+        folder.run(cell).mkdir(parents=True, exist_ok=True)
+    folder.open(study)
+    assert (folder.root / "specification.json").is_file()
+
+
 def test_a_cell_with_another_run_is_refused(done: tuple[Plan, Folder], tmp_path: Path):
     study, folder = done[0], copied(done, tmp_path)
     path = folder.run(study.cells()[1]) / "run.json"

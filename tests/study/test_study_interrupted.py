@@ -154,7 +154,7 @@ def test_a_cell_of_another_process_is_tried_again(tmp_path: Path, monkeypatch: p
         order.append(output.name)
         return train(config, output, **options)
 
-    folder.open(study.specification)
+    folder.open(study)
     held = atomic.lock(folder.lock(cell), "held")
     held.__enter__()
     monkeypatch.setattr(test_study.working, "train", traced)
