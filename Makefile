@@ -22,7 +22,7 @@ SEEDS ?= 0
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
+.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint dist address lock clean
 
 help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
@@ -35,6 +35,8 @@ help:
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
 	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
 	@echo "make lint      ruff and pyright"
+	@echo "make dist      build the wheel and the source distribution into dist/"
+	@echo "make address   write the repository's address (pyproject.toml) and the version where they are shown"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
 	@echo "WORKERS=2      the number of test processes"
@@ -85,6 +87,12 @@ lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+dist: $(TESTING)
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+address:
+	$(PYTHON) .ci/address.py
 
 clean:
 	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist runs/demo-base runs/demo-lora runs/demo-prefix
