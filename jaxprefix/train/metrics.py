@@ -49,8 +49,9 @@ class MetricsLogger:
         self.file.flush()
         step, finite = row["step"], {name: value for name, value in values.items() if value is not None}
         figures = {name: value for name, value in finite.items() if name != "step"}
-        for name, value in figures.items() if self.events else ():
-            self.events.add_scalar(name, value, step)
+        if self.events:
+            for name, value in figures.items():
+                self.events.add_scalar(name, value, step)
         if self.wandb:
             self.wandb.log(finite, step=step)
         if self.trackio:
