@@ -22,7 +22,7 @@ SEEDS ?= 0
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 
-.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint dist address lock clean
+.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
 
 help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
@@ -31,12 +31,12 @@ help:
 	@echo "make test      run the tests, without the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"
+	@echo "make dist      build the wheel and the source distribution into dist/"
+	@echo "make address   write the repository's address (pyproject.toml) and the version where they are shown"
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
 	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
 	@echo "make lint      ruff and pyright"
-	@echo "make dist      build the wheel and the source distribution into dist/"
-	@echo "make address   write the repository's address (pyproject.toml) and the version where they are shown"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
 	@echo "WORKERS=2      the number of test processes"
@@ -70,6 +70,13 @@ test-latest:
 	.venv-latest/bin/python -m pip install -e '.[test]'
 	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
+.PHONY: dist address
+dist: $(TESTING)
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+address:
+	$(PYTHON) .ci/address.py
+
 fuzz: $(TESTING)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
 
@@ -87,12 +94,6 @@ lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-
-dist: $(TESTING)
-	$(BIN)/python -m build --no-isolation --outdir dist
-
-address:
-	$(PYTHON) .ci/address.py
 
 clean:
 	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist runs/demo-base runs/demo-lora runs/demo-prefix

@@ -69,7 +69,7 @@ def evaluate_together(
 def evaluate_model(
     model: Model, config: RunConfig, source: str, settings: Evaluation, quiet: bool = False
 ) -> EvaluationResult:
-    """As `evaluate`, for a model in memory with one adapter, of which nothing is written or printed but progress.
+    """As `evaluate`, for a model in memory with one adapter. It writes no file and prints no table.
 
     Args:
         config: the settings of the adapter, and its task.
@@ -87,7 +87,7 @@ def evaluate_model(
 
 @dataclass(frozen=True)
 class Selection:
-    """What an evaluation asks, and the baseline of its tables."""
+    """The questions of an evaluation, and the baseline that its tables show."""
 
     tasks: Sequence[Task]
     examples: Examples
