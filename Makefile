@@ -31,6 +31,8 @@ help:
 	@echo "make test      run the tests, without the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"
+	@echo "make dist      build the wheel and the source distribution into dist/"
+	@echo "make address   write the repository's address (pyproject.toml) and the version where they are shown"
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
 	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
@@ -67,6 +69,13 @@ test-latest:
 	.venv-latest/bin/python -m pip install $(TORCH)
 	.venv-latest/bin/python -m pip install -e '.[test]'
 	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: dist address
+dist: $(TESTING)
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+address:
+	$(PYTHON) .ci/address.py
 
 fuzz: $(TESTING)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)

@@ -1,12 +1,13 @@
 """Adapts frozen Llama and Mistral decoders in one language, measures zero-shot transfer to many (arXiv:2510.24619)."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jaxprefix._version import __version__ as __version__
 from jaxprefix.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxprefix.api import LanguageModel, Sampling, load_model
+    from jaxprefix.api import Evaluation, EvaluationResult, LanguageModel, RunConfig, Sampling, load_model
     from jaxprefix.models.adapters import (
         IA3,
         BottleneckAdapter,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IA3",
     "BottleneckAdapter",
+    "Evaluation",
+    "EvaluationResult",
     "FullFineTuning",
     "InputError",
     "LanguageModel",
@@ -30,6 +33,7 @@ __all__ = [
     "LoRA",
     "NoAdapter",
     "PrefixTuning",
+    "RunConfig",
     "Sampling",
     "SoftPrompt",
     "Sum",
@@ -39,13 +43,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What notebooks import is found when it is asked for: the package's parts do not pay for all of it."""
+    """Imports on first use, because the parts of the package do not need all of it."""
     if name not in __all__:
         raise AttributeError(f"module 'jaxprefix' has no attribute {name!r}")
-    from jaxprefix import api
-    from jaxprefix.models import adapters
-    from jaxprefix.train import optimizer
-
-    if name == "adapter_only":
-        return optimizer.adapter_only
-    return getattr(adapters if name in adapters.__all__ else api, name)
+    homes = ("models.adapters", "train.optimizer", "api")
+    modules = (import_module(f"jaxprefix.{home}") for home in homes)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -4,6 +4,7 @@ model = load_model("meta-llama/Llama-3.2-1B")
 model.set_adapter(PrefixTuning(length=10))
 model.train([("Say the colour of the sky.", "blue"), ...], epochs=2)
 model.generate("Say the colour of the sky.")
+model.evaluate("xquad", languages=["de", "hi"], limit=50)
 model.save("runs/colours")
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args, overload
 
 import jax
@@ -19,14 +21,18 @@ import numpy as np
 
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
+from jaxprefix.evaluation.evaluate import evaluate_model
+from jaxprefix.evaluation.result import EvaluationResult
+from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.inference.answer import answers
 from jaxprefix.inference.model import Model
 from jaxprefix.io.messages import short_repr
 from jaxprefix.models import adapter_init, sharding
-from jaxprefix.models.adapters import Adapter, NoAdapter, Sum
+from jaxprefix.models.adapters import Adapter, NoAdapter, add
 from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.models.layers import split, stack
 from jaxprefix.models.sampling import GREEDY, Sampling
+from jaxprefix.peft.exchange import export_adapter
 from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig
 from jaxprefix.runs.saved import load_run, save_run, stack_adapters
@@ -64,7 +70,7 @@ class LanguageModel:
         self._frozen = load_weights(self.base, self.mesh, dtype)
         self.config = RunConfig(model=model, method="none", mesh=mesh, dtype=dtype)
         self.names: list[str] = []  # the names of several adapters that were loaded together
-        self.source = "en"
+        self.source = "en"  # the language of the training data
         self._replace_adapter(NoAdapter(), {})
 
     @property
@@ -88,11 +94,7 @@ class LanguageModel:
 
         Unsaved parameters are lost. `params` are used instead of initial ones, such as those of your own training loop.
         """
-        for method in adapters or (None,):
-            if isinstance(method, type) or not isinstance(method, Adapter):
-                raise InputError(f"{method!r} is not a method; expected one such as PrefixTuning(length=10)")
-        members = tuple((type(member).method, member) for member in adapters)  # type: ignore[attr-defined]
-        adapter = adapters[0] if len(adapters) == 1 else Sum(members)
+        adapter = add(*adapters)
         line = trainable_line(self.base.config, adapter)
         tokens = init_token_ids(self.base.tokenizer, seed)
 
@@ -109,7 +111,7 @@ class LanguageModel:
             _check_params(params, like)
             copies = jax.tree.map(lambda value, leaf: jnp.array(value, leaf.dtype), params, like)
             chosen = jax.device_put(copies, shardings)
-        self.config = config
+        self.config, self.source = config, "en"
         self._replace_adapter(adapter, chosen)
         print(line)
 
@@ -239,20 +241,72 @@ class LanguageModel:
             raise InputError(f"sampling is {short_repr(sampling)}; expected one such as Sampling(temperature=0.7)")
         if not prompts:
             return []
-        adapter_ids = self._adapter_ids(adapters, len(prompts))
-        data = self.mesh.shape["data"]
-        return answers(
-            self._inference_model(), prompts, adapter_ids, max_new_tokens, -(-batch // data) * data, sampling, stop
-        )
+        adapter_ids, batch = self._adapter_ids(adapters, len(prompts)), self._divisible(batch)
+        return answers(self._inference_model(), prompts, adapter_ids, max_new_tokens, batch, sampling, stop)
 
-    def save(self, directory: str | Path, language: str = "en") -> None:
+    def evaluate(
+        self,
+        task: str | None = None,
+        languages: str | Sequence[str] | None = None,
+        *,
+        limit: int | None = None,
+        settings: Evaluation | None = None,
+        quiet: bool = False,
+    ) -> EvaluationResult:
+        """Scores the model with its adapter, or the frozen model without one, in many languages.
+
+        The result shows itself as tables in a notebook. Nothing is written: to keep the answers, `save` the adapter and
+        evaluate its directory with `jaxprefix.evaluation.evaluate`.
+
+        Args:
+            task: a benchmark, or several, comma-separated. None is those of the task that the adapter was trained on.
+            languages: codes, such as ["de", "hi"]. None is all languages of the task.
+            limit: rows per language. None is all.
+            settings: all other settings, such as Evaluation(shots=4, data="mirror").
+            quiet: show no progress.
+
+        Raises:
+            InputError: an unknown task or language, or settings that cannot be used.
+        """
+        if self.names:
+            raise InputError(f"the model has {len(self.names)} adapters; load the one to evaluate")
+        settings = settings or Evaluation()
+        for name in ("output", "mesh", "platform"):
+            if (value := getattr(settings, name)) is not None:
+                raise InputError(f"{name} is {value}, which a model in memory does not use; leave it out")
+        if not isinstance(languages, str | None):
+            _check_texts("languages", languages, "a text, such as 'de', or a list")
+            languages = ",".join(languages)
+        chosen = {"task": task, "languages": languages, "limit": limit}
+        settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+        settings.check()
+        length = max_text_tokens(self.base.config, self.adapter, settings.max_length or self.config.max_length)
+        settings = replace(settings, batch=self._divisible(settings.batch))
+        model = replace(self._inference_model(), max_length=length)
+        return evaluate_model(model, self.config, self.source, settings, quiet)
+
+    def _divisible(self, batch: int) -> int:
+        """The batch, or the next larger one that the mesh can divide among its devices."""
+        data = self.mesh.shape["data"]
+        return -(-batch // data) * data
+
+    def save(self, directory: str | Path, language: str | None = None) -> None:
         """Saves the adapter as a run, which can be loaded, evaluated and exported. Nothing is overwritten.
 
-        `language` is the language of the training data, for reports.
+        `language` is the language of the training data, for reports. None is that of the loaded run, or English.
         """
         if isinstance(self.adapter, NoAdapter) or self.names:
             raise InputError(f"the model has {len(self.names) or 'no'} adapters; set or load the one to save")
-        save_run(Path(directory), self.config, self.base, self.params, language)
+        save_run(Path(directory), self.config, self.base, self.params, language or self.source)
+
+    def export_peft(self, directory: str | Path, language: str | None = None) -> None:
+        """Writes the adapter in PEFT's format into a new directory, and prints how to load it there.
+
+        `language` is the language of the training data, for the model card. None is as in `save`.
+        """
+        with TemporaryDirectory(prefix="jaxprefix-export-") as folder:
+            self.save(run := Path(folder) / "run", language)
+            print(export_adapter(run, Path(directory)))
 
     def load(self, *directories: str | Path) -> None:
         """Replaces the adapter with that of a run, or with those of several runs of the same method.
@@ -268,6 +322,7 @@ class LanguageModel:
         adapter, params = stack_adapters(runs, self._frozen)
         self.base = runs[0].base  # with the date of its chat template
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
+        self.source = runs[0].run_json["source"]
         self._replace_adapter(adapter, params, names if len(names) > 1 else [])
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import small
 
 import jaxprefix
 from jaxprefix import (
+    Evaluation,
     FullFineTuning,
     LanguageModel,
     LoRA,
@@ -23,9 +25,11 @@ from jaxprefix import (
     load_model,
 )
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation.evaluate import Evaluation, evaluate, evaluate_together
+from jaxprefix.evaluation import evaluate
+from jaxprefix.evaluation.evaluate import evaluate_together
+from jaxprefix.peft.exchange import export_adapter
 from jaxprefix.runs.saved import load_run
-from jaxprefix.train.loop import train
+from jaxprefix.train import train
 
 PREFIX = PrefixTuning(length=4, layers="all")
 PAIRS = [(row["prompt"], row["response"]) for row in small.rows(24)]
@@ -155,12 +159,66 @@ def test_evaluation_together_is_evaluation_alone(saved: Path, tmp_path: Path, fo
             assert one.get("logprobs", []) == pytest.approx(other.get("logprobs", []), abs=2e-5)
 
 
+class Cells(HTMLParser):
+    """The texts of the cells of all tables, by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluation_in_memory_is_that_of_the_saved_run(base: LanguageModel, saved: Path, tmp_path: Path):
+    """The report and the statistics are those of the files, and the tables show them."""
+    file = small.write_rows(tmp_path / "rows.jsonl", small.rows(7) + small.rows(5, "de") + small.rows(5, "sw"))
+    run, settings = shutil.copytree(saved / "red", tmp_path / "red"), Evaluation(eval_file=file, batch=4)
+    base.load(run)
+    result = base.evaluate(languages=["en", "de"], limit=5, settings=settings, quiet=True)
+    assert not (run / "report.json").exists()
+    report = evaluate(run, Evaluation(languages="en,de", eval_file=file, batch=4, limit=5, mesh="1x1"), quiet=True)
+    assert result.report == report and set(report["tasks"]["rows"]["languages"]) == {"en", "de"}
+    assert result.statistics == json.loads((run / "statistics.json").read_text())
+    frame = result.to_frame().set_index("language")
+    for code, scores in report["tasks"]["rows"]["languages"].items():
+        assert {name: frame.loc[code, name] for name in scores} == scores
+        low, high = frame.loc[code, ["f1_low", "f1_high"]]
+        assert low <= scores["f1"] <= high and frame.loc[code, "source"] == (code == "en")
+    parser = Cells()
+    parser.feed(result._repr_html_())
+    row = next(row for row in parser.rows if row[0] == "de")
+    assert row[1] == f"{100 * report['tasks']['rows']['languages']['de']['f1']:.1f}" and row[-1] == "German"
+    assert [line[0] for line in parser.rows[:5]] == ["language", "en (source)", "de", "mean of others", "gap"]
+    assert all(cell in str(result) for cell in row) and "\x1b" not in str(result)
+
+
+def test_an_export_is_that_of_the_saved_run(base: LanguageModel, saved: Path, tmp_path: Path):
+    """The same files of PEFT, whose meaning tests/peft compares with PEFT itself."""
+    base.load(saved / "red")
+    base.export_peft(tmp_path / "memory")
+    export_adapter(saved / "red", tmp_path / "run")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "memory" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
 def test_a_sum_is_saved_whole(base: LanguageModel, tmp_path: Path):
-    base.set_adapter(SoftPrompt(length=3), LoRA(rank=2))
+    base.set_adapter(SoftPrompt(length=3) + LoRA(rank=2))
     assert base.adapter == Sum((("soft-prompt", SoftPrompt(length=3)), ("lora", LoRA(rank=2))))
     base.save(tmp_path / "sum", language="de")
     found = load_run(tmp_path / "sum")
     assert found.config.adapter == base.adapter and found.run_json["source"] == "de"
+    base.load(tmp_path / "sum")
+    base.save(tmp_path / "again")
+    assert load_run(tmp_path / "again").run_json["source"] == "de"
     jax.tree.map(np.testing.assert_array_equal, found.params, jax.device_get(base.params))
 
 
@@ -211,6 +269,11 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
 
     def asked(prompts: Any = "a", **options: Any) -> None:
         base.generate(prompts, **options)
+
+    def evaluated(*directories_and: Any, **options: Any) -> None:
+        directories = [each for each in directories_and if isinstance(each, Path)]
+        base.load(*directories)
+        base.evaluate(*directories_and[len(directories) :], **options)
 
     def several() -> None:
         base.load(*both)
@@ -264,12 +327,20 @@ def refusals(base: LanguageModel, saved: Path, folder: Path) -> dict[str, object
         "top-k is 1.5; expected a whole number": lambda: Sampling(1.0, top_k=1.5),  # type: ignore[arg-type]
         "seed is 'x'; expected a whole number": lambda: Sampling(1.0, seed="x"),  # type: ignore[arg-type]
         "temperature is nan; expected 0 (greedy) or more": lambda: Sampling(temperature=float("nan")),
+        "the model has 2 adapters; load the one to evaluate": lambda: evaluated(*both),
+        "output is kept, which a model in memory does not use; leave it out": lambda: evaluated(
+            both[0], settings=Evaluation(output=Path("kept"))
+        ),
+        "--limit is 0; expected at least 1": lambda: evaluated(both[0], "babel-qa", limit=0),
+        "no task 'xqad'; for training": lambda: evaluated(both[0], "xqad"),
+        "languages is 3; expected a text, such as 'de', or a list": lambda: evaluated(both[0], "babel-qa", 3),
+        "the run was trained on your own rows; choose the benchmark": lambda: evaluated(both[0]),
         "dtype is 'half'; expected auto, float32, bfloat16 or int8": lambda: load_model(dtype="half"),  # type: ignore[arg-type]
         f"{both[0]} already has files; give a new directory": lambda: base.save(both[0]),
     }
 
 
-CASES = 47
+CASES = 53
 
 
 @pytest.mark.parametrize("number", range(CASES))

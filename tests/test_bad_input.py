@@ -260,7 +260,7 @@ def test_a_mesh_of_accelerators(
     assert message.startswith("error: ") and message.count("\n") == 1 and MESHES[command] in message
 
 
-@pytest.mark.parametrize("flag", ["--tensorboard", "--wandb mine"])
+@pytest.mark.parametrize("flag", ["--tensorboard", "--wandb mine", "--trackio mine"])
 def test_an_extra_that_is_not_installed(
     flag: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -1,5 +1,6 @@
 """The two commands as processes: their help, what they print, and that no torch is imported on the way."""
 
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import small
 
+from jaxprefix import __main__ as console
 from jaxprefix.train import __main__ as train_command
 
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1"}
@@ -92,6 +94,42 @@ def test_training_and_evaluation_print_what_matters_and_import_no_torch(tmp_path
     }  # fmt: skip
     first = small.predictions(tmp_path / "runs" / "mine-prefix-1")[0]
     assert re.match(r"\d: The", first["prompt"])  # the prompt as it was given, not as the template renders it
+
+
+ROOT = Path(console.__file__).parent
+
+
+def test_the_console_command_knows_every_command():
+    """But for that which makes the embedded model again."""
+    mains = {path.parent.name for path in ROOT.glob("*/__main__.py")} | {"generate"}
+    assert {module for module, _ in console.COMMANDS.values()} == mains - {"babel"}
+    assert all(f"  {name} " in console.help_text() for name in console.COMMANDS)
+
+
+@pytest.mark.parametrize("name", console.COMMANDS)
+def test_a_console_command_is_its_module(name: str, monkeypatch: pytest.MonkeyPatch):
+    called = []
+    monkeypatch.setattr(
+        "runpy.run_module", lambda module, **how: called.append((module, how["run_name"], sys.argv[1:]))
+    )
+    monkeypatch.setattr(sys, "argv", ["jaxprefix", name, "--flag", "x"])
+    console.main()
+    ((module, run_name, arguments),) = called
+    assert run_name == "__main__" and arguments == ["--flag", "x"]
+    assert hasattr(importlib.import_module(module if name == "generate" else f"{module}.__main__"), "main")
+
+
+def test_the_console_command_in_a_process():
+    """Help takes 0.1 s, because it imports nothing of JAX. An unknown command is one line."""
+    code = "import sys; from jaxprefix.__main__ import main; sys.argv[1:] = ['--help']; main(); print(set(sys.modules))"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = run("-c", code).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert printed.startswith("usage: jaxprefix") and "'jax'" not in printed and "'numpy'" not in printed
+    assert after.ru_utime - before.ru_utime < 2
+    done = subprocess.run([sys.executable, "-m", "jaxprefix", "trian"], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 'trian' is not a command of jaxprefix; expected train, evaluate")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--task", "babel-qa"]])

@@ -158,13 +158,21 @@ def printed(code: str, place: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-NOTEBOOK, FUNCTIONS = (block for kind, block in BLOCKS if kind == "python")
+NOTEBOOK, SCORES, FUNCTIONS = (block for kind, block in BLOCKS if kind == "python")
 
 
 def test_the_first_cells_of_a_notebook(tmp_path: Path):
     lines = printed(NOTEBOOK, tmp_path)
     assert lines[0] in PAGES  # the training rows
     assert lines[-2] == "in the kitchen" and lines[-1].startswith(("in the", "at the"))
+
+
+@pytest.mark.slow
+def test_the_scores_of_a_notebook(tmp_path: Path):
+    lines = printed(NOTEBOOK + SCORES, tmp_path)
+    assert any("en (source)" in line for line in lines) and lines[-1].startswith("wrote exported/where: PREFIX_TUNING")
+    (german,) = (line.split()[1] for line in lines if re.match(r"de +\d", line))
+    assert 0 <= float(german) <= 1
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +25,7 @@ from jaxprefix.evaluation.predictions import (
 )
 from jaxprefix.evaluation.questions import Question, judge, questions
 from jaxprefix.evaluation.report.caveats import all_cautions, notes
+from jaxprefix.evaluation.result import EvaluationResult
 from jaxprefix.evaluation.selection import Examples, all_examples, select_examples, select_tasks
 from jaxprefix.evaluation.settings import Evaluation
 from jaxprefix.evaluation.shots import Shots, draw_shots
@@ -55,49 +58,93 @@ def evaluate_together(
     if settings.output and len(directories) > 1:
         raise InputError(f"--output {settings.output} is for one run, given {len(directories)}; leave it out")
     runs = [read_run(directory / RUN_FILE) for directory in directories]
-    configs = [RunConfig.from_json(run["config"]) for run in runs]
-    selected = select_tasks(configs, settings)
-    baseline = settings.baseline and report.read_report(settings.baseline)
     # Examples are read before the model is loaded, so that a missing file is reported at once.
-    examples = select_examples(selected, settings, configs[0])
-    shots = draw_shots(selected, examples, settings, configs, [run["source"] for run in runs])
+    configs = [RunConfig.from_json(run["config"]) for run in runs]
+    selection = Selection.of(settings, configs, [run["source"] for run in runs])
     with ExitStack() as locks:
         for directory in directories:
             locks.enter_context(processes.enter_on_main(exclusive(settings.output or directory), None))
-        return _evaluate(directories, settings, quiet, selected, examples, shots, baseline or None, loaded)
+        return _evaluate(directories, settings, quiet, selection, loaded)
+
+
+def evaluate_model(
+    model: Model, config: RunConfig, source: str, settings: Evaluation, quiet: bool = False
+) -> EvaluationResult:
+    """As `evaluate`, for a model in memory with one adapter. It writes no file and prints no table.
+
+    Args:
+        config: the settings of the adapter, and its task.
+        source: the language that the adapter was trained in.
+    """
+    settings.check()
+    selection = Selection.of(settings, [config], [source])
+    with TemporaryDirectory(prefix="jaxprefix-evaluation-") as folder:
+        run = {"config": config.as_json(), "base": model.base.fingerprint, "rows": None}
+        predictions = Predictions(Path(folder), origin(run, 0, _how(model, settings)))
+        (rows,) = _answered(model, [predictions], selection, settings, quiet)
+    result, statistics = build(config, source, rows, selection.known)
+    return EvaluationResult(result, statistics, selection.baseline)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The questions of an evaluation, and the baseline that its tables show."""
+
+    tasks: Sequence[Task]
+    examples: Examples
+    shots: Shots
+    baseline: report.Report | None
+
+    @classmethod
+    def of(cls, settings: Evaluation, configs: Sequence[RunConfig], sources: Sequence[str]) -> "Selection":
+        selected = select_tasks(configs, settings)
+        baseline = report.read_report(settings.baseline) if settings.baseline else None
+        examples = select_examples(selected, settings, configs[0])
+        return cls(selected, examples, draw_shots(selected, examples, settings, configs, sources), baseline)
+
+    @property
+    def known(self) -> Mapping[str, Task]:
+        """The benchmarks, and the selected tasks, which may be the user's own."""
+        return {task.name: task for task in (*tasks.TASKS, *self.tasks)}
 
 
 def _evaluate(
-    directories: Sequence[Path],
-    settings: Evaluation,
-    quiet: bool,
-    selected: Sequence[Task],
-    examples: Examples,
-    shots: Shots,
-    baseline: report.Report | None,
-    loaded: Loaded | None,
+    directories: Sequence[Path], settings: Evaluation, quiet: bool, selection: Selection, loaded: Loaded | None
 ) -> list[report.Report]:
     model, runs = open_model(directories, settings.mesh, settings.batch, settings.max_length, loaded)
-    if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
-        raise InputError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
     for directory, run in zip(directories, runs, strict=True):
         if not run.run_json["finished"]:
             steps = run.run_json["steps"]
             print(f"run {directory} is not finished: these are the scores of step {run.step} of {steps}")
-    task_questions = {task.name: (task, _questions(model, task, examples, shots)) for task in selected}
-    how = f"at most {model.max_length} tokens, {settings.how}"
     predictions = [
-        Predictions(settings.output or directory, origin(run.run_json, run.step, how))
+        Predictions(settings.output or directory, origin(run.run_json, run.step, _how(model, settings)))
         for directory, run in zip(directories, runs, strict=True)
     ]
     for run_predictions in predictions:
-        _check_selection(run_predictions, selected, examples, settings, runs[0].config)
+        _check_selection(run_predictions, selection, settings, runs[0].config)
+    answered = _answered(model, predictions, selection, settings, quiet)
+    return [_report(*of_run, selection) for of_run in zip(predictions, runs, answered, strict=True)]
+
+
+def _how(model: Model, settings: Evaluation) -> str:
+    """The settings that decide the answers. InputError for a length that the model has not."""
+    if settings.max_length and settings.max_length > (positions := model.base.config.max_positions):
+        raise InputError(f"--max-length {settings.max_length} is beyond the model's {positions} positions; choose less")
+    return f"at most {model.max_length} tokens, {settings.how}"
+
+
+def _answered(
+    model: Model, predictions: Sequence[Predictions], selection: Selection, settings: Evaluation, quiet: bool
+) -> list[list[dict[str, Any]]]:
+    """Answers what is missing, and returns for each run the rows that its report counts."""
+    selected, examples = selection.tasks, selection.examples
+    task_questions = {task.name: (task, _questions(model, task, examples, selection.shots)) for task in selected}
     answer(model, task_questions, predictions, settings.batch, settings.sampling, quiet)
     if model.compilations:
         print(f"compiled {model.compilations} shapes")
     file_rows = _file_rows(selected[0]) if settings.eval_file else {}
-    reports = []
-    for run_predictions, run in zip(predictions, runs, strict=True):
+    counted = []
+    for run_predictions in predictions:
         cached, current, updated = run_predictions.rows, {}, {}
         for task in selected:
             for example in _examples_of(task, examples):
@@ -106,18 +153,15 @@ def _evaluate(
                 updated |= _up_to_date(task, example, cached.get(row["key"]))
         rows = _merge(cached | updated, current, file_rows)
         run_predictions.append([row for row in rows if row != cached.get(row["key"])])
-        counted = [row for row in rows if SUPERSEDED not in row]
-        reports.append(_report(run_predictions, run, counted, selected, baseline))
-    return reports
+        counted.append([row for row in rows if SUPERSEDED not in row])
+    return counted
 
 
-def _check_selection(
-    predictions: Predictions, selected: Sequence[Task], examples: Examples, settings: Evaluation, config: RunConfig
-) -> None:
+def _check_selection(predictions: Predictions, selection: Selection, settings: Evaluation, config: RunConfig) -> None:
     """InputError if --limit would add to the first rows of a file, which earlier versions selected."""
-    for task in selected if settings.limit else ():
-        keys = {description(task, example)["key"] for example in _examples_of(task, examples)}
-        for language in (language for name, language in examples if name == task.name):
+    for task in selection.tasks if settings.limit else ():
+        keys = {description(task, example)["key"] for example in _examples_of(task, selection.examples)}
+        for language in (language for name, language in selection.examples if name == task.name):
             rows = predictions.of_language(task.name, language)
             others = [row for row in rows if SELECTION not in row and row["key"] not in keys]
             if others and len(rows) < len(all_examples(task, language, settings, config)):
@@ -163,15 +207,10 @@ def _id(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _report(
-    predictions: Predictions,
-    run: TrainedRun,
-    rows: Sequence[dict[str, Any]],
-    selected: Sequence[Task],
-    baseline: report.Report | None,
+    predictions: Predictions, run: TrainedRun, rows: Sequence[dict[str, Any]], selection: Selection
 ) -> report.Report:
     """Writes and prints the report of these rows of a run. Of several processes, only the main one does."""
-    directory = predictions.directory
-    known = {task.name: task for task in (*tasks.TASKS, *selected)}
+    directory, known, baseline = predictions.directory, selection.known, selection.baseline
     result, statistics = build(run.config, run.run_json["source"], rows, known)
     if not processes.is_main_process():
         return result

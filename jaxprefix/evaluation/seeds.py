@@ -19,7 +19,7 @@ from jaxprefix.runs.config import RunConfig
 from jaxprefix.runs.directory import read_run, run_directories
 
 # Settings that change no figures. The base may have another path, because its hash is compared.
-MAY_DIFFER = "seed mesh platform data model log_every eval_every save_every tensorboard wandb".split()
+MAY_DIFFER = "seed mesh platform data model log_every eval_every save_every tensorboard wandb trackio".split()
 
 
 @dataclass(frozen=True)

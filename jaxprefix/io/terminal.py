@@ -6,19 +6,29 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from html import escape
 from types import TracebackType
 
 from jaxlib import utils  # type: ignore[attr-defined]
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from jaxprefix.distributed import processes
 from jaxprefix.errors import InputError
 
 MINUTE = 60.0  # seconds between lines of progress without a terminal
+SECOND = 1.0  # between updates of progress in a notebook
 JAX_LEVEL = "1"  # of TF_CPP_MIN_LOG_LEVEL: the value that JAX sets by default
 FATAL = 3  # a level of Abseil's log
 
@@ -108,9 +118,9 @@ class _Hook:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """A progress bar with rate and time left; without a terminal, one line per minute on stderr.
+    """A progress bar with rate and time left. Of several processes, only the main one shows it.
 
-    Of several processes, only the main one shows it.
+    A notebook has it in the output of the cell. Elsewhere without a terminal, it is one line per minute on stderr.
     """
     quiet = quiet or not processes.is_main_process()
     console = Console(stderr=True)
@@ -120,22 +130,52 @@ def progress(quiet: bool) -> Iterator[Progress]:
         if quiet or console.is_terminal:
             yield bar
             return
-        done = threading.Event()
-        reporter = threading.Thread(target=_report, args=(bar, done), daemon=True)
+        show = _output_of_cell() if console.is_jupyter else _print
+        done, seconds = threading.Event(), SECOND if console.is_jupyter else MINUTE
+        # In a thread, because compilation may block the main thread for long.
+        reporter = threading.Thread(target=_repeat, args=(lambda: show(bar.tasks), seconds, done), daemon=True)
         reporter.start()
         try:
             yield bar
         finally:
             done.set()
             reporter.join()
+            if console.is_jupyter:  # the output remains, so it has the end
+                show(bar.tasks)
 
 
-def _report(bar: Progress, done: threading.Event) -> None:
-    """Prints a line per task every MINUTE, in a thread because compilation may block the main thread for long."""
-    while not done.wait(MINUTE):
-        for task in bar.tasks:
-            steps = f" {task.completed:g} of {task.total:g}" if task.total else ""
-            left = f", {timedelta(seconds=int(task.time_remaining))} left" if task.time_remaining else ""
-            elapsed = timedelta(seconds=int(task.elapsed or 0))
-            rate = f", {task.fields['rate']}" if task.fields["rate"] else ""
-            print(f"{task.description}{steps}{rate}, {elapsed} so far{left}", file=sys.stderr, flush=True)
+def _repeat(call: Callable[[], None], seconds: float, done: threading.Event) -> None:
+    while not done.wait(seconds):
+        call()
+
+
+def _print(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        print(_line(task), file=sys.stderr, flush=True)
+
+
+def _output_of_cell() -> Callable[[Sequence[Task]], None]:
+    """Adds an output to the running cell of a notebook, and returns a function that shows tasks there."""
+    from IPython.display import display  # type: ignore[import-not-found]
+
+    output = display({"text/plain": ""}, raw=True, display_id=True)
+    assert output, "a display with an id has a handle"
+
+    def show(tasks: Sequence[Task]) -> None:
+        bars = (
+            f'<progress value="{task.completed}" max="{task.total}"></progress> ' if task.total else ""
+            for task in tasks
+        )
+        lines = list(map(_line, tasks))
+        html = "<br>".join(f"{bar}{escape(line)}" for bar, line in zip(bars, lines, strict=True))
+        output.update({"text/plain": "\n".join(lines), "text/html": html}, raw=True)
+
+    return show
+
+
+def _line(task: Task) -> str:
+    """Such as "training 50 of 200, loss 0.5, 0:00:10 so far, 0:00:30 left"."""
+    steps = f" {task.completed:g} of {task.total:g}" if task.total else ""
+    left = f", {timedelta(seconds=int(task.time_remaining))} left" if task.time_remaining else ""
+    rate = f", {task.fields['rate']}" if task.fields["rate"] else ""
+    return f"{task.description}{steps}{rate}, {timedelta(seconds=int(task.elapsed or 0))} so far{left}"

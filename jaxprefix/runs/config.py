@@ -109,6 +109,8 @@ class RunConfig:
     """Also write TensorBoard events (pip install 'jaxprefix[tensorboard]')."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (pip install 'jaxprefix[wandb]')."""
+    trackio: str | None = None
+    """Also log to this project of trackio (pip install 'jaxprefix[trackio]')."""
 
     prefix: PrefixTuning = field(default_factory=PrefixTuning)
     llama_adapter: LlamaAdapter = field(default_factory=LlamaAdapter)
@@ -125,6 +127,7 @@ class RunConfig:
         for flag, enabled, package in (
             ("tensorboard", self.tensorboard, "tensorboardX"),
             ("wandb", self.wandb, "wandb"),
+            ("trackio", self.trackio, "trackio"),
         ):
             if enabled and importlib.util.find_spec(package) is None:
                 raise InputError(f"--{flag} needs an extra: pip install 'jaxprefix[{flag}]'")

@@ -23,8 +23,9 @@ from jaxprefix.train.dataset import languages, training_task
 
 # Settings of the machine, which are flags of the command and change no figure, or that belong to no study.
 OF_COMMAND = ("data", "mesh", "platform")
-NOT_IN_STUDIES = ("output", "baseline", "tensorboard", "wandb")
-UNNAMED = (*OF_COMMAND, "tensorboard", "wandb", "keep", "log_every", "save_every")  # not in the name of a cell
+TRACKERS = ("tensorboard", "wandb", "trackio")
+NOT_IN_STUDIES = ("output", "baseline", *TRACKERS)
+UNNAMED = (*OF_COMMAND, *TRACKERS, "keep", "log_every", "save_every")  # not in the name of a cell
 # A study shows what a task loses by an evaluation on it, with the frozen base as the baseline.
 NOT_IN_PROBES = ("output", "forgetting_task")
 # The settings that a run of method none has. It learns nothing, so the others would only make equal cells differ.

@@ -1,0 +1,5 @@
+"""Training of adapters."""
+
+from jaxprefix.train.loop import train
+
+__all__ = ["train"]

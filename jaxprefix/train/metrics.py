@@ -1,4 +1,4 @@
-"""metrics.jsonl with one row per step, its copies for TensorBoard and Weights & Biases, and non-finite losses."""
+"""metrics.jsonl with one row per step, its copies for TensorBoard, W&B and trackio, and non-finite losses."""
 
 import hashlib
 import io
@@ -38,26 +38,30 @@ class MetricsLogger:
         is_main = processes.is_main_process()
         self.file = (self.path if is_main else Path(os.devnull)).open("a", encoding="utf-8")
         self.events = _tensorboard(directory, step) if config.tensorboard and is_main else None
-        self.project = _wandb(directory, config) if config.wandb and is_main else None
+        self.wandb = _wandb(directory, config) if config.wandb and is_main else None
+        self.trackio = _trackio(directory, config) if config.trackio and is_main else None
 
     def write(self, row: Mapping[str, float]) -> None:
         """A value that is not finite is null in the file, because JSON has no such number. The copies omit it."""
         values = {name: value if math.isfinite(value) else None for name, value in row.items()}
         self.file.write(json.dumps(values) + "\n")
         self.file.flush()
-        finite = {name: value for name, value in values.items() if value is not None}
-        for name, value in finite.items():
-            if self.events and name != "step":
-                self.events.add_scalar(name, value, row["step"])
-        if self.project:
-            self.project.log(finite, step=row["step"])
+        step, finite = row["step"], {name: value for name, value in values.items() if value is not None}
+        figures = {name: value for name, value in finite.items() if name != "step"}
+        if self.events:
+            for name, value in figures.items():
+                self.events.add_scalar(name, value, step)
+        if self.wandb:
+            self.wandb.log(finite, step=step)
+        if self.trackio:
+            self.trackio.log(figures, step=step)  # it has a step of its own, and reserves the name
 
     def close(self) -> None:
         self.file.close()
         if self.events:
             self.events.close()
-        if self.project:
-            self.project.finish()
+        for run in filter(None, (self.wandb, self.trackio)):
+            run.finish()
 
 
 def _tensorboard(directory: Path, step: int) -> Any:
@@ -69,12 +73,22 @@ def _tensorboard(directory: Path, step: int) -> Any:
 def _wandb(directory: Path, config: RunConfig) -> Any:
     import wandb  # type: ignore[import-not-found]
 
-    # The id is a hash of the full path, so that a resumed run continues its record.
-    run_id = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
-    settings = config.as_json()
+    identity, settings = _identity(directory), config.as_json()
     return wandb.init(
-        project=config.wandb, name=directory.name, id=run_id, resume="allow", dir=directory, config=settings
+        project=config.wandb, name=directory.name, id=identity, resume="allow", dir=directory, config=settings
     )
+
+
+def _trackio(directory: Path, config: RunConfig) -> Any:
+    import trackio  # type: ignore[import-not-found]
+
+    name = f"{directory.name}-{_identity(directory)}"  # a run is found by its name
+    return trackio.init(project=config.trackio, name=name, resume="allow", config=config.as_json(), embed=False)
+
+
+def _identity(directory: Path) -> str:
+    """A hash of the full path, so that a resumed run continues its record."""
+    return hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:12]
 
 
 Write = Callable[[Mapping[str, float]], None]  # takes a row of metrics

@@ -3,11 +3,15 @@ commands change the process.
 """
 
 import ast
+import re
 import time
 from pathlib import Path
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
+from rich.console import Console
 
 import jaxprefix
 from jaxprefix.errors import InputError
@@ -43,6 +47,63 @@ def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any):
         bar.add_task("training", total=2, rate="")
         time.sleep(0.05)
     assert not capsys.readouterr().err
+
+
+class Output:
+    """A notebook's display handle, which keeps what it shows."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, str]] = []
+
+    def update(self, data: dict[str, str], raw: bool) -> None:
+        assert raw
+        self.shown.append(data)
+
+
+def test_a_notebook_has_progress_in_its_cell(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    """The output is updated while the main thread is blocked, and ends with the last state. stderr has nothing."""
+    output = Output()
+    monkeypatch.setattr(Console, "is_jupyter", True, raising=False)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: output)
+    monkeypatch.setattr(terminal, "SECOND", 0.01)
+    with terminal.progress(quiet=False) as bar:
+        task = bar.add_task("<rows>", total=4, rate="loss 0.5")
+        while not output.shown:
+            time.sleep(0.01)
+        bar.update(task, completed=4)
+    first, last = output.shown[0], output.shown[-1]
+    assert first["text/plain"].startswith("<rows> 0 of 4, loss 0.5, 0:00:0")
+    assert re.match(r'<progress value="4(\.0)?" max="4(\.0)?"></progress> &lt;rows&gt; 4 of 4, ', last["text/html"])
+    with terminal.progress(quiet=True) as bar:
+        bar.add_task("quiet", total=1, rate="")
+    assert "quiet" not in output.shown[-1]["text/plain"] and not capsys.readouterr().err
+
+
+CELL = """
+import time
+from jaxprefix.io import terminal
+
+terminal.SECOND = 0.05
+with terminal.progress(quiet=False) as bar:
+    bar.add_task("loading", total=None, rate="")
+    task = bar.add_task("training", total=2, rate="")
+    time.sleep(1)
+    bar.update(task, completed=2)
+print("after")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the notebook client's own
+def test_progress_in_a_kernel():
+    """The cell keeps one output, which is updated in place, before what is printed afterwards."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    bars, printed = notebook.cells[0].outputs
+    loading, training = bars.data["text/plain"].splitlines()
+    assert loading.startswith("loading, 0:00:0") and training.startswith("training 2 of 2, 0:00:0")
+    assert '<progress value="2' in bars.data["text/html"] and printed.text == "after\n"
 
 
 def test_a_mistake_of_the_user_is_one_line(capsys: Any):

@@ -19,7 +19,7 @@ from jaxprefix.models.adapters.lora import LoRA
 from jaxprefix.models.adapters.none import NoAdapter
 from jaxprefix.models.adapters.prefix import PrefixTuning
 from jaxprefix.models.adapters.soft_prompt import SoftPrompt
-from jaxprefix.models.adapters.sum import Sum
+from jaxprefix.models.adapters.sum import Sum, Summand, add
 
 __all__ = [
     "IA3",
@@ -39,6 +39,8 @@ __all__ = [
     "Regularised",
     "SoftPrompt",
     "Sum",
+    "Summand",
+    "add",
     "inference_form",
     "needs_importance",
 ]

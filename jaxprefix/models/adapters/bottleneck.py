@@ -12,12 +12,13 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
-class BottleneckAdapter:
+class BottleneckAdapter(Summand):
     """Parameters: `{SEAM: {"down": [L, R, D], "up": [L, D, R]}}`; down Kaiming-uniform(√5), up zero.
 
     SEAM is after_feed_forward, and with the placement of Houlsby also after_attention.

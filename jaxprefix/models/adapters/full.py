@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import IMPORTANCE, EncodeText
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 from jaxprefix.models.layers import is_unstacked, unstack
@@ -23,7 +24,7 @@ from jaxprefix.models.parameters import VECTORS
 
 
 @dataclass(frozen=True)
-class FullFineTuning:
+class FullFineTuning(Summand):
     """The parameters are the weights themselves, in float32. The decoder computes with them in the dtype of the base.
 
     Learning rate: 1e-5, usual for full fine-tuning of 7B models (Stanford Alpaca: 2e-5, the baseline of LLaMA-Adapter:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import EncodeText, check_projections, of_rows
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 from jaxprefix.models.parameters import PROJECTIONS, input_dims
@@ -20,7 +21,7 @@ TARGETS = tuple(name.removesuffix("_proj") for name in PROJECTIONS)
 
 
 @dataclass(frozen=True)
-class IA3:
+class IA3(Summand):
     """Parameters: `{"k_proj": {"gain": [L, outputs...]}, ...}`, all one at the start.
 
     Learning rate: 3e-3, that of the authors (T-Few, with Adafactor). In 20 steps of 4 rows of TyDiQA on SmolLM2-135M,

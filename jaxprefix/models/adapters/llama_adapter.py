@@ -15,12 +15,13 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import Frozen, Gated, Hooks, Params
 
 
 @dataclass(frozen=True)
-class LlamaAdapter:
+class LlamaAdapter(Summand):
     """Parameters: `{"hidden": [n, P, D], "gate": [n, N] or [n]}` for the n adapted layers; the gate starts at zero.
 
     Learning rate: 3e-3, the largest of the study's grid {3e-3, 1e-3, 3e-4} (arXiv:2510.24619); the authors' own code

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import EncodeText, check_projections, check_size, of_rows
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, LowRank, Params
 from jaxprefix.models.parameters import BY_NAME, PROJECTIONS, input_dims, scale_of
@@ -26,7 +27,7 @@ SMALLEST = 1e-15  # of a norm: a row of zeros has a magnitude of zero, and stays
 
 
 @dataclass(frozen=True)
-class LoRA:
+class LoRA(Summand):
     """Parameters: `{"q_proj": {"a": [L, R, in...], "b": [L, out..., R]}, ...}`; A Kaiming-uniform(√5), B zero.
 
     DoRA also has `"magnitude": [L, out...]`, the norms of W at the start. For inference the factors

@@ -6,12 +6,13 @@ from typing import ClassVar
 from jaxtyping import Array
 
 from jaxprefix.models.adapters.adapter import EncodeText
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
-class NoAdapter:
+class NoAdapter(Summand):
     """No parameters and no hooks."""
 
     method: ClassVar[str] = "none"

@@ -19,6 +19,7 @@ from jaxtyping import Array
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters import slots
 from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig, layer_range
 from jaxprefix.models.hooks import ALWAYS, NEVER, Frozen, Gated, Hooks, Params, Prefix
 
@@ -26,7 +27,7 @@ TANH_STD = 0.628  # the standard deviation of the tanh of a standard normal
 
 
 @dataclass(frozen=True)
-class PrefixTuning:
+class PrefixTuning(Summand):
     """Parameters: `{"hidden": [n, P, D]}` or `{"keys", "values": [n, P, K, H]}` for the n adapted layers.
 
     With an `mlp` of M units (Li and Liang's reparameterisation) training computes them from

@@ -10,12 +10,13 @@ from jaxtyping import Array
 
 from jaxprefix.errors import InputError
 from jaxprefix.models.adapters.adapter import EncodeText, check_size, check_start, encoded
+from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 
 @dataclass(frozen=True)
-class SoftPrompt:
+class SoftPrompt(Summand):
     """Parameters: `{"prompt": [P, D]}`.
 
     Learning rate: 1e-2. Soft prompts need higher rates than other methods: their authors train at 0.3 (with Adafactor),

@@ -11,8 +11,31 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, Params, merge
 
 
+def add(*adapters: Adapter) -> Adapter:
+    """The sum of the adapters, or the only one. Sums among them are flattened. InputError for anything else."""
+    for adapter in adapters or (None,):
+        if isinstance(adapter, type) or not isinstance(adapter, Adapter):
+            raise InputError(f"{adapter!r} is not a method; expected one such as PrefixTuning(length=10)")
+    members = tuple(member for adapter in adapters for member in _members(adapter))
+    return adapters[0] if len(adapters) == 1 else Sum(members)
+
+
+def _members(adapter: Adapter) -> tuple[tuple[str, Adapter], ...]:
+    return adapter.members if isinstance(adapter, Sum) else ((adapter.method, adapter),)  # type: ignore[attr-defined]
+
+
+class Summand:
+    """Gives a method the operator +: `PrefixTuning() + LoRA()` is their sum."""
+
+    def __add__(self: Adapter, other: Adapter) -> Adapter:
+        return add(self, other)
+
+    def __radd__(self: Adapter, other: Adapter) -> Adapter:
+        return add(other, self)
+
+
 @dataclass(frozen=True)
-class Sum:
+class Sum(Summand):
     """Parameters: `{method: parameters}`. The members are different methods; none and full cannot be members."""
 
     members: tuple[tuple[str, Adapter], ...]
