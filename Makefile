@@ -18,11 +18,12 @@ FUZZ_EXAMPLES ?= 100000
 PART ?= train
 # The seeds of study-babel.
 SEEDS ?= 0
-# Two stamps, so that the demo does not install torch and other packages that only tests need.
+# One stamp each, so that the demo does not install torch and other packages that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
+DOCUMENTING := .venv/.installed-docs
 
-.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
+.PHONY: help demo docs study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
 
 help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
@@ -34,6 +35,7 @@ help:
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
 	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
+	@echo "make docs      build the documentation into site/, which needs no network and no server"
 	@echo "make lint      ruff and pyright"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
@@ -81,13 +83,19 @@ bench: $(TESTING)
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu $(PART)
 
+# A warning, a link that leads nowhere, or a page that would load something from elsewhere ends it.
+# (With --quiet, mkdocs would not count warnings.)
+docs: $(DOCUMENTING)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "wrote site/index.html"
+
 lint: $(TESTING)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist runs/demo-base runs/demo-lora runs/demo-prefix
+	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist site runs/demo-base runs/demo-lora runs/demo-prefix
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv resolves one set of versions for all platforms and for Python 3.11 and newer.
@@ -99,6 +107,7 @@ lock: | .venv
 	$(COMPILE) --upgrade --extra test --extra real --no-emit-package torch pyproject.toml --output-file requirements/test.txt
 	$(COMPILE) --constraints requirements/test.txt pyproject.toml --output-file requirements/run.txt
 	$(COMPILE) --constraints requirements/test.txt --group build --output-file requirements/build.txt
+	$(COMPILE) --constraints requirements/test.txt --group docs --output-file requirements/docs.txt
 
 .venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -119,4 +128,9 @@ $(TESTING): $(RUNTIME) requirements/test.txt
 	$(PIP) $(LOCKED) --require-hashes -r requirements/test.txt
 	$(PIP) $(TORCH)
 	$(BIN)/python -m pip check
+	@touch $@
+
+# The site is made from the sources alone, so it needs neither the package nor what the package depends on.
+$(DOCUMENTING): requirements/docs.txt | .venv
+	$(PIP) --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@
