@@ -13,6 +13,8 @@ import pytest
 import yaml
 from test_readme import FILES
 
+import jaxprefix
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))
 import mkdocs_hooks  # noqa: E402
@@ -73,6 +75,12 @@ def test_code_runs_in_a_test_or_says_what_it_needs(page: Path):
             assert name(page) in PYTHON, code
         else:
             assert kind in ("json", "text", "toml") and "python -m" not in code, code
+
+
+def test_the_reference_has_every_public_name():
+    written = "".join(text(page) for page in (ROOT / "docs" / "reference").glob("*.md"))
+    names = {directive.split(".")[-1] for directive in re.findall(r"(?m)^::: (\S+)$", written)}
+    assert not set(jaxprefix.__all__) - names
 
 
 def test_the_two_trees(capsys: pytest.CaptureFixture[str]):
