@@ -23,19 +23,19 @@ RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
 DOCUMENTING := .venv/.installed-docs
 
-.PHONY: help demo docs study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
+.PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
 
 help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
 	@echo "make study-babel  train every method on every task of the embedded world, in runs/study-babel; resumes"
 	@echo "make real      make SmolLM2-135M and Gemma 3 270M, real pretrained models, in the user's cache (downloads 330 MB)"
+	@echo "make docs      build the documentation into site/, which needs no network and no server"
 	@echo "make test      run the tests, without the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
 	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
-	@echo "make docs      build the documentation into site/, which needs no network and no server"
 	@echo "make lint      ruff and pyright"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
@@ -52,6 +52,13 @@ demo: $(RUNTIME)
 # With SEEDS=0,1,2 each method is trained with each seed.
 study-babel: $(RUNTIME)
 	$(BIN)/python -m jaxprefix.study babel --seeds $(SEEDS) --output runs/study-babel
+
+.PHONY: docs
+# A warning, a link that leads nowhere, or a page that would load something from elsewhere ends it.
+# (With --quiet, mkdocs would not count warnings.)
+docs: $(DOCUMENTING)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "wrote site/index.html"
 
 real: $(TESTING)
 	$(BIN)/python -m benchmarks.real
@@ -82,12 +89,6 @@ bench: $(TESTING)
 # Uses your own Python, which needs the packages that benchmarks/gpu.py lists. Installs nothing.
 bench-gpu:
 	$(PYTHON) -m benchmarks.gpu $(PART)
-
-# A warning, a link that leads nowhere, or a page that would load something from elsewhere ends it.
-# (With --quiet, mkdocs would not count warnings.)
-docs: $(DOCUMENTING)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	@echo "wrote site/index.html"
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

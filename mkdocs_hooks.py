@@ -9,6 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+BADGE = re.compile(r"\[!\[[^\]]*\]\(https?:[^)]*\)\]\([^)]*\) ?")  # a picture of another host
 # What a browser would load by itself, in HTML and in style sheets. A link that a reader may follow is not.
 ADDRESS = r"""["']?((?:https?:)?//[^"')\s>]+)"""
 LOADED = (
@@ -35,7 +36,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
     A link that only repeats a file's name is called as the page is.
     """
-    markdown = markdown.replace("](../notebooks/", "](notebooks/")
+    markdown = BADGE.sub("", markdown.replace("](../notebooks/", "](notebooks/"))
     for name, source in PAGES.items():
         markdown = re.sub(rf"\]\((?:\.\./)?{source}", f"]({name}", markdown)
     return re.sub(r"\[[\w/]+\.md\]\(((\w+)\.md[^)]*)\)", lambda link: f"[{title(link[2])}]({link[1]})", markdown)

@@ -120,7 +120,8 @@ def test_links_that_a_reader_follows_are_not(page: str):
 
 
 def test_links_of_the_readme_are_those_of_the_site():
-    markdown = "[docs/real.md](docs/real.md#zero-shot), [a](docs/real.md), [CONTRIBUTING.md](CONTRIBUTING.md)"
+    badge = "[![CI](https://host.org/badge.svg)](https://host.org)"
+    markdown = f"{badge} [docs/real.md](docs/real.md#zero-shot), [a](docs/real.md), [CONTRIBUTING.md](CONTRIBUTING.md)"
     site = mkdocs_hooks.on_page_markdown(markdown.replace("](docs/", "]("))
     assert site == "[Real models](real.md#zero-shot), [a](real.md), [Contributing](contributing.md)"
 
