@@ -37,7 +37,7 @@ SMALL: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
     "study": (
         {"LENGTHS": [1, 2], "SEEDS": [0], "STEPS": 2, "QUESTIONS": 1, "LANGUAGES": "en,de"},
         1,
-        ("prefix.length", "Lengths"),
+        ("| prefix.length |", "tables: runs/lengths"),
     ),
 }
 
