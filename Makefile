@@ -18,9 +18,10 @@ FUZZ_EXAMPLES ?= 100000
 PART ?= train
 # The seeds of study-babel.
 SEEDS ?= 0
-# Two stamps, so that the demo does not install torch and other packages that only tests need.
+# One stamp each, so that the demo does not install torch and other packages that only tests need.
 RUNTIME := .venv/.installed
 TESTING := .venv/.installed-test
+DOCUMENTING := .venv/.installed-docs
 
 .PHONY: help demo study-babel real test test-all test-latest fuzz bench bench-gpu lint lock clean
 
@@ -28,6 +29,7 @@ help:
 	@echo "make demo      train a prefix and LoRA on the embedded model beside the frozen base, in runs/demo-*"
 	@echo "make study-babel  train every method on every task of the embedded world, in runs/study-babel; resumes"
 	@echo "make real      make SmolLM2-135M and Gemma 3 270M, real pretrained models, in the user's cache (downloads 330 MB)"
+	@echo "make docs      build the documentation into site/, which needs no network and no server"
 	@echo "make test      run the tests, without the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"
@@ -52,6 +54,13 @@ demo: $(RUNTIME)
 # With SEEDS=0,1,2 each method is trained with each seed.
 study-babel: $(RUNTIME)
 	$(BIN)/python -m jaxprefix.study babel --seeds $(SEEDS) --output runs/study-babel
+
+.PHONY: docs
+# A warning, a link that leads nowhere, or a page that would load something from elsewhere ends it.
+# (With --quiet, mkdocs would not count warnings.)
+docs: $(DOCUMENTING)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "wrote site/index.html"
 
 real: $(TESTING)
 	$(BIN)/python -m benchmarks.real
@@ -96,7 +105,7 @@ lint: $(TESTING)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist runs/demo-base runs/demo-lora runs/demo-prefix
+	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis dist site runs/demo-base runs/demo-lora runs/demo-prefix
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv resolves one set of versions for all platforms and for Python 3.11 and newer.
@@ -108,6 +117,7 @@ lock: | .venv
 	$(COMPILE) --upgrade --extra test --extra real --no-emit-package torch pyproject.toml --output-file requirements/test.txt
 	$(COMPILE) --constraints requirements/test.txt pyproject.toml --output-file requirements/run.txt
 	$(COMPILE) --constraints requirements/test.txt --group build --output-file requirements/build.txt
+	$(COMPILE) --constraints requirements/test.txt --group docs --output-file requirements/docs.txt
 
 .venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -128,4 +138,9 @@ $(TESTING): $(RUNTIME) requirements/test.txt
 	$(PIP) $(LOCKED) --require-hashes -r requirements/test.txt
 	$(PIP) $(TORCH)
 	$(BIN)/python -m pip check
+	@touch $@
+
+# The site is made from the sources alone, so it needs neither the package nor what the package depends on.
+$(DOCUMENTING): requirements/docs.txt | .venv
+	$(PIP) --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@

@@ -18,7 +18,7 @@ import pytest
 from jaxprefix.runs.base_model import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("methods", "evaluation", "probes", "runs", "study", "python", "serving", "exchange")
+NAMES = "first_model own_rows methods evaluation probes runs study python serving exchange".split()
 FILES = ("README.md", *(f"docs/{name}.md" for name in NAMES), "CONTRIBUTING.md")
 PAGES = "".join((ROOT / file).read_text(encoding="utf-8") for file in FILES)
 
@@ -41,7 +41,7 @@ FEW = [
     "train --task babel-qa --seed 1",
     "train --task babel-qa --seed 2",
     "evaluation runs/seed1,runs/seed2",
-    "evaluation beside",
+    "evaluation beside runs/seed1",
     "evaluation compare",
     "evaluation seeds",
     "train --task babel-nli --method full --steps 20",

@@ -22,7 +22,7 @@ class Evaluation:
     split: str | None = None
     """The split to evaluate on, such as validation; None means the split of each task's published results."""
     eval_file: Path | None = None
-    """Your own rows {"prompt", "response"[, "language"][, "choices"]}, instead of a task."""
+    """Your own rows {"prompt", "response"}, optionally with "language" and "choices", instead of a task."""
     data: Path | None = None
     """A local mirror of the Hub; None means the mirror that the run was trained with."""
     shots: int = 0
