@@ -58,7 +58,7 @@ def encode_prompt(config: DecoderConfig, frozen: Frozen, tokens: Int[Array, " P"
         return Block(config).apply({"params": weights}, stream, turn, attend, layer)
 
     _, (inputs, keys, values) = apply_layers(config, frozen["layers"], stream, Hooks(), step, "full")
-    return EncodedPrompt(stream[0], inputs, _moved(config, keys, -length), values)
+    return EncodedPrompt(frozen["embed_tokens"][tokens], inputs, _moved(config, keys, -length), values)
 
 
 def _moved(config: DecoderConfig, keys: Float[Array, "L P K H"], by: int) -> Float[Array, "L P K H"]:

@@ -110,10 +110,10 @@ def embed(config: DecoderConfig, frozen: Frozen, batch: Batch, hooks: Hooks) -> 
     """The input of layer 0, `[B, P+T, D]`, and its positions."""
     table = frozen["embed_tokens"]
     stream = sharding.shard_embeddings(table, table[batch.tokens])
-    stream = stream if config.embedding_scale == 1 else stream * jnp.asarray(config.embedding_scale, stream.dtype)
     if hooks.prompt is not None:
         prompt = jnp.broadcast_to(hooks.prompt, (stream.shape[0], *hooks.prompt.shape[-2:])).astype(stream.dtype)
         stream = jnp.concatenate([prompt, stream], axis=1)
+    stream = stream if config.embedding_scale == 1 else stream * jnp.asarray(config.embedding_scale, stream.dtype)
     return stream, all_positions(batch, hooks)
 
 

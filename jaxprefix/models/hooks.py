@@ -101,7 +101,9 @@ class Hooks:
     """All that an adapter adds to a call of the decoder. `Hooks()` is the frozen base."""
 
     first_adapted_layer: int = struct.field(pytree_node=False, default=0)  # the lowest layer with a hook
-    prompt: Float[Array, "*B P D"] | None = None  # vectors before the embeddings, at positions 0..P-1
+    prompt: Float[Array, "*B P D"] | None = (
+        None  # like rows of the embedding table, before those of the text, at positions 0..P-1
+    )
     prefix: Prefix | None = None
     # Of all layers, and in a layer its own. It replaces the prefix, and contains it.
     cache: tuple[Cache, ...] | Cache | None = None

@@ -1,4 +1,7 @@
-"""SoftPrompt <-> PEFT's PROMPT_TUNING: the same vectors at the same positions."""
+"""SoftPrompt <-> PEFT's PROMPT_TUNING: the same vectors at the same positions.
+
+Ours are like rows of the embedding table. PEFT's are like its outputs, which Gemma scales.
+"""
 
 import numpy as np
 
@@ -15,6 +18,7 @@ REFUSED = {"modules_to_save": "whole modules were trained beside the prompt; onl
 
 def to_peft(adapter: SoftPrompt, params: Params, config: DecoderConfig) -> tuple[Settings, Tensors]:
     """Params `{"prompt": [P, D]}` as `prompt_embeddings` [P, D]."""
+    prompt = np.asarray(params["prompt"], np.float32) * np.float32(config.embedding_scale)
     settings = common("PROMPT_TUNING") | {
         "num_virtual_tokens": adapter.length,
         "token_dim": config.hidden_size,
@@ -22,7 +26,7 @@ def to_peft(adapter: SoftPrompt, params: Params, config: DecoderConfig) -> tuple
         "num_layers": config.layers,
         "num_attention_heads": config.heads,
     }
-    return settings, {"prompt_embeddings": np.ascontiguousarray(params["prompt"], np.float32)}
+    return settings, {"prompt_embeddings": np.ascontiguousarray(prompt)}
 
 
 def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tuple[SoftPrompt, Params]:
@@ -32,4 +36,4 @@ def from_peft(settings: Settings, tensors: Tensors, config: DecoderConfig) -> tu
     agree(settings, "token_dim", config.hidden_size)
     length = whole(settings, "num_virtual_tokens")
     (prompt,) = take(tensors, {"prompt_embeddings": (length, config.hidden_size)})
-    return SoftPrompt(length, start="random"), {"prompt": prompt}
+    return SoftPrompt(length, start="random"), {"prompt": prompt / np.float32(config.embedding_scale)}

@@ -137,7 +137,11 @@ def test_hidden_is_kv_of_its_projections(data: st.DataObject):
     vectors = tiny.noisy(hidden, 1.0, config, frozen)["hidden"]
     first, last = layer_range(layers, config.layers)
     weights = {name: np.asarray(weight[first:last], np.float64) for name, weight in frozen["layers"].items()}
-    keys, values = (np.einsum("lpd,lkhd->lpkh", vectors, weights[name]) for name in ("k_proj", "v_proj"))
+    learnt = np.asarray(vectors, np.float64)
+    if config.norm_offset:  # Gemma: in units of the norm
+        factors = config.norm_offset + weights["input_layernorm"]
+        learnt = learnt * np.sqrt(np.mean(factors**2, axis=-1))[:, None, None]
+    keys, values = (np.einsum("lpd,lkhd->lpkh", learnt, weights[name]) for name in ("k_proj", "v_proj"))
     if config.qkv_biases:
         keys, values = keys + weights["k_proj_bias"][:, None], values + weights["v_proj_bias"][:, None]
     if config.head_norms:

@@ -18,7 +18,7 @@ from jaxprefix.models.hooks import Frozen, Hooks, Params
 class EncodedPrompt:
     """A prompt of P tokens that ran through the base (adapter_init.py), from which virtual tokens can start."""
 
-    embeddings: Float[Array, "P D"]
+    embeddings: Float[Array, "P D"]  # its rows of the embedding table
     inputs: Float[Array, "L P D"]  # the normed input of each layer's attention
     keys: Float[Array, "L P K H"]  # rotated as if the last token had position -1
     values: Float[Array, "L P K H"]

@@ -17,7 +17,7 @@ from jaxprefix.models.hooks import Frozen, Hooks, Params
 
 @dataclass(frozen=True)
 class SoftPrompt(Summand):
-    """Parameters: `{"prompt": [P, D]}`.
+    """Parameters: `{"prompt": [P, D]}`, which are like rows of the embedding table: Gemma scales both.
 
     Learning rate: 1e-2. Soft prompts need higher rates than other methods: their authors train at 0.3 (with Adafactor),
     and on the embedded model 0.1 has a held-out loss of 0.57 where 0.03 has 0.65. The authors also found a start from
