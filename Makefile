@@ -14,8 +14,8 @@ WORKERS ?= 2
 DATA ?= $(JAXPREFIX_DATA)
 # The number of damaged files per reader.
 FUZZ_EXAMPLES ?= 100000
-# The parts of bench-gpu, with commas between.
-PART ?= train
+# The parts of bench-gpu, with commas between; all but start without it.
+PART ?=
 # The seeds of study-babel.
 SEEDS ?= 0
 # Two stamps, so that the demo does not install torch and other packages that only tests need.
@@ -33,7 +33,7 @@ help:
 	@echo "make test-latest  make test with the newest packages that pyproject.toml allows, in .venv-latest"
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
-	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
+	@echo "make bench-gpu the same for 8B on one accelerator, in nine minutes, in your own Python: PYTHON=... PART=train,decode"
 	@echo "make lint      ruff and pyright"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
@@ -79,7 +79,7 @@ bench: $(TESTING)
 
 # Uses your own Python, which needs the packages that benchmarks/gpu.py lists. Installs nothing.
 bench-gpu:
-	$(PYTHON) -m benchmarks.gpu $(PART)
+	$(PYTHON) -m benchmarks.gpu $(if $(PART),--parts $(PART))
 
 lint: $(TESTING)
 	$(BIN)/ruff check .
