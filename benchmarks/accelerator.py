@@ -67,6 +67,7 @@ class Bench:
 
     def first(self, *command: str, settings: Sequence[str]) -> Row:
         """The result of the first setting that works: "full" may, where memory is too short for "dots"."""
+        failure = RuntimeError(f"{' '.join(command)} has no settings")
         for setting in settings:
             try:
                 return self.side(*command, *setting.split()) | {"setting": setting}
