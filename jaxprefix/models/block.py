@@ -148,16 +148,16 @@ def two_products(
         return product(inner, second.astype(inputs.dtype), 1)
 
     if adapter_ids is None:
-        return multiply(*sharding.replicate((first, second)), project)
+        return multiply(*sharding.replicate((first, second)), product=project)
     rows, time = inputs.shape[:2]
     if time == 1 and len(first) <= sharding.rows_per_device(rows):
         first, second = sharding.replicate((first, second))
-        outputs = jax.vmap(lambda *weights: multiply(*weights, project))(first, second)
+        outputs = jax.vmap(lambda *weights: multiply(*weights, product=project))(first, second)
         own = jnp.arange(len(first))[:, None] == adapter_ids
         return jnp.sum(jnp.where(own.reshape(*own.shape, *[1] * (outputs.ndim - 2)), outputs, 0), axis=0)
     ids = sharding.shard_rows(adapter_ids)
     gathered = (sharding.shard_rows(sharding.replicate(leaf)[ids]) for leaf in (first, second))
-    return multiply(*gathered, project_rows)
+    return multiply(*gathered, product=project_rows)
 
 
 def project_rows(inputs: Shaped[Array, "B T ..."], weights: Shaped[Array, "B ..."], dims: int) -> Array:
