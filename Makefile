@@ -14,8 +14,8 @@ WORKERS ?= 2
 DATA ?= $(JAXPREFIX_DATA)
 # The number of damaged files per reader.
 FUZZ_EXAMPLES ?= 100000
-# The parts of bench-gpu, with commas between.
-PART ?= train
+# The parts of bench-gpu, with commas between; all but start without it.
+PART ?=
 # The seeds of study-babel.
 SEEDS ?= 0
 # One stamp each, so that the demo does not install torch and other packages that only tests need.
@@ -37,7 +37,7 @@ help:
 	@echo "make address   write the repository's address (pyproject.toml) and the version where they are shown"
 	@echo "make fuzz      read 100,000 damaged files of each kind, about half an hour on two cores; FUZZ_EXAMPLES=$(FUZZ_EXAMPLES)"
 	@echo "make bench     measure speed beside transformers and PEFT, about an hour on two cores; needs DATA=MIRROR"
-	@echo "make bench-gpu the same for 8B on one accelerator, in your own Python: PYTHON=... PART=train,decode,scoring,start"
+	@echo "make bench-gpu the same for 8B on one accelerator, in nine minutes, in your own Python: PYTHON=... PART=train,decode"
 	@echo "make lint      ruff and pyright"
 	@echo "make lock      update the pinned versions in requirements/"
 	@echo "make clean     remove the environment, the caches and the demo's runs, but no other runs"
@@ -97,7 +97,7 @@ bench: $(TESTING)
 
 # Uses your own Python, which needs the packages that benchmarks/gpu.py lists. Installs nothing.
 bench-gpu:
-	$(PYTHON) -m benchmarks.gpu $(PART)
+	$(PYTHON) -m benchmarks.gpu $(if $(PART),--parts $(PART))
 
 lint: $(TESTING)
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ Timed = tuple[list[float], np.ndarray]  # (seconds of each pass, answers)
 
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make_mesh("1x1")
-    shapes = jax.eval_shape(unstack, frozen_shapes(sizes, dtype, on_cpu=False))
+    shapes = jax.eval_shape(unstack, frozen_shapes(sizes, dtype, on_cpu=jax.default_backend() == "cpu"))
     frozen = load(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
     rows = read_rows(folder).steps[0]
     tokens = np.array([row.prompt for row in rows], np.int32)

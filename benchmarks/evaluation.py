@@ -75,7 +75,7 @@ def measure(
         sides["ours"].append(side(ours))
         sides["peer"].append(side(theirs))
         if fast:
-            sides["bypassed"].append(side(theirs, LD_PRELOAD=str(fast)))
+            sides["bypassed"].append(side(theirs, {"LD_PRELOAD": str(fast)}))
     agreed = agreement(work, sides["ours"][0]["answers"], sides["peer"][0]["answers"])
     amount = sides["peer"][0]["amount"]  # of questions, or of generated tokens before the end tokens
     rates = {side: [amount / run["seconds"][-1] for run in runs] for side, runs in sides.items() if runs}

@@ -1,5 +1,6 @@
 """Runs each side of a comparison in its own process, and writes the results."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -7,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,19 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # flag in /proc/cpuinfo -> nam
 KEY = ("work", "method", "device")  # a later result with the same key replaces an earlier one
 
 
-def side(arguments: list[str], python: str = sys.executable, **environment: str) -> dict[str, Any]:
-    """The JSON that the process of a side prints last; RuntimeError with the end of its stderr if it fails."""
-    command = [python, "-W", "ignore", "-m", *arguments]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+def side(
+    arguments: list[str], environment: Mapping[str, str] | None = None, seconds: float | None = None
+) -> dict[str, Any]:
+    """The JSON that the process of a side prints last.
+
+    RuntimeError with the end of its stderr if it fails, or if it takes more than `seconds`, which ends it.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", *arguments]
+    variables = os.environ | dict(environment or {})
+    try:
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(arguments)} was ended after {seconds:.0f} s") from None
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -59,12 +70,12 @@ def middle(values: list[float]) -> tuple[float, list[float]]:
     return statistics.median(values), [round(min(values), 3), round(max(values), 3)]
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> None:
+def keep(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS) -> None:
     """Writes results into a dated file and into latest.json, where they replace earlier ones with the same KEY."""
-    RESULTS.mkdir(exist_ok=True)
-    versions = {name: __import__(name).__version__ for name in ("jax", "torch", "transformers", "peft")}
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers", "peft")}
     header: dict[str, Any] = {"date": date.today().isoformat(), "processor": platform.processor(), "versions": versions}
-    dated, latest = RESULTS / f"{name}-{header['date']}.json", RESULTS / "latest.json"
+    dated, latest = folder / f"{name}-{header['date']}.json", folder / "latest.json"
     before = json.loads(dated.read_text())["rows"] if dated.is_file() else []
     dated.write_text(json.dumps(header | {"rows": _replaced(before, rows)}, indent=2) + "\n")
     before = json.loads(latest.read_text()) if latest.is_file() else []

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 from jaxprefix.models import adapter_init, weights
 from jaxprefix.models.adapters import Adapter, FullFineTuning, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
 from jaxprefix.models.adapters.adapter import Params
+from jaxprefix.models.adapters.lora import TARGETS
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.peft.convert import to_peft
 from jaxprefix.peft.files import write_adapter
@@ -36,6 +37,8 @@ def methods(layers: int) -> dict[str, Adapter]:
         "llama-adapter": LlamaAdapter(10, "all", gate="layer", activation="identity"),
         "soft-prompt": SoftPrompt(10),
         "lora": LoRA(4, 8.0, "q,v"),
+        "lora-all": LoRA(16, 32.0, ",".join(TARGETS)),
+        "dora": LoRA(4, 8.0, "q,v", dora=True),
         "full": FullFineTuning(),
     }
 

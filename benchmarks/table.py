@@ -19,7 +19,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         return row["work"], row["method"], row["device"], "not measured", "", "", row["target"] or "", ""
     ours, peer = (_with_spread(row, side, value) for side, value in (("ours", row["figure"]), ("peer", row["peer"])))
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
-    target = "" if row["target"] is None else f"{row['target']}{'' if row['met'] else ' (missed)'}"
+    state = {True: "", False: " (missed)", None: " (not measured)"}[row["met"]]
+    target = "" if row["target"] is None else f"{row['target']}{state}"
     memory = " : ".join(f"{megabytes:,}" for megabytes in row.get("memory_mb", []))
     return row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, memory
 

@@ -104,7 +104,7 @@ def measure(folder: Path, work: Work, method: str, repeats: int) -> list[dict[st
 def _run_peer(folder: Path, method: str, peer: Peer) -> dict[str, Any]:
     fast = bypass(folder) if peer.is_bypassed else None
     environment = {"LD_PRELOAD": str(fast)} if fast else {}
-    return side(["benchmarks.train_peer", str(folder), method, peer.dtype, "sdpa", "eager"], **environment)
+    return side(["benchmarks.train_peer", str(folder), method, peer.dtype, "sdpa", "eager"], environment)
 
 
 def row(work: Work, method: str, ours: list[dict], peer: Peer, theirs: list[dict]) -> dict[str, Any]:

@@ -1,20 +1,40 @@
 """Both measured sides do the same work; otherwise the benchmark would mean nothing."""
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import peers
 import pytest
 import small
 
-from benchmarks import answer_ours, answer_peer, evaluation, gpu, ours, peer, steps, train_ours, train_peer
-from benchmarks.sides import RESULTS
+from benchmarks import (
+    accelerator,
+    answer_ours,
+    answer_peer,
+    evaluation,
+    gpu,
+    kernels,
+    ours,
+    peer,
+    steps,
+    train_ours,
+    train_peer,
+    useful,
+)
+from benchmarks.sides import RESULTS, side
 from benchmarks.table import table
 from benchmarks.training import agreement
 from benchmarks.work import write_model
+from jaxprefix.models import attention
+from jaxprefix.models.config import DecoderConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
@@ -70,27 +90,99 @@ def test_both_sides_answer_the_same(folder: Path):
     np.testing.assert_allclose(one["answers"], other["answers"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", gpu.PARTS)
-def test_one_accelerator_at_a_small_size(part: str):
-    """On CPU; the figures are not kept."""
-    found = gpu.main(part, "tiny", "lora")
-    assert len(found) == 1 and found[0]["figure"] > 0
-
-
-def test_the_accelerator_benchmark_fits_its_machine():
-    """There is no registry to install from; regex comes with transformers."""
-    missing = ("tyro", "datasets", "jaxtyping", "sentencepiece", "matplotlib", "sacrebleu", "rouge_score")
-    code = f"""
+# What an accelerator's machine lacks, where there is no registry to install from; regex comes with transformers.
+MISSING = {"tyro", "datasets", "jaxtyping", "sentencepiece", "matplotlib", "sacrebleu", "rouge_score", "lm_eval"}
+BARE = f"""
 import sys
-for name in {missing}: sys.modules[name] = None
-import importlib.util
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name in {missing} else found(name, *rest)
-import benchmarks.gpu, benchmarks.train_ours, benchmarks.answer_ours, benchmarks.rates
+from importlib.machinery import PathFinder
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {MISSING} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+
+
+def run_bare(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python without the missing packages and without a network, also in the processes that it starts."""
+    (folder / "sitecustomize.py").write_text(BARE)
+    paths = os.pathsep.join([str(folder), str(Path(__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *command], capture_output=True, text=True, env=environment, cwd=folder
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", accelerator.PARTS)
+def test_one_accelerator_at_a_small_size(part: str, tmp_path: Path):
+    """On a CPU without the missing packages, from the command to the kept results."""
+    command = ("-m", "benchmarks.gpu", "--size", "tiny", "--parts", part, "--output", str(tmp_path / "results"))
+    done = run_bare(tmp_path, *command)
     assert done.returncode == 0, done.stderr
+    [row] = json.loads((tmp_path / "results" / "latest.json").read_text())
+    assert row["figure"] > 0 and row["device"] == "CPU" and table([row]) in done.stdout
+
+
+def test_the_accelerator_benchmark_fits_its_machine(tmp_path: Path):
+    modules = "gpu, benchmarks.train_ours, benchmarks.answer_ours, benchmarks.rates, benchmarks.kernels"
+    done = run_bare(tmp_path, "-c", f"import benchmarks.{modules}")
+    assert done.returncode == 0, done.stderr
+    assert "No module named 'tyro'" in run_bare(tmp_path, "-c", "import tyro").stderr
+
+
+def test_a_part_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """The rows of others are printed and kept, also those of sides that disagree."""
+    row = {"method": "none", "device": "CPU", "figure": 2.0, "unit": "s", "peer": None, "ratio": None, "target": None}
+    left = []
+
+    def measure(bench: accelerator.Bench, work: str, **more: str) -> list[dict]:
+        left.append(bench.left)
+        return [row | {"work": work, "met": None} | more]
+
+    def fail(bench: accelerator.Bench) -> list[dict]:
+        raise RuntimeError("out of memory")
+
+    parts = {"one": (partial(measure, work="first"), 10), "two": (fail, 10)}
+    parts |= {"three": (partial(measure, work="last", failed="the losses differ"), 30)}
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    rows, failures = gpu.run(list(parts), gpu.SIZES["tiny"], 100, tmp_path)
+    assert [found["work"] for found in rows] == ["first", "last"] and rows == json.loads(
+        (tmp_path / "latest.json").read_text()
+    )
+    assert failures == ["two: out of memory", "three: the losses differ"]
+    assert capsys.readouterr().out.count("| none |") == 2
+    assert left[0] <= 20 and 70 < left[1] <= 100  # what a part leaves is the next one's
+
+
+def test_a_side_ends_with_its_time():
+    with pytest.raises(RuntimeError, match=r"benchmarks\.rates matrix was ended after 0 s"):
+        side(["benchmarks.rates", "matrix"], seconds=0.2)
+
+
+def test_attention_is_compared_with_a_softmax(monkeypatch: pytest.MonkeyPatch):
+    """The errors are those of rounding, and those of a wrong mask are not."""
+    case = kernels.Case(150, 7)
+    assert max(kernels.errors(case, jnp.float32).values()) < 1e-5
+    whole = attention.attend_prefill
+
+    def wrong(*arguments: Any) -> jax.Array:
+        changed = list(arguments)
+        changed[6] = 149 if changed[7] else None  # the window, where the rows are right-padded
+        return whole(*changed)
+
+    monkeypatch.setattr(attention, "attend_prefill", wrong)
+    assert max(kernels.errors(case, jnp.float32).values()) > 1e-3
+
+
+def test_the_least_work_of_8b():
+    """Of docs/performance.md: 223 TFLOP for 16 rows of 512 tokens, and 15.0 and 4.6 GB for a step of generation."""
+    sizes = DecoderConfig.parse(gpu.LLAMA_8B)
+    assert useful.training_flops(sizes, 16 * 512, 16 * 17) == pytest.approx(223e12, rel=0.005)
+    assert useful.decode_bytes(sizes, 0, 0, 2, 2) == pytest.approx(15.0e9, rel=0.005)
+    assert useful.decode_bytes(sizes, 64, 544, 2, 1) == pytest.approx((15.0 - 6.98 + 4.56) * 1e9, rel=0.005)
 
 
 def test_the_page_shows_the_newest_figures():

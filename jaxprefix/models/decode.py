@@ -20,7 +20,7 @@ from jaxprefix.models.attention import cache_layout
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Cache, Hooks, Prefix
-from jaxprefix.models.layers import layer_of, unstack
+from jaxprefix.models.layers import layer_of, unstack, unstack_hooks
 from jaxprefix.models.sampling import Sampling, sample
 
 # For the leaves of a layer's cache: the dimension of the slots, and the content of an empty slot.
@@ -229,6 +229,16 @@ def _write_slot(dim: int, slots: Array, new: Array, slot: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(slots, new, slot, dim)
 
 
+def _after_all_of(states: Array, slot: Array) -> Array:
+    """The slot, in a form that XLA knows only after the states.
+
+    So every layer has read its cache before the slot is written, and XLA can write it in place. It would otherwise copy
+    the whole cache in every step. The condition is always true.
+    """
+    known = jax.lax.convert_element_type(states.reshape(-1)[0] > 0, jnp.int32) >= 0
+    return jnp.where(known, slot, 0)
+
+
 def decode_steps(
     config: DecoderConfig,
     frozen: Frozen,
@@ -240,7 +250,7 @@ def decode_steps(
     steps: Int[Array, ""] | int,
 ) -> DecodeState:
     """Generates `steps` tokens, or fewer if at most `min_active` rows are left."""
-    ring = state.tokens.shape[1] - 1
+    ring, hooks = state.tokens.shape[1] - 1, unstack_hooks(hooks)
     start = state.cache[0].positions.shape[-1] - ring
 
     def more(carry: tuple[Array, DecodeState]) -> Array:
@@ -251,7 +261,7 @@ def decode_steps(
         live = ~answers.done
         last = Batch(answers.last[:, None], jnp.where(live, answers.position, NEVER)[:, None])
         states, new = extend_cache(config, frozen, last, answers.cache, hooks)
-        write = partial(_write_slot, slot=start + answers.slot)
+        write = partial(_write_slot, slot=_after_all_of(states, start + answers.slot))
         cache = tuple(_shard(jax.tree.map(write, SLOTS, *layers)) for layers in zip(answers.cache, new, strict=True))
         answers = answers.replace(cache=cache, slot=(answers.slot + 1) % ring)  # type: ignore[attr-defined]
         token = sample(decoder.logits(frozen, states[:, -1]), sampling, answers.seeds, answers.counts)

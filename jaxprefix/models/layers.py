@@ -1,4 +1,4 @@
-"""The two forms of the layers' weights.
+"""The two forms of the layers' weights and hooks.
 
 Training reads stacks `[L, ...]`, which `lax.scan` slices: compile time does not depend on depth. Inference reads tuples
 of L arrays, because a step of generation would copy the weights of every layer out of a stack. On one H100 such copies
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxprefix.models.hooks import Frozen
+from jaxprefix.models.hooks import Frozen, Hooks
 
 Layers = Mapping[str, Any]  # stacks or tuples, by the name of a weight
 
@@ -32,9 +32,19 @@ def split(weight: Array | tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(weight)
 
 
+def unstack_hooks(hooks: Hooks) -> Hooks:
+    """The hooks with tuples of L arrays in place of stacks, to be made outside of a loop that calls the decoder."""
+    apart = jax.tree.map(split, hooks.per_layer, is_leaf=_is_split)
+    return apart.replace(prompt=hooks.prompt, cache=hooks.cache)
+
+
 def layer_of(tree: Any, index: int) -> Any:
-    """One layer of a tree of stacks, such as hooks."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    """One layer of a tree of stacks or tuples, such as hooks."""
+    return jax.tree.map(lambda leaf: leaf[index], tree, is_leaf=_is_split)
+
+
+def _is_split(node: Any) -> bool:
+    return isinstance(node, tuple)
 
 
 def stack(weight: Array | tuple[Array, ...]) -> Array:

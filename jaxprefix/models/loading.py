@@ -90,7 +90,8 @@ class _Parts:
         """The scales `[L, *outputs]` of all outputs in all layers. They need all inputs, not a part."""
         if name not in self.known:
             names = BY_NAME[name].keys(self.config)
-            self.known[name] = np.stack([int8.scales(self.tensors[each][:]).reshape(outputs) for each in names])
+            scales = self.readers.map(lambda each: int8.scales(self.tensors[each][:]).reshape(outputs), names)
+            self.known[name] = np.stack(list(scales))
         return self.known[name]
 
 

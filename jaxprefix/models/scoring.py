@@ -9,6 +9,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.decode import SharedPrompt, extend_cache, prefill
 from jaxprefix.models.decoder import Batch, Frozen
 from jaxprefix.models.hooks import NEVER, Hooks
+from jaxprefix.models.layers import unstack_hooks
 
 
 def choices(
@@ -27,7 +28,7 @@ def choices(
     `batch` is what follows the shared prompt, if there is one.
     """
     state, position, cache = prefill(config, frozen, batch, hooks, 0, shared)
-    longest = tokens.shape[-1]
+    longest, hooks = tokens.shape[-1], unstack_hooks(hooks)
 
     def one(slices: tuple[Array, Array]) -> tuple[Array, Array]:
         tokens, length = slices

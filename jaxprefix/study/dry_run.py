@@ -19,20 +19,9 @@ from jaxprefix.runs.config import RunConfig, model_label
 from jaxprefix.study.plan import Cell, Plan
 from jaxprefix.study.report import sizes
 from jaxprefix.train.dry_run import StepNeeds, needs
-from jaxprefix.train.dry_run.chips import CHIPS, GIB
+from jaxprefix.train.dry_run.chips import CHIPS, GIB, Chip
+from jaxprefix.train.dry_run.limits import SHARE, Work, least_time
 
-# The makers' figures: FLOPs per second of dense products in bfloat16.
-RATES = {
-    "v4": 275e12,
-    "v5e": 197e12,
-    "v5p": 459e12,
-    "v6e": 918e12,
-    "A100-40": 312e12,
-    "A100-80": 312e12,
-    "H100": 989e12,
-    "H200": 989e12,
-}
-SHARE = 0.3  # of that rate, which training is assumed to reach
 # Training rows, and questions per language, of the data sets that are published.
 ROWS = {"squad": 87_599, "mnli": 392_702, "belebele-mix": 67_500, "gsm8k": 7_473, "tydiqa": 3_696, "xnli": 392_702}
 ROWS |= {"babel-qa": 4_000, "babel-nli": 4_000, "babel-choice": 4_000, "babel-math": 4_000, "xcopa": 100}
@@ -47,32 +36,43 @@ class Costs:
 
     trainable: int
     bytes: int
-    training: float  # FLOPs
-    evaluation: float  # FLOPs
+    step: Work  # of training
+    steps: float
+    evaluation: Work
+
+    def training_hours(self, chip: Chip) -> float:
+        return self.steps * hours(chip, self.step)
+
+    def hours(self, chip: Chip) -> float:
+        return self.training_hours(chip) + hours(chip, self.evaluation)
+
+
+def hours(chip: Chip, work: Work) -> float:
+    """The hours at SHARE of the chip's rates."""
+    return least_time(chip, work).seconds / SHARE / 3600
 
 
 def dry_run(plan: Plan, chip: str, only: str | None = None) -> None:
     """Prints a line for each table and each of its methods and models, and the totals."""
     known, compiled = sizes(plan), dict[str, tuple[DecoderConfig, StepNeeds]]()
-    console, total = Console(), dict[str, float]()  # run or cell -> FLOPs
-    per_hour = RATES[chip] * SHARE * 3600
+    console, total = Console(), dict[str, float]()  # run or cell -> hours
     for table in plan.tables(only):
         if table.kind == "parameters":
             continue
         lines: dict[tuple[str, str], list[Costs]] = {}
-        flops: dict[str, float] = {}
+        of_table: dict[str, float] = {}
         for cell in (cell for row in plan.rows[table.name] for cell in row.cells):
             found = _costs(cell, known[model_label(cell.config.model)], compiled)
-            found = replace(found, training=0.0) if f"train {cell.run}" in flops else found
-            flops |= {f"train {cell.run}": found.training} if found.training else {}
-            flops[cell.name] = found.evaluation
+            found = replace(found, steps=0.0) if f"train {cell.run}" in of_table else found
+            of_table |= {f"train {cell.run}": found.training_hours(CHIPS[chip])} if found.steps else {}
+            of_table[cell.name] = hours(CHIPS[chip], found.evaluation)
             lines.setdefault((model_label(cell.config.model), cell.config.method), []).append(found)
-        total |= flops
-        hours = sum(flops.values()) / per_hour
-        console.print(fitted(f"{table.name}: at most {hours:,.1f} hours on one {chip}", _cells(lines, chip)))
-    share = f"{SHARE:.0%} of the {RATES[chip] / 1e12:g} TFLOP/s of one {chip}"
-    hours = sum(total.values()) / per_hour
-    print(f"{len(plan.cells(only))} cells, at most {hours:,.1f} hours at {share}; what tables share counts once")
+        total |= of_table
+        longest = f"at most {sum(of_table.values()):,.1f} hours on one {chip}"
+        console.print(fitted(f"{table.name}: {longest}", _cells(lines, chip)))
+    share = f"{SHARE:.0%} of the {CHIPS[chip].flops / 1e12:g} TFLOP/s of one {chip} (or of its memory's rate)"
+    longest = f"at most {sum(total.values()):,.1f} hours at {share}"
+    print(f"{len(plan.cells(only))} cells, {longest}; what tables share counts once")
     print("all rows and questions are counted at their longest; a choice by score adds its evaluations in one language")
 
 
@@ -81,21 +81,23 @@ def _costs(cell: Cell, known: DecoderConfig, compiled: dict[str, tuple[DecoderCo
     config = cell.config
     trainable, total = parameter_counts(known, config.adapter)
     tokens = sum(_questions(cell, name) for name in cell.tasks) * config.max_length
-    forward = 2.0 * (total - trainable) * tokens
+    forward = Work(2.0 * (total - trainable) * tokens, 0)
     weights = (1 if config.dtype == "int8" else 2) * total
     if config.method == "none":
-        return Costs(0, weights, 0.0, forward)
+        return Costs(0, weights, Work(0, 0), 0.0, forward)
     if config.method not in compiled:
         first = replace(config, mesh="1x1", dtype="bfloat16" if config.dtype == "auto" else config.dtype)
         compiled[config.method] = known, needs(first, known)
-    reference, step = compiled[config.method]
+    reference, compiled_step = compiled[config.method]
     ratio = parameter_counts(known, config.adapter)[1] / parameter_counts(reference, config.adapter)[1]
     layers = known.layers * known.hidden_size / (reference.layers * reference.hidden_size)
     rows = config.batch // config.accumulate * config.max_length
-    temporary = step.temporary / step.tokens * rows * layers
+    temporary = compiled_step.temporary / compiled_step.tokens * rows * layers
+    state = 3 * 4 * trainable  # the adapter and two moments
+    flops = compiled_step.flops / compiled_step.tokens * ratio * config.batch * config.max_length
+    step = Work(flops, config.accumulate * compiled_step.weight_reads * ratio + 2 * state)
     steps = config.steps or _rows(config) / config.batch * (config.epochs or 2)
-    training = step.flops / step.tokens * ratio * steps * config.batch * config.max_length
-    return Costs(trainable, int(weights + 3 * 4 * trainable + temporary), training, forward)
+    return Costs(trainable, int(weights + state + temporary), step, steps, forward)
 
 
 def _rows(config: RunConfig) -> int:
@@ -121,7 +123,7 @@ def _cells(lines: Mapping[tuple[str, str], list[Costs]], chip: str) -> Cells:
         parameters = sorted({cost.trainable for cost in costs})
         trainable = f"{parameters[0]:,}" + (f" to {parameters[-1]:,}" if len(parameters) > 1 else "")
         most = max(cost.bytes for cost in costs)
-        hours = sum(cost.training + cost.evaluation for cost in costs) / RATES[chip] / SHARE / 3600
+        longest = sum(cost.hours(CHIPS[chip]) for cost in costs)
         fits = "yes" if most <= CHIPS[chip].usable else "no"
-        texts.append([model, method, str(len(costs)), trainable, f"{most / GIB:.1f}", fits, f"{hours:,.1f}"])
+        texts.append([model, method, str(len(costs)), trainable, f"{most / GIB:.1f}", fits, f"{longest:,.1f}"])
     return Cells(header, [texts])

@@ -1,5 +1,6 @@
 """Weights of layers in stacks and in tuples: the same numbers, from disk to answers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,30 @@ def test_a_language_model_keeps_one_form_at_a_time():
     for name, weight in before.items():
         np.testing.assert_array_equal(weight, after[name])
     assert model.generate("Who is here?", max_new_tokens=4) == answer
+
+
+def test_a_step_of_generation_copies_neither_caches_nor_adapters():
+    """The loop over tokens of the compiled program: each step would copy the cache of every layer, if it were written
+    before it is read, and slice every layer's adapters from their stack.
+    """
+    config, adapter, rows = replace(tiny.CONFIG, layers=2), LoRA(5, targets="q,down"), 6
+    params = jax.eval_shape(lambda: adapter.init(jax.random.key(0), config, decoder.init(jax.random.key(0), config)))
+    several = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((3, *leaf.shape), leaf.dtype), params)
+    batch = decoder.Batch.right_padded(jnp.zeros((rows, 21), jnp.int32), jnp.full(rows, 21))
+
+    def generate(frozen: Any, params: Any, ids: jax.Array) -> Any:
+        weights, hooks = adapter.bind(config, params, frozen, adapter_ids=ids)
+        return decoding.generate(config, weights, batch, hooks, 9, ends=(1,))
+
+    shapes = jax.eval_shape(unstack, decoder.shapes(config))
+    text = jax.jit(generate).lower(shapes, several, jnp.zeros(rows, jnp.int32)).compile().as_text()
+    assert text is not None
+    bodies = re.findall(r"body=%([\w.\-]+)", text)
+    loops = "".join(part for part in re.split(r"\n(?=%|ENTRY)", text) if part[1:].startswith(tuple(bodies)))
+    slots = 21 + 9 - 1
+    for size in ((config.head_size, slots), (slots, config.head_size)):
+        cache = f"f32[{rows},{config.kv_heads},{size[0]},{size[1]}]"
+        assert cache in loops and not re.search(rf"= {re.escape(cache)}\S* copy\(", loops)
+    for _, layers, *shape in (leaf.shape for leaf in jax.tree.leaves(several)):
+        for leading in (layers, rows), (layers, 3):
+            assert f"f32[{','.join(map(str, (*leading, *shape)))}]" not in loops

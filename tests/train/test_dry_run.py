@@ -14,15 +14,20 @@ import small
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import PartitionSpec as P
 
+from benchmarks.gpu import LLAMA_8B
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
+from jaxprefix.models import adapter_init
+from jaxprefix.models.adapters import FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig
-from jaxprefix.runs.base_model import load_weights, open_base
+from jaxprefix.runs.base_model import frozen_shapes, load_weights, open_base
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run import COMPILER_OPTIONS, dry_run, partitioned
 from jaxprefix.train.dry_run.chips import CHIPS
 from jaxprefix.train.dry_run.estimate import Growth
 from jaxprefix.train.dry_run.hlo import HloProgram
+from jaxprefix.train.dry_run.limits import weight_reads
+from jaxprefix.train.step import State
 
 SETTINGS: dict[str, Any] = {"batch": 8, "max_length": 32, "dtype": "float32"}
 
@@ -127,6 +132,19 @@ def test_a_plan(directory: Path, tmp_path: Path, mesh: str, capsys: pytest.Captu
     assert (sum(found["collective_bytes"].values()) > 0) == (devices > 1)
     assert found["trainable_parameters"] == needs.as_json()["trainable_parameters"]
     assert found["flops_per_token"] == pytest.approx(by_hand(sizes), rel=1e-4)
+    least = found["least_step"]["v5e"]
+    assert least["products"] == pytest.approx(by_hand(sizes) * 8 * 32 / devices / 197e12, rel=1e-4)
+    assert least["collectives"] == sum(found["collective_bytes"].values()) / 200e9
+    model = 2 if devices > 1 else 1
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(real["layers"])) / model
+    weights += (real["lm_head"] if "lm_head" in real else real["embed_tokens"]).nbytes / devices
+    state = found["per_device_bytes"]["adapter"] + found["per_device_bytes"]["optimizer"]
+    assert least["memory"] == pytest.approx(
+        2 * (weights + state) / 819e9, rel=2e-3
+    )  # the last norm is not counted here
+    parts = {name: least[name] for name in ("products", "memory", "collectives")}
+    assert least["seconds"] == max(parts.values()) == parts[least["bound"]]
+    assert least["tokens_per_second"] == pytest.approx(8 * 32 / least["seconds"])
     assert f"trainable: {found['trainable_parameters']:,} of" in capsys.readouterr().out
 
 
@@ -139,6 +157,49 @@ def by_hand(sizes: DecoderConfig) -> float:
     attention = (2 + 1 + 4) * inner * (32 + 10)
     slots = 2 * 10 * 2 * width * keys / (8 * 32)
     return 2 * (sizes.layers * (2 * layer + attention + slots) + 3 * width * sizes.vocabulary_size)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "layers"),
+    [
+        ({"prefix": PrefixTuning(layers="all")}, {}, 2 * 3),
+        ({"prefix": PrefixTuning(layers="top:1")}, {}, 2 * 3 - 2),  # two of three are read forward alone
+        ({"full": FullFineTuning()}, {"tie_word_embeddings": True}, 2 * 3),
+    ],
+    ids=["prefix", "a prefix on top", "full, tied"],
+)
+def test_weights_that_a_step_reads(method: dict[str, Any], changes: dict[str, Any], layers: int):
+    """Each layer forward and, above the first adapted one, backward; full fine-tuning in float32."""
+    sizes = DecoderConfig.parse(small.SIZES | {"num_hidden_layers": 3, "tie_word_embeddings": False} | changes)
+    [adapter] = method.values()
+    config, dtype = RunConfig().with_adapter(adapter), "bfloat16"
+    frozen = frozen_shapes(sizes, dtype, on_cpu=False)
+    state = State(adapter_init.abstract_params(adapter, sizes), None, jnp.int32(0))
+    width, heads = sizes.hidden_size, (2 * sizes.heads + 2 * sizes.kv_heads) * sizes.head_size
+    layer = width * (heads + 3 * sizes.intermediate_size + 2)
+    expected = (4 if "full" in method else 2) * (layers * layer + 2 * width * (sizes.vocabulary_size + 1))
+    assert weight_reads(config, sizes, meshes.make_mesh("1x1"), frozen, state) == expected
+
+
+@pytest.mark.slow
+def test_the_least_time_of_8b_on_one_h100(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """LoRA of rank 16 on all projections, 16 rows of 512 tokens, by hand:
+
+    products of a token: 4 × 6.979e9 of the layers, 6 × 0.525e9 of the head (its forward pass twice), 6 × 41.9e6 of
+    LoRA, and of attention 7 × 2 × 4096 × 512 × 9/16 in each of 32 layers (eight blocks of queries see 9/16 of the keys)
+    memory: 2 × 2 bytes × 7.505e9, and 41.9e6 parameters and two moments, in 4 bytes, read and written
+    """
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
+    adapter = LoRA(16, targets="q,k,v,o,gate,up,down")
+    config = RunConfig(model=str(tmp_path), task="squad", batch=16, max_length=512).with_adapter(adapter)
+    least = dry_run(config, "H100", None).least_time(CHIPS["H100"])
+    layers, head, lora = 6_979_584_000, 525_340_672, 41_943_040  # with their norms
+    attention = 32 * 7 * 2 * 4096 * 512 * 9 / 16
+    products = 8192 * (4 * layers + 6 * (head + lora) + attention)
+    assert least.products == pytest.approx(products / 989e12, rel=0.005)
+    assert least.memory == pytest.approx((4 * (layers + head) + 2 * 3 * 4 * lora) / 3.35e12, rel=1e-4)
+    assert (least.bound, least.collectives) == ("products", 0)
+    assert "least time of a step" in capsys.readouterr().out
 
 
 def test_the_parts_that_grow_with_rows_and_length():

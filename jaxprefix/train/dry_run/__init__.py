@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from jaxprefix.train.batches import TrainBatch, check_batch, check_length
 from jaxprefix.train.dry_run.chips import CHIPS, topology_mesh, why_estimated
 from jaxprefix.train.dry_run.estimate import MORE, Bytes, Estimate, Growth
 from jaxprefix.train.dry_run.hlo import HloProgram
+from jaxprefix.train.dry_run.limits import weight_reads
 from jaxprefix.train.programs import TrainPrograms, abstract
 
 # Otherwise XLA for CPUs keeps float32 copies of all bfloat16 weights outside the loop, unlike accelerators.
@@ -47,6 +48,16 @@ class StepNeeds:
     tokens: int
     temporary: int  # bytes
     flops: float  # of its matrix products
+    weight_reads: float  # bytes
+
+
+class _Compiled(NamedTuple):
+    """The step, compiled for CPUs. All bytes are of one device."""
+
+    program: HloProgram
+    temporary: int  # bytes
+    kept: tuple[int, int, int]  # bytes of weights, adapter and optimizer state
+    weight_reads: float  # bytes in a micro-batch
 
 
 def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimate:
@@ -76,24 +87,26 @@ def dry_run(config: RunConfig, chip: str | None, output: Path | None) -> Estimat
 
 
 def _estimate(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | None, began: float) -> Estimate:
-    step, program, arguments = _compiled(config, sizes, mesh)
-    more_rows, _, _ = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh)
-    longer, _, _ = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh)
+    compiled = _compiled(config, sizes, mesh)
+    more_rows = _compiled(replace(config, batch=MORE * config.batch), sizes, mesh).temporary
+    longer = _compiled(replace(config, max_length=MORE * config.max_length), sizes, mesh).temporary
+    temporary = compiled.temporary
     tokens = config.batch // config.accumulate // mesh.shape["data"] * config.max_length
     residuals = 2 * sizes.layers * sizes.hidden_size  # bytes per token between the layers, in 16 bits
-    growth = Growth.fit(tokens, config.max_length, step, more_rows, longer, residuals)
+    growth = Growth.fit(tokens, config.max_length, temporary, more_rows, longer, residuals)
     estimated = why_estimated(CHIPS[chip], mesh.size) if chip else "no --chip is given"
     if chip and not estimated:
         topology = topology_mesh(CHIPS[chip], config.mesh or "1x1")
         on_chip = _temporary(_programs(config, sizes, topology).lower(full_batch(config)).compile())
-        growth, step = growth.times(on_chip / step), on_chip
+        growth, temporary = growth.times(on_chip / temporary), on_chip
     return Estimate(
         config=config,
         sizes=sizes,
-        bytes=Bytes(*arguments, step),
+        bytes=Bytes(*compiled.kept, temporary),
         growth=growth,
-        flops=program.flops(),
-        collectives=program.collective_bytes(mesh.size),
+        flops=compiled.program.flops(),
+        weight_reads=config.accumulate * compiled.weight_reads,
+        collectives=compiled.program.collective_bytes(mesh.size),
         topology=CHIPS[chip].topology(mesh.size) if chip and not estimated else None,
         estimated=estimated,
         seconds=time.monotonic() - began,
@@ -103,9 +116,10 @@ def _estimate(config: RunConfig, sizes: DecoderConfig, mesh: Mesh, chip: str | N
 def needs(config: RunConfig, sizes: DecoderConfig) -> StepNeeds:
     """What one step needs on one device, with one compilation."""
     mesh = meshes.make_mesh("1x1")
-    temporary, program, _ = _compiled(config, sizes, mesh)
+    compiled = _compiled(config, sizes, mesh)
     tokens = config.batch // config.accumulate * config.max_length
-    return StepNeeds(tokens, temporary, program.flops() / config.accumulate)
+    flops = compiled.program.flops() / config.accumulate
+    return StepNeeds(tokens, compiled.temporary, flops, compiled.weight_reads)
 
 
 def _programs(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> TrainPrograms:
@@ -131,16 +145,13 @@ def _device_bytes(tree: PyTree) -> int:
     return sum(leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
-def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> tuple[int, HloProgram, tuple[int, int, int]]:
-    """The partitioned program, and bytes per device: (temporary, program, (weights, adapter, optimizer state))."""
+def _compiled(config: RunConfig, sizes: DecoderConfig, mesh: Mesh) -> _Compiled:
     programs = _programs(config, sizes, mesh)
     compiled, program = partitioned(programs.lower(full_batch(config)), mesh)
-    state = programs.state
-    return (
-        _temporary(compiled),
-        program,
-        (_device_bytes(programs.frozen), _device_bytes(state.params), _device_bytes(state.optimizer)),
-    )
+    frozen, state = programs.frozen, programs.state
+    kept = _device_bytes(frozen), _device_bytes(state.params), _device_bytes(state.optimizer)
+    reads = weight_reads(config, sizes, mesh, frozen, state)
+    return _Compiled(program, _temporary(compiled), kept, reads)
 
 
 def partitioned(lowered: jax.stages.Lowered, mesh: Mesh) -> tuple[jax.stages.Compiled, HloProgram]:

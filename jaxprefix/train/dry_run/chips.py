@@ -1,4 +1,4 @@
-"""Chips and their memory, and TPU topologies to compile for without a TPU."""
+"""Chips, their memory and rates, and TPU topologies to compile for without a TPU."""
 
 import importlib.util
 import os
@@ -21,10 +21,13 @@ CUBES = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x
 
 @dataclass(frozen=True)
 class Chip:
-    """One device. `memory` is the maker's figure in bytes, `slices` are the names of TPU topologies by chip count."""
+    """One device, with the figures of its maker. `slices` are the names of TPU topologies by chip count."""
 
     name: str
-    memory: int
+    memory: int  # bytes
+    flops: float  # per second, of dense products in bfloat16
+    bandwidth: float  # of its memory, bytes per second
+    links: float  # bytes per second that it receives from other devices, over all its links
     is_gpu: bool = False
     slices: Mapping[int, str] = field(default_factory=dict)
 
@@ -53,17 +56,20 @@ def _gpu_fraction() -> float:
     return fraction
 
 
+# https://cloud.google.com/tpu/docs/system-architecture-tpu-vm and NVIDIA's data sheets (A100 and H100 SXM, H200): links
+# are half of what is published for both directions.
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 32 * GIB),  # no slices: libtpu describes its two cores as two devices, unlike JAX on a v4
-        Chip("v5e", 16 * GIB, slices=FLAT),
-        Chip("v5p", 95 * GIB, slices=CUBES),
-        Chip("v6e", 32 * GIB, slices=FLAT),
-        Chip("A100-40", 40 * GIB, is_gpu=True),
-        Chip("A100-80", 80 * GIB, is_gpu=True),
-        Chip("H100", 80 * GIB, is_gpu=True),
-        Chip("H200", 140 * GIB, is_gpu=True),
+        # No slices: libtpu describes its two cores as two devices, unlike JAX on a v4.
+        Chip("v4", 32 * GIB, 275e12, 1.228e12, 300e9),
+        Chip("v5e", 16 * GIB, 197e12, 0.819e12, 200e9, slices=FLAT),
+        Chip("v5p", 95 * GIB, 459e12, 2.765e12, 600e9, slices=CUBES),
+        Chip("v6e", 32 * GIB, 918e12, 1.640e12, 448e9, slices=FLAT),
+        Chip("A100-40", 40 * GIB, 312e12, 1.555e12, 300e9, is_gpu=True),
+        Chip("A100-80", 80 * GIB, 312e12, 2.039e12, 300e9, is_gpu=True),
+        Chip("H100", 80 * GIB, 989e12, 3.350e12, 450e9, is_gpu=True),
+        Chip("H200", 140 * GIB, 989e12, 4.800e12, 450e9, is_gpu=True),
     )
 }
 

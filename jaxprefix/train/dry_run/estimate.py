@@ -8,6 +8,7 @@ from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import parameter_counts, trainable_line
 from jaxprefix.runs.config import RunConfig
 from jaxprefix.train.dry_run.chips import CHIPS, GIB, Chip
+from jaxprefix.train.dry_run.limits import SHARE, LeastTime, Work, least_time
 
 MORE = 8  # compare with this multiple of the rows and of the length, large enough to see the growth
 LENGTHS = (512, 1024, 2048, 4096)
@@ -67,6 +68,7 @@ class Estimate:
     bytes: Bytes
     growth: Growth
     flops: int  # per device and step
+    weight_reads: float  # bytes per device and step
     collectives: dict[str, int]  # bytes received per device and step
     topology: str | None  # the TPU slice that it was compiled for; None for an estimate on CPU
     estimated: str | None  # the reason for an estimate
@@ -88,6 +90,15 @@ class Estimate:
         """The approximate number of rows of this length that a micro-batch can have."""
         return self.mesh[0] * self.growth.rows(chip.usable - self.bytes.between_steps, length)
 
+    def least_time(self, chip: Chip) -> LeastTime:
+        """The least time of a step. The adapter and the state of the optimizer are read and written."""
+        moved = self.weight_reads + 2 * (self.bytes.adapter + self.bytes.optimizer)
+        return least_time(chip, Work(self.flops, moved, sum(self.collectives.values())))
+
+    def tokens_per_second(self, chip: Chip) -> float:
+        """The tokens per second on the whole mesh in the least time."""
+        return self.config.batch * self.config.max_length / self.least_time(chip).seconds
+
     def as_json(self) -> dict[str, Any]:
         trainable, total = parameter_counts(self.sizes, self.config.adapter)
         return {
@@ -100,8 +111,14 @@ class Estimate:
             "topology": self.topology,
             "fits": {name: self.fits(chip) for name, chip in CHIPS.items()},
             "rows": {name: {length: self.rows(chip, length) for length in LENGTHS} for name, chip in CHIPS.items()},
+            "least_step": {name: self._least_json(chip) for name, chip in CHIPS.items()},
             "config": self.config.as_json(),
         }
+
+    def _least_json(self, chip: Chip) -> dict[str, Any]:
+        least = self.least_time(chip)
+        figures = {"seconds": least.seconds, "bound": least.bound, "tokens_per_second": self.tokens_per_second(chip)}
+        return figures | asdict(least)
 
     def __str__(self) -> str:
         config = self.config
@@ -124,6 +141,11 @@ class Estimate:
             f"{'chip':<9}{'usable':>10}  fits  rows of a micro-batch that fit (approximately), by length",
             f"{'':<25}  {''.join(f'{length:>8,}' for length in LENGTHS)}",
             *(self._line(chip) for chip in CHIPS.values()),
+            "least time of a step at the makers' rates, of products in bfloat16, memory and links; activations are not "
+            "counted",
+            f"{'chip':<9}{'products':>11}{'memory':>11}{'collectives':>13}  {'bound by':<11}  "
+            f"tokens/s on {config.mesh}, and at {SHARE:.0%} of that rate",
+            *(self._least_line(chip) for chip in CHIPS.values()),
             f"took {self.seconds:.0f} s",
         ]
         return "\n".join(lines)
@@ -131,6 +153,15 @@ class Estimate:
     def _line(self, chip: Chip) -> str:
         fitting = "".join(f"{self.rows(chip, length):>8,}" for length in LENGTHS)
         return f"{chip.name:<9}{_gib(chip.usable):>10}  {'yes' if self.fits(chip) else 'no':<4}  {fitting}"
+
+    def _least_line(self, chip: Chip) -> str:
+        least, tokens = self.least_time(chip), self.tokens_per_second(chip)
+        times = f"{_seconds(least.products):>11}{_seconds(least.memory):>11}{_seconds(least.collectives):>13}"
+        return f"{chip.name:<9}{times}  {least.bound:<11}  {tokens:,.0f}, {SHARE * tokens:,.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _gib(size: int) -> str:
