@@ -125,39 +125,21 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     if delta.dropout_keys is not None:
         keep = jax.random.bernoulli(delta.dropout_keys, 1 - delta.dropout, inputs.shape)
         inputs = jnp.where(keep, inputs / (1 - delta.dropout), 0).astype(inputs.dtype)
-    outputs = outputs + delta.scale * two_products(inputs, delta.a, delta.b, dims, delta.adapter_ids)
+    outputs = outputs + delta.scale * two_products(inputs, delta.a, delta.b, dims)
     return outputs if delta.gain is None else scaled(outputs, delta.gain)
 
 
 def two_products(
-    inputs: Array,
-    first: Array,
-    second: Array,
-    dims: int,
-    adapter_ids: Int[Array, " B"] | None = None,
-    between: Callable[[Array], Array] = lambda inner: inner,
+    inputs: Array, first: Array, second: Array, dims: int, between: Callable[[Array], Array] = lambda inner: inner
 ) -> Array:
-    """`second · between(first · inputs)` with weights of an adapter, or of the adapter of each row.
-
-    In a step of generation every adapter is applied to all rows, where adapters are not more than rows: each is then
-    read once, and weights that are gathered for the rows would be written and read again.
-    """
-
-    def multiply(first: Array, second: Array, product: Callable[..., Array]) -> Array:
-        inner = between(product(inputs, first.astype(inputs.dtype), dims))
-        return product(inner, second.astype(inputs.dtype), 1)
-
-    if adapter_ids is None:
-        return multiply(*sharding.replicate((first, second)), product=project)
-    rows, time = inputs.shape[:2]
-    if time == 1 and len(first) <= sharding.rows_per_device(rows):
+    """`second · between(first · inputs)` with weights of an adapter: one pair for the batch, or one for each row."""
+    per_row = first.ndim > 1 + dims
+    if per_row:
+        first, second = sharding.shard_rows(first), sharding.shard_rows(second)
+    else:
         first, second = sharding.replicate((first, second))
-        outputs = jax.vmap(lambda *weights: multiply(*weights, product=project))(first, second)
-        own = jnp.arange(len(first))[:, None] == adapter_ids
-        return jnp.sum(jnp.where(own.reshape(*own.shape, *[1] * (outputs.ndim - 2)), outputs, 0), axis=0)
-    ids = sharding.shard_rows(adapter_ids)
-    gathered = (sharding.shard_rows(sharding.replicate(leaf)[ids]) for leaf in (first, second))
-    return multiply(*gathered, product=project_rows)
+    multiply = project_rows if per_row else project
+    return multiply(between(multiply(inputs, first.astype(inputs.dtype), dims)), second.astype(inputs.dtype), 1)
 
 
 def project_rows(inputs: Shaped[Array, "B T ..."], weights: Shaped[Array, "B ..."], dims: int) -> Array:
@@ -189,4 +171,4 @@ def matmul(
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:
     if hook is None:
         return stream
-    return stream + two_products(stream, hook.down, hook.up, 1, hook.adapter_ids, nn.silu)
+    return stream + two_products(stream, hook.down, hook.up, 1, nn.silu)

@@ -73,12 +73,11 @@ class Gated:
 
 @struct.dataclass
 class LowRank:
-    """`scale · b (a x)`, added to a projection: `a` is `[L, R, inputs...]`, `b` is `[L, outputs..., R]`.
+    """`scale · b (a x)`, added to a projection: `a` is `[L, *B, R, inputs...]`, `b` is `[L, *B, outputs..., R]`.
 
     With `gain`, the sum is multiplied by it: `gain · (W x + scale · b (a x))`, without the projection's bias.
-    With `adapter_ids`, `a` and `b` have a dimension of adapters after L, of which row b has `adapter_ids[:, b]`, and
-    `gain` one of rows. `dropout` is the rate on the inputs, with one key per layer in `dropout_keys`; without keys
-    there is no dropout.
+    With a batch dimension in all leaves each row has its own. `dropout` is the rate on the inputs, with one key per
+    layer in `dropout_keys`; without keys there is no dropout.
     """
 
     a: Float[Array, "L ..."]
@@ -87,19 +86,14 @@ class LowRank:
     dropout: float = struct.field(pytree_node=False, default=0.0)
     dropout_keys: Array | None = None
     gain: Float[Array, "L ..."] | None = None  # [L, *B, outputs...]
-    adapter_ids: Int[Array, "L B"] | None = None
 
 
 @struct.dataclass
 class Bottleneck:
-    """`x + up(silu(down(x)))` on a block's residual stream.
+    """`x + up(silu(down(x)))` on a block's residual stream. With a batch dimension in both each row has its own."""
 
-    With `adapter_ids`, both have a dimension of A adapters, of which row b has `adapter_ids[:, b]`.
-    """
-
-    down: Float[Array, "L *A R D"]
-    up: Float[Array, "L *A D R"]
-    adapter_ids: Int[Array, "L B"] | None = None
+    down: Float[Array, "L *B R D"]
+    up: Float[Array, "L *B D R"]
 
 
 @struct.dataclass

@@ -102,11 +102,6 @@ def is_sharded() -> bool:
     return math.prod(_sizes().values()) > 1
 
 
-def rows_per_device(rows: int) -> int:
-    """The rows of a batch on each device."""
-    return rows // _sizes().get("data", 1)
-
-
 def shard_rows(leaf: Array, dim: int = 0) -> Array:
     """Shards dimension `dim` over `data`."""
     sizes = _sizes()

@@ -140,18 +140,6 @@ def of_rows(params: Params, adapter_ids: Int[Array, " B"] | None) -> Params:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1)[:, adapter_ids], params)
 
 
-def by_layer(params: Params, adapter_ids: Int[Array, " B"] | None) -> tuple[Params, Int[Array, "L B"] | None]:
-    """The leaves `[A, L, ...]` of several adapters as `[L, A, ...]`, and the ids of the rows for each layer.
-
-    Without ids the leaves are those of one adapter, `[L, ...]`, and stay.
-    """
-    if adapter_ids is None:
-        return params, None
-    params = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), params)
-    layers = len(jax.tree.leaves(params)[0])
-    return params, jnp.broadcast_to(adapter_ids, (layers, len(adapter_ids)))
-
-
 MAX_SIZE = 2**20  # of a dimension that is learnt: virtual tokens, units, ranks
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import EncodeText, by_layer, check_size
+from jaxprefix.models.adapters.adapter import EncodeText, check_size, of_rows
 from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Frozen, Hooks, Params
@@ -63,8 +63,7 @@ class BottleneckAdapter(Summand):
         adapter_ids: Array | None = None,
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
-        params, ids = by_layer(params, adapter_ids)
-        blocks = {seam: Bottleneck(**part, adapter_ids=ids) for seam, part in params.items()}
+        blocks = {seam: Bottleneck(**part) for seam, part in of_rows(params, adapter_ids).items()}
         return frozen, Hooks(
             after_attention=blocks.get("after_attention"), after_feed_forward=blocks["after_feed_forward"]
         )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxprefix.errors import InputError
-from jaxprefix.models.adapters.adapter import EncodeText, by_layer, check_projections, check_size
+from jaxprefix.models.adapters.adapter import EncodeText, check_projections, check_size, of_rows
 from jaxprefix.models.adapters.sum import Summand
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Frozen, Hooks, LowRank, Params
@@ -96,16 +96,14 @@ class LoRA(Summand):
     ) -> tuple[Frozen, Hooks]:
         """With `adapter_ids`, params have a leading dimension of adapters, and row b uses adapter `adapter_ids[b]`."""
         gains = partial(self._with_gain, frozen=frozen)
-        params, ids = by_layer(gains(params) if adapter_ids is None else jax.vmap(gains)(params), adapter_ids)
+        params = of_rows(gains(params) if adapter_ids is None else jax.vmap(gains)(params), adapter_ids)
         delta = {}
         for index, name in enumerate(self.projections):
             part = params[name]
             keys = None
             if self.dropout and key is not None:
                 keys = jax.random.split(jax.random.fold_in(key, index), part["a"].shape[0])
-            gain = part.get("gain")
-            gain = gain if gain is None or adapter_ids is None else gain[:, adapter_ids]
-            delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys, gain, ids)
+            delta[name] = LowRank(part["a"], part["b"], self.alpha / self.rank, self.dropout, keys, part.get("gain"))
         return frozen, Hooks(delta=delta)
 
     def _with_gain(self, params: Params, frozen: Frozen) -> Params:
