@@ -23,6 +23,8 @@ class Export:
     """A new directory."""
     merge: bool = False
     """Merge lora or full into the weights and write a full checkpoint in Hugging Face layout."""
+    cartridge: bool = False
+    """Write a prefix as PEFT's CARTRIDGE, not as PREFIX_TUNING."""
     shard_size: str | None = None
     """The size of the largest file of a merged checkpoint, such as 2GB or 500MB; by default 5GB. No tensor is split."""
 
@@ -54,12 +56,19 @@ def main() -> None:
     mesh.configure_platform(None, "cpu")  # the work is too small for an accelerator, and sums are exact on CPU
     if isinstance(command, Import):
         print(import_adapter(command.adapter, command.run, command.model, command.language, command.dtype))
-    elif command.merge:
-        print(export_merged(command.run, command.out, SHARD_SIZE if command.shard_size is None else command.shard_size))
-    elif command.shard_size is not None:
-        raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
     else:
-        print(export_adapter(command.run, command.out))
+        print(_export(command))
+
+
+def _export(command: Export) -> str:
+    forms = [name for name in ("merge", "cartridge") if getattr(command, name)]
+    if len(forms) > 1:
+        raise InputError(f"--{forms[0]} and --{forms[1]} exclude each other; give one")
+    if command.shard_size is not None and not command.merge:
+        raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
+    if command.merge:
+        return export_merged(command.run, command.out, SHARD_SIZE if command.shard_size is None else command.shard_size)
+    return export_adapter(command.run, command.out, command.cartridge)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Export of a run to PEFT's format or to a full checkpoint, and import of a PEFT adapter as a run."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -28,17 +29,21 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD_SIZE = "5GB"
 
 
-def export_adapter(run: Path, out: Path) -> str:
-    """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it."""
+def export_adapter(run: Path, out: Path, cartridge: bool = False) -> str:
+    """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it.
+
+    `cartridge` writes a prefix as CARTRIDGE, not as PREFIX_TUNING.
+    """
     check_new(out)
     saved = _load(run)
     base, hub_id = saved.base, _hub_id(saved.config.model, saved.base)
-    settings, tensors = to_peft(saved.config.adapter, saved.params, base.config, lambda hidden: _project(base, hidden))
+    adapter, project = saved.config.adapter, partial(_project, base)
+    settings, tensors = to_peft(adapter, saved.params, base.config, project, cartridge)
     name, revision = _names(saved.config.model, base)
     settings |= {"base_model_name_or_path": name, "revision": revision}
     peft_type = settings["peft_type"]
     write_adapter(out, settings, tensors, base.fingerprint, card(saved, run, hub_id, peft_type))
-    if peft_type == "PREFIX_TUNING" and base.config.window is not None:
+    if peft_type in ("PREFIX_TUNING", "CARTRIDGE") and base.config.window is not None:
         text_length = base.config.window - settings["num_virtual_tokens"]
         print(
             "note: PEFT counts the prefix as part of the base's sliding window, so its numbers differ beyond "
