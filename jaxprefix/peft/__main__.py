@@ -10,7 +10,7 @@ import tyro
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
-from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, import_adapter
+from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, export_prompt_embeds, import_adapter
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Export:
     """Merge lora or full into the weights and write a full checkpoint in Hugging Face layout."""
     cartridge: bool = False
     """Write a prefix as PEFT's CARTRIDGE, not as PREFIX_TUNING."""
+    prompt_embeds: bool = False
+    """Write a soft prompt, the base's embedding and its tokenizer for clients of vLLM's prompt_embeds."""
     shard_size: str | None = None
     """The size of the largest file of a merged checkpoint, such as 2GB or 500MB; by default 5GB. No tensor is split."""
 
@@ -61,13 +63,16 @@ def main() -> None:
 
 
 def _export(command: Export) -> str:
-    forms = [name for name in ("merge", "cartridge") if getattr(command, name)]
+    chosen = {"merge": command.merge, "cartridge": command.cartridge, "prompt-embeds": command.prompt_embeds}
+    forms = [name for name, is_chosen in chosen.items() if is_chosen]
     if len(forms) > 1:
         raise InputError(f"--{forms[0]} and --{forms[1]} exclude each other; give one")
     if command.shard_size is not None and not command.merge:
         raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
     if command.merge:
         return export_merged(command.run, command.out, SHARD_SIZE if command.shard_size is None else command.shard_size)
+    if command.prompt_embeds:
+        return export_prompt_embeds(command.run, command.out)
     return export_adapter(command.run, command.out, command.cartridge)
 
 

@@ -15,7 +15,7 @@ from jaxprefix.io.messages import shell, truncate
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import LoRA, slots
 from jaxprefix.models.parameters import weights_of
-from jaxprefix.peft import lora
+from jaxprefix.peft import lora, prompt_embeds
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CARD, read_adapter, write_adapter
@@ -71,6 +71,19 @@ def export_merged(run: Path, out: Path, shard_size: str = SHARD_SIZE) -> str:
     return (
         f"wrote {out}: a full checkpoint, {len(files)} file{'s'[: len(files) > 1]} of "
         f"{' and '.join(dtypes)} weights{rounded}; load it like any Hugging Face model, or with --model {shell(out)}"
+    )
+
+
+def export_prompt_embeds(run: Path, out: Path) -> str:
+    """Writes what a client of vLLM needs to send a soft prompt into `out`, and returns a line that describes it."""
+    check_new(out)
+    saved = _load(run)
+    prompt_embeds.check(saved)
+    name, _ = _names(saved.config.model, saved.base)
+    with new_directory(out) as directory:
+        prompt_embeds.write(saved, name, directory)
+    return (
+        f"wrote {out}: a soft prompt and the embedding of {name}; docs/vllm_client.py sends prompts with them to vLLM"
     )
 
 
