@@ -10,7 +10,7 @@ import tyro
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
-from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, import_adapter
+from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, export_prompt_embeds, import_adapter
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Export:
     """A new directory."""
     merge: bool = False
     """Merge lora or full into the weights and write a full checkpoint in Hugging Face layout."""
+    cartridge: bool = False
+    """Write a prefix as PEFT's CARTRIDGE, not as PREFIX_TUNING."""
+    prompt_embeds: bool = False
+    """Write a soft prompt, the base's embedding and its tokenizer for clients of vLLM's prompt_embeds."""
     shard_size: str | None = None
     """The size of the largest file of a merged checkpoint, such as 2GB or 500MB; by default 5GB. No tensor is split."""
 
@@ -54,12 +58,22 @@ def main() -> None:
     mesh.configure_platform(None, "cpu")  # the work is too small for an accelerator, and sums are exact on CPU
     if isinstance(command, Import):
         print(import_adapter(command.adapter, command.run, command.model, command.language, command.dtype))
-    elif command.merge:
-        print(export_merged(command.run, command.out, SHARD_SIZE if command.shard_size is None else command.shard_size))
-    elif command.shard_size is not None:
-        raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
     else:
-        print(export_adapter(command.run, command.out))
+        print(_export(command))
+
+
+def _export(command: Export) -> str:
+    chosen = {"merge": command.merge, "cartridge": command.cartridge, "prompt-embeds": command.prompt_embeds}
+    forms = [name for name, is_chosen in chosen.items() if is_chosen]
+    if len(forms) > 1:
+        raise InputError(f"--{forms[0]} and --{forms[1]} exclude each other; give one")
+    if command.shard_size is not None and not command.merge:
+        raise InputError(f"--shard-size {command.shard_size} is for --merge; an adapter is one small file")
+    if command.merge:
+        return export_merged(command.run, command.out, SHARD_SIZE if command.shard_size is None else command.shard_size)
+    if command.prompt_embeds:
+        return export_prompt_embeds(command.run, command.out)
+    return export_adapter(command.run, command.out, command.cartridge)
 
 
 if __name__ == "__main__":

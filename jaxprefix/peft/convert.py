@@ -7,7 +7,7 @@ from jaxprefix.io.messages import short_repr
 from jaxprefix.models.adapters import IA3, METHODS, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt, Sum
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Params
-from jaxprefix.peft import adaption_prompt, ia3, lora, prefix_tuning, prompt_tuning
+from jaxprefix.peft import adaption_prompt, cartridge, ia3, lora, prefix_tuning, prompt_tuning
 from jaxprefix.peft.settings import Settings, Tensors
 
 # (adapter, params, config) -> (settings, tensors). A prefix in the softmax of the text has more arguments.
@@ -23,24 +23,33 @@ FROM_PEFT: Mapping[str, Callable[[Settings, Tensors, DecoderConfig], tuple[Adapt
     "LORA": lora.from_peft,
     "IA3": ia3.from_peft,
     "PREFIX_TUNING": prefix_tuning.from_peft,
+    "CARTRIDGE": cartridge.from_peft,
     "ADAPTION_PROMPT": adaption_prompt.from_peft,
     "PROMPT_TUNING": prompt_tuning.from_peft,
 }
 
 
 def to_peft(
-    adapter: Adapter, params: Params, config: DecoderConfig, project: prefix_tuning.Project
+    adapter: Adapter,
+    params: Params,
+    config: DecoderConfig,
+    project: prefix_tuning.Project,
+    as_cartridge: bool = False,
 ) -> tuple[Settings, Tensors]:
     """The adapter in PEFT's format.
 
     Args:
         project: the frozen projections, which a hidden prefix passes.
+        as_cartridge: write a prefix as CARTRIDGE, not as PREFIX_TUNING.
 
     Raises:
         InputError: if no PEFT type can represent this adapter; says why, and what would work.
     """
     if isinstance(adapter, PrefixTuning) and adapter.softmax == "joint":
-        return prefix_tuning.to_peft(adapter, params, config, project)
+        write = cartridge.to_peft if as_cartridge else prefix_tuning.to_peft
+        return write(adapter, params, config, project)
+    if as_cartridge:
+        raise InputError("--cartridge is for method prefix with softmax 'joint'; leave it out")
     if type(adapter) not in TO_PEFT:
         raise InputError(_why_not(adapter))
     return TO_PEFT[type(adapter)](adapter, params, config)

@@ -1,6 +1,7 @@
 """Export of a run to PEFT's format or to a full checkpoint, and import of a PEFT adapter as a run."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from jaxprefix.io.messages import shell, truncate
 from jaxprefix.models import weights
 from jaxprefix.models.adapters import LoRA, slots
 from jaxprefix.models.parameters import weights_of
-from jaxprefix.peft import lora
+from jaxprefix.peft import lora, prompt_embeds
 from jaxprefix.peft.card import card
 from jaxprefix.peft.convert import from_peft, to_peft
 from jaxprefix.peft.files import CARD, read_adapter, write_adapter
@@ -28,17 +29,21 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD_SIZE = "5GB"
 
 
-def export_adapter(run: Path, out: Path) -> str:
-    """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it."""
+def export_adapter(run: Path, out: Path, cartridge: bool = False) -> str:
+    """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it.
+
+    `cartridge` writes a prefix as CARTRIDGE, not as PREFIX_TUNING.
+    """
     check_new(out)
     saved = _load(run)
     base, hub_id = saved.base, _hub_id(saved.config.model, saved.base)
-    settings, tensors = to_peft(saved.config.adapter, saved.params, base.config, lambda hidden: _project(base, hidden))
+    adapter, project = saved.config.adapter, partial(_project, base)
+    settings, tensors = to_peft(adapter, saved.params, base.config, project, cartridge)
     name, revision = _names(saved.config.model, base)
     settings |= {"base_model_name_or_path": name, "revision": revision}
     peft_type = settings["peft_type"]
     write_adapter(out, settings, tensors, base.fingerprint, card(saved, run, hub_id, peft_type))
-    if peft_type == "PREFIX_TUNING" and base.config.window is not None:
+    if peft_type in ("PREFIX_TUNING", "CARTRIDGE") and base.config.window is not None:
         text_length = base.config.window - settings["num_virtual_tokens"]
         print(
             "note: PEFT counts the prefix as part of the base's sliding window, so its numbers differ beyond "
@@ -66,6 +71,19 @@ def export_merged(run: Path, out: Path, shard_size: str = SHARD_SIZE) -> str:
     return (
         f"wrote {out}: a full checkpoint, {len(files)} file{'s'[: len(files) > 1]} of "
         f"{' and '.join(dtypes)} weights{rounded}; load it like any Hugging Face model, or with --model {shell(out)}"
+    )
+
+
+def export_prompt_embeds(run: Path, out: Path) -> str:
+    """Writes what a client of vLLM needs to send a soft prompt into `out`, and returns a line that describes it."""
+    check_new(out)
+    saved = _load(run)
+    prompt_embeds.check(saved)
+    name, _ = _names(saved.config.model, saved.base)
+    with new_directory(out) as directory:
+        prompt_embeds.write(saved, name, directory)
+    return (
+        f"wrote {out}: a soft prompt and the embedding of {name}; docs/vllm_client.py sends prompts with them to vLLM"
     )
 
 

@@ -39,8 +39,8 @@ CONFIG = DecoderConfig.parse(small.SIZES)  # 3 layers, D 32, N 4, K 2, H 8
 WIDE = DecoderConfig.parse(small.SIZES | {"head_dim": 12})
 
 
-def out(adapter: Adapter, config: DecoderConfig = CONFIG) -> tuple[Settings, Tensors]:
-    return to_peft(adapter, theirs.drawn(adapter, CONFIG), config, lambda _: [])
+def out(adapter: Adapter, config: DecoderConfig = CONFIG, as_cartridge: bool = False) -> tuple[Settings, Tensors]:
+    return to_peft(adapter, theirs.drawn(adapter, CONFIG), config, lambda _: [], as_cartridge)
 
 
 EXPORTS: dict[str, tuple[Adapter, DecoderConfig]] = {
@@ -85,6 +85,7 @@ GOOD: dict[str, tuple[Settings, Tensors]] = {
     "DORA": out(LoRA(3, 6.0, "q,down", dora=True)),
     "IA3": out(IA3()),
     "PREFIX_TUNING": out(PrefixTuning(4, "all", "kv")),
+    "CARTRIDGE": out(PrefixTuning(4, "all", "kv"), as_cartridge=True),
     "ADAPTION_PROMPT": out(LlamaAdapter(4, "top:2", gate="layer")),
     "PROMPT_TUNING": out(SoftPrompt(4, start="random")),
 }
@@ -94,7 +95,7 @@ PROMPT, GATE = f"{LAYER}.1.self_attn.adaption_prompt", f"{LAYER}.1.self_attn.ada
 
 # (type, changes to its settings, what the line says)
 SETTINGS: list[tuple[str, Settings, str]] = [
-    ("LORA", {"peft_type": "VERA"}, "peft_type is 'VERA'; expected one of LORA, IA3, PREFIX_TUNING, ADAPTION_PROMPT,"),
+    ("LORA", {"peft_type": "VERA"}, "peft_type is 'VERA'; expected one of LORA, IA3, PREFIX_TUNING, CARTRIDGE,"),
     ("LORA", {"peft_type": None}, "peft_type is None; expected one of"),
     ("LORA", {"task_type": "SEQ_CLS"}, "task_type is 'SEQ_CLS'; expected CAUSAL_LM"),
     ("LORA", {"use_dora": True}, "layers.0.mlp.down_proj.lora_magnitude_vector is missing (6 in all)"),
@@ -165,6 +166,9 @@ SETTINGS: list[tuple[str, Settings, str]] = [
     ("PREFIX_TUNING", {"token_dim": 32}, "token_dim is 32; this base needs 16"),
     ("PREFIX_TUNING", {"num_transformer_submodules": 2}, "num_transformer_submodules is 2; this base needs 1"),
     ("PREFIX_TUNING", {"modules_to_save": ["norm"]}, "modules_to_save is ['norm']"),
+    ("CARTRIDGE", {"num_virtual_tokens": 5}, "tensor prompt_embeddings has shape [4, 96]; expected [5, 96]"),
+    ("CARTRIDGE", {"modules_to_save": ["norm"]}, "modules_to_save is ['norm']"),
+    ("CARTRIDGE", {"peft_type": "PREFIX_TUNING", "num_frozen_tokens": 1}, "unknown key 'num_frozen_tokens' (value 1)"),
     ("ADAPTION_PROMPT", {"adapter_layers": 4}, "adapter_layers is 4; this base has 3 layers"),
     ("ADAPTION_PROMPT", {"adapter_layers": 3}, f"tensor {LAYER}.0.self_attn.adaption_gate is missing (2 in all)"),
     ("ADAPTION_PROMPT", {"adapter_layers": 1}, f"tensor {GATE} is unknown (2 in all)"),
@@ -311,6 +315,9 @@ COMMANDS = {
     "export lora new --shard-size 5GB": "--shard-size 5GB is for --merge; an adapter is one small file",
     "export lora new --merge --shard-size five": "--shard-size is 'five'; expected a size such as 5GB, 500MB or 20KB",
     "export lora new --merge --shard-size 0GB": "--shard-size is '0GB'; expected a size",
+    "export lora new --cartridge": "--cartridge is for method prefix with softmax 'joint'; leave it out",
+    "export prefix new --cartridge": "PEFT's PREFIX_TUNING gives a prefix to each",
+    "export lora new --merge --cartridge": "--merge and --cartridge exclude each other; give one",
     "export lora files --merge": "files already has files; give a new directory",
     "export broken new": "layers.0.self_attn.q_proj.lora_A.weight holds numbers that are not finite",
 }

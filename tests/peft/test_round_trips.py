@@ -1,7 +1,8 @@
-"""Ours -> PEFT -> the same logits, PEFT -> ours -> the same tensors, for the four types that hold a method."""
+"""Ours -> PEFT -> the same logits, PEFT -> ours -> the same tensors, for every type that holds a method."""
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from reference import hugging_face as hf
 from safetensors.numpy import load_file
 
 from jaxprefix.models.adapters import IA3, Adapter, LlamaAdapter, LoRA, PrefixTuning, SoftPrompt
-from jaxprefix.peft.convert import from_peft, to_peft
+from jaxprefix.peft.convert import FROM_PEFT, from_peft, to_peft
 from jaxprefix.peft.files import read_adapter
 
 pytestmark = pytest.mark.filterwarnings(theirs.IGNORED)
@@ -100,6 +101,43 @@ def test_peft_loads_what_we_write(pairs: dict[str, hf.Pair], tmp_path: Path, kin
     np.testing.assert_allclose(found, ours, rtol=0, atol=3e-5)  # up to 1.2e-5 was seen
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("grouped heads", "prefix kv"),
+        pytest.param("llama3 rope", "prefix hidden", marks=pytest.mark.slow),
+        pytest.param("heads wider than hidden", "prefix mlp", marks=pytest.mark.slow),
+        pytest.param("gemma3, long", "prefix kv", marks=pytest.mark.slow),
+    ],
+)
+def test_peft_loads_a_cartridge(pairs: dict[str, hf.Pair], tmp_path: Path, kind: str, name: str):
+    """Its encoder has no frozen token, and all numbers are those of the prefix."""
+    pair, adapter = pairs[kind], METHODS[name]
+    params = theirs.drawn(adapter, pair.config)
+    model = theirs.load(pair, theirs.export(pair, adapter, params, tmp_path / "out", as_cartridge=True))
+    encoder = model.prompt_encoder["default"]
+    assert isinstance(encoder, peft.CartridgeEncoder)
+    assert (encoder.num_frozen_tokens, encoder.num_trainable_tokens) == (0, adapter.length)
+    ours, found = theirs.our_logits(pair.config, pair.frozen, adapter, params), theirs.their_logits(model)
+    print(f"largest difference {np.abs(ours - found).max():.1e}")
+    assert np.abs(ours - hf.torch_logits(pair.torch, theirs.ROWS)[theirs.ROWS.mask]).max() > 0.1
+    np.testing.assert_allclose(found, ours, rtol=0, atol=1e-5)
+
+
+def test_every_type_is_written_and_read_here(pairs: dict[str, hf.Pair]):
+    """A type that is added without a case in METHODS and PEFTS fails."""
+    pair = pairs["grouped heads"]
+    written = {
+        to_peft(adapter, theirs.drawn(adapter, pair.config), pair.config, partial(hf.project, pair), cartridge)[0][
+            "peft_type"
+        ]
+        for name, adapter in METHODS.items()
+        for cartridge in {False, name == "prefix kv"}
+    }
+    read = {case.make(**case.settings).peft_type.value for case in PEFTS.values()}
+    assert written == read == set(FROM_PEFT)
+
+
 def test_a_window_counts_the_prefix_in_peft(pairs: dict[str, hf.Pair], tmp_path: Path):
     """What the command's note says: the same numbers while prefix and text fit the window, others beyond."""
     pair, adapter = pairs["mistral window"], PrefixTuning(2, "all", "kv")
@@ -137,6 +175,7 @@ PEFTS = {
     "PREFIX_TUNING, projected": Theirs(
         peft.PrefixTuningConfig, {"num_virtual_tokens": 6, "prefix_projection": True, "encoder_hidden_size": 9}, 1e-6
     ),
+    "CARTRIDGE": Theirs(peft.CartridgeConfig, {"num_virtual_tokens": 6, "num_frozen_tokens": 2}, 1e-6),
     "ADAPTION_PROMPT": Theirs(peft.AdaptionPromptConfig, {"adapter_len": 4, "adapter_layers": 2}, 1e-6),
     "PROMPT_TUNING": Theirs(peft.PromptTuningConfig, {"num_virtual_tokens": 4}),
 }
@@ -153,7 +192,7 @@ def test_we_load_what_peft_writes_and_give_it_back(pairs: dict[str, hf.Pair], tm
     expected = theirs.their_logits(model)
     assert np.abs(expected - hf.torch_logits(pair.torch, theirs.ROWS)[theirs.ROWS.mask]).max() > 0.1
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
-    again, back = to_peft(adapter, params, pair.config, lambda _: [])
+    again, back = to_peft(adapter, params, pair.config, lambda _: [], as_cartridge=name == "CARTRIDGE")
     written = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     assert set(back) == set(written)
     for key, tensor in written.items():

@@ -55,9 +55,9 @@ def their_logits(model: Any, rows: hf.Rows = ROWS) -> np.ndarray:
     return found[:, -rows.tokens.shape[1] :].float().numpy()[rows.mask]
 
 
-def export(pair: hf.Pair, adapter: Adapter, params: Any, directory: Path) -> Path:
+def export(pair: hf.Pair, adapter: Adapter, params: Any, directory: Path, as_cartridge: bool = False) -> Path:
     """Ours, written as PEFT reads it."""
-    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden))
+    settings, tensors = to_peft(adapter, params, pair.config, lambda hidden: hf.project(pair, hidden), as_cartridge)
     write_adapter(directory, settings | {"base_model_name_or_path": str(pair.directory)}, tensors, "hash", "card")
     return directory
 
