@@ -11,7 +11,8 @@ ROOT = Path(jaxprefix.__file__).parent
 # From the top floor down. A module imports its own room and rooms on lower floors, never one above or beside it.
 FLOORS = (
     ("jaxprefix",),
-    ("api", "generate", "lm_eval", "peft", "babel", "study"),
+    ("api", "generate", "lm_eval", "babel", "study"),
+    ("peft",),
     ("probe",),
     ("train",),
     ("evaluation",),
