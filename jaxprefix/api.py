@@ -33,6 +33,7 @@ from jaxprefix.models.hooks import Frozen, Params
 from jaxprefix.models.layers import split, stack
 from jaxprefix.models.sampling import GREEDY, Sampling
 from jaxprefix.peft.exchange import export_adapter
+from jaxprefix.peft.push import push
 from jaxprefix.runs.base_model import init_token_ids, load_weights, max_text_tokens, open_base, trainable_line
 from jaxprefix.runs.config import Dtype, RunConfig
 from jaxprefix.runs.saved import load_run, save_run, stack_adapters
@@ -295,9 +296,13 @@ class LanguageModel:
 
         `language` is the language of the training data, for reports. None is that of the loaded run, or English.
         """
+        self._run = self._save(Path(directory), language)
+
+    def _save(self, directory: Path, language: str | None = None) -> Path:
         if isinstance(self.adapter, NoAdapter) or self.names:
             raise InputError(f"the model has {len(self.names) or 'no'} adapters; set or load the one to save")
-        save_run(Path(directory), self.config, self.base, self.params, language or self.source)
+        save_run(directory, self.config, self.base, self.params, language or self.source)
+        return directory.absolute()
 
     def export_peft(self, directory: str | Path, language: str | None = None) -> None:
         """Writes the adapter in PEFT's format into a new directory, and prints how to load it there.
@@ -305,8 +310,23 @@ class LanguageModel:
         `language` is the language of the training data, for the model card. None is as in `save`.
         """
         with TemporaryDirectory(prefix="jaxprefix-export-") as folder:
-            self.save(run := Path(folder) / "run", language)
-            print(export_adapter(run, Path(directory)))
+            print(export_adapter(self._save(Path(folder) / "run", language), Path(directory)))
+
+    def push_to_hub(self, repository: str, public: bool = False) -> str:
+        """Pushes the adapter to the Hugging Face Hub in PEFT's format, and returns a line with its address.
+
+        A new repository is private unless `public`. The model card has the scores of an adapter that was saved or
+        loaded and evaluated. The token is that of `hf auth login`, or HF_TOKEN.
+
+        Args:
+            repository: such as "my-name/my-adapter".
+
+        Raises:
+            InputError: PEFT has no type for the adapter, the repository is public and `public` is False, or the Hub
+                refuses or cannot be reached. The same call completes an interrupted push.
+        """
+        with TemporaryDirectory(prefix="jaxprefix-push-") as folder:
+            return push(self._run or self._save(Path(folder) / "run"), repository, public)
 
     def load(self, *directories: str | Path) -> None:
         """Replaces the adapter with that of a run, or with those of several runs of the same method.
@@ -324,12 +344,14 @@ class LanguageModel:
         self.config = replace(runs[0].config, mesh=self.config.mesh, dtype=self.config.dtype)
         self.source = runs[0].run_json["source"]
         self._replace_adapter(adapter, params, names if len(names) > 1 else [])
+        self._run = Path(directories[0]).absolute() if len(names) == 1 else None
 
     def __str__(self) -> str:
         return f"{self.base.name} with {self.adapter}, {trainable_line(self.base.config, self.adapter)}"
 
     def _replace_adapter(self, adapter: Adapter, params: Params, names: Sequence[str] = ()) -> None:
         self.adapter, self.params, self.names = adapter, params, list(names)
+        self._run: Path | None = None  # the directory of the run with this adapter
         self._model: Model | None = None
 
     def _inference_model(self) -> Model:

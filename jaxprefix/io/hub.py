@@ -53,7 +53,7 @@ def model_directory(name: str, files: Sequence[str] = MODEL_FILES) -> Path:
     if name and path.exists():
         raise InputError(f"{name} is a file; give a model directory in Hugging Face layout, or a Hub id")
     repository, _, revision = name.partition("@")
-    if not _is_hub_id(repository):
+    if not is_hub_id(repository):
         raise InputError(
             f"no such model directory: {name}; give a directory in Hugging Face layout or a Hub id such as "
             "meta-llama/Llama-3.2-1B"
@@ -90,7 +90,7 @@ def _with_config(path: Path, name: str) -> Path:
     return path
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Whether `name` has the form `org/name` of a Hub id and is not a path. The Hub is not queried."""
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         return False

@@ -1,4 +1,4 @@
-"""python -m jaxprefix.peft export|import: converts adapters to and from PEFT's formats, or merges them."""
+"""python -m jaxprefix.peft export|import|push: converts adapters to and from PEFT's formats, and publishes them."""
 
 import sys
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
 from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, export_prompt_embeds, import_adapter
+from jaxprefix.peft.push import push
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,26 @@ class Import:
     """Dtype of the frozen weights; auto is bfloat16 on accelerators and float32 on CPU."""
 
 
+@dataclass(frozen=True)
+class Push:
+    """Pushes a run's adapter in PEFT's format to the Hugging Face Hub, with a model card and its scores.
+
+    Log in first with `hf auth login`, or set HF_TOKEN. All files are in one commit: a push that fails changes none of
+    them, and the same command completes it.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run directory that training printed."""
+    repository: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ORG/NAME")]
+    """The model repository. It is created, as a private one, if it does not exist."""
+    public: bool = False
+    """Let everyone see a new repository, and push to one that is public already."""
+
+
 Command = (
     Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)]
     | Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
+    | Annotated[Push, tyro.conf.subcommand("push", prefix_name=False)]
 )
 
 
@@ -58,6 +76,8 @@ def main() -> None:
     mesh.configure_platform(None, "cpu")  # the work is too small for an accelerator, and sums are exact on CPU
     if isinstance(command, Import):
         print(import_adapter(command.adapter, command.run, command.model, command.language, command.dtype))
+    elif isinstance(command, Push):
+        print(push(command.run, command.repository, command.public))
     else:
         print(_export(command))
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 from jaxprefix.errors import InputError
 from jaxprefix.io.markdown import table
 from jaxprefix.peft.lora import export_note
@@ -17,13 +19,16 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 TRAINING = "task split language batch accumulate max_length chat warmup weight_decay clip dtype seed".split()
 
 
-def card(saved: TrainedRun, run: Path, base_model: str | None, peft_type: str | None) -> str:
+def card(
+    saved: TrainedRun, run: Path, base_model: str | None, peft_type: str | None, repository: str | None = None
+) -> str:
     """The card's text.
 
     Args:
         run: the run directory; its metrics.jsonl and report.json are read if they exist.
         base_model: the hub id of the base; None for a local directory, whose path means nothing to others.
         peft_type: None for a merged checkpoint.
+        repository: the repository on the Hub that the card is for; None for a directory.
     """
     local = f"the local model {saved.base.directory.name}" if saved.config.model else "jaxprefix's embedded model"
     base = base_model or local
@@ -38,18 +43,20 @@ def card(saved: TrainedRun, run: Path, base_model: str | None, peft_type: str | 
         parts.append(f"Held-out loss at the end: {loss:.4f}.")
     if scores := _scores(run / "report.json"):
         parts.append(f"## Scores\n\n{scores}")
-    parts.append(f"## Use\n\n{_use(saved, base_model, peft_type)}")
+    parts.append(f"## Use\n\n{_use(saved, base_model, peft_type, repository)}")
     return "\n\n".join(parts) + "\n"
 
 
 def _front_matter(saved: TrainedRun, base_model: str | None, peft_type: str | None) -> str:
-    lines = ["---", f"library_name: {'peft' if peft_type else 'transformers'}", "pipeline_tag: text-generation"]
-    if base_model:
-        lines.append(f"base_model: {base_model}")
-    if languages := [part for part in saved.run_json["source"].split(",") if LANGUAGE.fullmatch(part)]:
-        lines += ["language:", *(f"- {language}" for language in languages)]
-    lines += ["tags:", "- jaxprefix", *(f"- {name}" for name in saved.config.method.split("+")), "---"]
-    return "\n".join(lines)
+    languages = [part for part in saved.run_json["source"].split(",") if LANGUAGE.fullmatch(part)]
+    data = ModelCardData(
+        library_name="peft" if peft_type else "transformers",
+        pipeline_tag="text-generation",
+        base_model=base_model,
+        language=languages or None,
+        tags=["jaxprefix", *saved.config.method.split("+")],
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _description(saved: TrainedRun, base: str, peft_type: str | None) -> str:
@@ -103,15 +110,18 @@ def _scores(path: Path) -> str:
     return "\n\n".join(tables)
 
 
-def _use(saved: TrainedRun, base_model: str | None, peft_type: str | None) -> str:
+def _use(saved: TrainedRun, base_model: str | None, peft_type: str | None, repository: str | None) -> str:
     lines = ["```python", "from transformers import AutoModelForCausalLM"]
     if peft_type is None:
         return "\n".join([*lines, "", 'model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY")', "```"])
     base = base_model or "BASE_DIRECTORY"
     lines += ["from peft import PeftModel", "", f'base = AutoModelForCausalLM.from_pretrained("{base}")']
-    lines += ['model = PeftModel.from_pretrained(base, "THIS_DIRECTORY")', "```", "", "With jaxprefix:", ""]
+    lines += [f'model = PeftModel.from_pretrained(base, "{repository or "THIS_DIRECTORY"}")', "```", ""]
+    lines += ["With jaxprefix:", "", "```"]
+    lines += [f"hf download {repository} --local-dir adapter"] if repository else []
     model = f" --model {base}" if saved.config.model else ""  # by default the embedded model
-    lines += ["```", f"python -m jaxprefix.peft import THIS_DIRECTORY runs/imported{model}", "```", ""]
+    directory = "adapter" if repository else "THIS_DIRECTORY"
+    lines += [f"python -m jaxprefix.peft import {directory} runs/imported{model}", "```", ""]
     form = "in the model's chat template" if saved.config.chat else "ended by one newline"
     lines.append(f"A prompt begins with the model's BOS token, if it has one, and is {form}. An answer ends with EOS.")
     return "\n".join(lines)

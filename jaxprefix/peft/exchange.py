@@ -29,10 +29,12 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 SHARD_SIZE = "5GB"
 
 
-def export_adapter(run: Path, out: Path, cartridge: bool = False) -> str:
+def export_adapter(run: Path, out: Path, cartridge: bool = False, repository: str | None = None) -> str:
     """Writes the adapter of `run` into `out`, a new directory, and returns a line that describes it.
 
-    `cartridge` writes a prefix as CARTRIDGE, not as PREFIX_TUNING.
+    Args:
+        cartridge: write a prefix as CARTRIDGE, not as PREFIX_TUNING.
+        repository: the repository on the Hub that the files are for. They have no path of this machine then.
     """
     check_new(out)
     saved = _load(run)
@@ -40,9 +42,9 @@ def export_adapter(run: Path, out: Path, cartridge: bool = False) -> str:
     adapter, project = saved.config.adapter, partial(_project, base)
     settings, tensors = to_peft(adapter, saved.params, base.config, project, cartridge)
     name, revision = _names(saved.config.model, base)
-    settings |= {"base_model_name_or_path": name, "revision": revision}
+    settings |= {"base_model_name_or_path": hub_id if repository else name, "revision": revision}
     peft_type = settings["peft_type"]
-    write_adapter(out, settings, tensors, base.fingerprint, card(saved, run, hub_id, peft_type))
+    write_adapter(out, settings, tensors, base.fingerprint, card(saved, run, hub_id, peft_type, repository))
     if peft_type in ("PREFIX_TUNING", "CARTRIDGE") and base.config.window is not None:
         text_length = base.config.window - settings["num_virtual_tokens"]
         print(
