@@ -82,7 +82,7 @@ def plain(cell: Cell, example: Example, right: bool) -> str:
 def study(root: Path, text: str = SMALL, questions: int = 6, answer: Answer = plain) -> tuple[Plan, Folder]:
     """Writes a study's directory. Methods differ in how often they are right, and languages too."""
     planned, folder = plan(parse(text.encode(), "invented")), Folder(root)
-    folder.open(planned.specification)
+    folder.open(planned)
     for cell in planned.cells():
         write(cell, folder, questions, answer)
     (root / "study.json").write_text(report.files.json_text(results(planned, folder)), encoding="utf-8")
