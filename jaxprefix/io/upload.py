@@ -11,7 +11,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import PROBE_SECONDS, is_hub_id
-from jaxprefix.io.messages import one_line, truncate
+from jaxprefix.io.messages import truncate
 
 
 def check_repository(repository: str) -> None:
@@ -90,7 +90,7 @@ def _why(error: BaseException, repository: str) -> str:
         return "HF_HUB_OFFLINE is set; unset it, then run the same command again"
     response = getattr(error, "response", None)
     if response is None:
-        what = f"{type(error).__name__}: {_without_secrets(one_line(error))}"
+        what = _without_secrets(f"{type(error).__name__}: {error}")
         return f"the connection failed ({what}); nothing is lost, and the same command completes the push"
     if response.status_code == 401:
         return "you are not logged in (401); run `hf auth login` or set HF_TOKEN, then run the same command again"
@@ -99,13 +99,12 @@ def _why(error: BaseException, repository: str) -> str:
             f"you may not write there (403); use a token that can write to {repository.split('/')[0]}, from "
             "https://huggingface.co/settings/tokens, or give another name"
         )
-    said = " ".join((getattr(error, "server_message", None) or "no reason").split())
-    reason = _without_secrets(truncate(said))
+    reason = _without_secrets(getattr(error, "server_message", None) or "no reason")
     return f"the Hub answered {response.status_code} ({reason}); nothing is lost, and the same command tries again"
 
 
 def _without_secrets(text: str) -> str:
-    """The text without the token, and without the signatures of addresses."""
-    text = re.sub(r"\?\S+", "", text)
+    """The text as one line, without the token and without the signatures of addresses."""
+    text = re.sub(r"\?\S+", "", " ".join(text.split()))
     token = get_token()
-    return text.replace(token, "***") if token else text
+    return truncate(text.replace(token, "***") if token else text)
