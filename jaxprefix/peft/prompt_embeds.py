@@ -42,9 +42,10 @@ def write(saved: TrainedRun, base_name: str, directory: Path) -> None:
     base = saved.base
     with weights.opened(base.directory, base.config) as tensors:
         embedding = tensors[EMBEDDING][:]
-    if base.config.embedding_scale != 1:
-        embedding = embedding * np.asarray(base.config.embedding_scale, embedding.dtype)
     soft_prompt = np.asarray(saved.params["prompt"]).astype(embedding.dtype)
+    if base.config.embedding_scale != 1:
+        scale = np.asarray(base.config.embedding_scale, embedding.dtype)
+        soft_prompt, embedding = soft_prompt * scale, embedding * scale
     save_file({"soft_prompt": soft_prompt, "embed_tokens": embedding}, directory / TENSORS, metadata={"format": "pt"})
     settings = {
         "base_model_name_or_path": base_name,

@@ -133,7 +133,7 @@ def test_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Any,
 
 
 def test_a_factor_and_the_dtype_of_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Any):
-    """Gemma multiplies its embedding by √D, in the dtype of the weights; a soft prompt has no factor."""
+    """Gemma multiplies its embedding, and a soft prompt, by √D in the dtype of the weights."""
     kind = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "sliding_window": 8, "head_dim": 16}
     names = {"hidden_act": None, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
     directory = small.write_model(tmp_path / "model", **kind, **names)

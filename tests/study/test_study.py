@@ -209,6 +209,7 @@ def test_target_languages_do_not_choose_the_learning_rate(done: tuple[Plan, Fold
     assert before and after and after.rate != before.rate
 
 
+@pytest.mark.slow
 def test_a_choice_by_score_evaluates_the_training_language_alone(model: Path, tmp_path: Path, no_pictures: None):
     study, folder = planned(model, select="score"), Folder(tmp_path / "study", mesh="1x1")
     command.run(study, folder, quiet=True)

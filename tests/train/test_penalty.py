@@ -123,7 +123,8 @@ def test_a_strength_of_0_is_full_bit_for_bit(place: Path):
     assert all(np.array_equal(one, other) for one, other in zip(*leaves, strict=True))
 
 
-@pytest.mark.parametrize("kind", [pytest.param("l2-sp", marks=pytest.mark.slow), "ewc"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["l2-sp", "ewc"])
 def test_the_distance_to_the_start_falls_with_the_strength(place: Path, kind: str):
     """And the penalty is a column of its own, beside a loss that does not contain it."""
     base = open_base(str(place / "model"))
