@@ -50,6 +50,7 @@ class Bench:
     sizes: DecoderConfig
     size: Size
     until: float  # the time.monotonic at which the present part ends
+    alone: bool = False  # without the peer
     measured: dict[tuple[str, ...], Row] = field(default_factory=dict)
 
     @property
@@ -77,7 +78,9 @@ class Bench:
         raise failure
 
     def peer(self, measure: Callable[[], Row]) -> Row | None:
-        """The peer's result, or None if it could not be measured: then ours is kept alone."""
+        """The peer's result, or None if it is not wanted or could not be measured: then ours is kept alone."""
+        if self.alone:
+            return None
         try:
             return measure()
         except RuntimeError as error:
@@ -283,12 +286,12 @@ def _last_line(error: Exception) -> str:
 
 # Each part, and the seconds that it may take of the default 510. What a part leaves is the next one's.
 PARTS: dict[str, tuple[Callable[[Bench], list[Row]], int]] = {
-    "correct": (correct, 60),
+    "correct": (correct, 45),
     "published": (published, 50),
-    "train": (partial(train, method="lora"), 135),
+    "train": (partial(train, method="lora"), 125),
     "decode": (decode, 75),
     "scoring": (scoring, 50),
-    "int8": (partial(decode, dtype="int8"), 50),
+    "int8": (partial(decode, dtype="int8"), 75),
     "prefix": (partial(train, method="prefix"), 45),
     "dora": (partial(train, method="dora"), 45),
     "start": (start, 60),

@@ -36,12 +36,15 @@ Timed = tuple[list[float], np.ndarray]  # (seconds of each pass, answers)
 def main(folder: Path, work: str, dtype: str, number: int) -> dict[str, Any]:
     sizes, mesh = DecoderConfig.read(folder / "model"), meshes.make_mesh("1x1")
     shapes = jax.eval_shape(unstack, frozen_shapes(sizes, dtype, on_cpu=jax.default_backend() == "cpu"))
+    began = time.perf_counter()
     frozen = load(folder / "model", sizes, shapes, sharding.param_shardings(mesh, shapes))
+    loaded = time.perf_counter() - began
+    print(f"loaded in {loaded:.1f} s", file=sys.stderr, flush=True)  # stays if the time ends
     rows = read_rows(folder).steps[0]
     tokens = np.array([row.prompt for row in rows], np.int32)
     batch = Batch.right_padded(jnp.asarray(tokens), jnp.full(len(tokens), tokens.shape[1]))
     seconds, answers = (decoding if work == "decode" else choosing)(sizes, mesh, frozen, batch, number)
-    return {"seconds": seconds, "answers": answers.tolist(), "memory": peak_memory()}
+    return {"seconds": seconds, "answers": answers.tolist(), "memory": peak_memory(), "load": loaded}
 
 
 def decoding(sizes: DecoderConfig, mesh: Mesh, frozen: Frozen, batch: Batch, new: int) -> Timed:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from benchmarks import steps
 from benchmarks.accelerator import PARTS, Bench, Row, Size
 from benchmarks.sides import RESULTS, keep
@@ -58,28 +60,33 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--parts", default=",".join(DEFAULT), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--size", choices=SIZES, default="8b", help="tiny tries the same on a CPU")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="the time for all parts together")
+    parser.add_argument("--alone", action="store_true", help="without transformers and PEFT, in a third of the time")
     parser.add_argument("--output", type=Path, help=f"the folder of the results; 8b writes to {RESULTS} without it")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.parts.split(",")) - set(PARTS):
         parser.error(f"--parts {','.join(sorted(unknown))} unknown; expected some of {','.join(PARTS)}")
     output = chosen.output or (RESULTS if chosen.size == "8b" else None)
-    rows, failures = run(chosen.parts.split(","), SIZES[chosen.size], chosen.seconds, output)
+    rows, failures = run(chosen.parts.split(","), SIZES[chosen.size], chosen.seconds, output, chosen.alone)
     print(f"\nall parts:\n{table(rows)}", flush=True)
     if failures:
         sys.exit("failed: " + "; ".join(failures))
     return rows
 
 
-def run(parts: Sequence[str], size: Size, seconds: float, output: Path | None) -> tuple[list[Row], list[str]]:
+def run(
+    parts: Sequence[str], size: Size, seconds: float, output: Path | None, alone: bool = False
+) -> tuple[list[Row], list[str]]:
     """The rows of the parts, which are also printed and kept as they come, and what failed."""
+    # This process converts adapters. On the accelerator it would reserve the memory that the sides need.
+    jax.config.update("jax_platforms", "cpu")
     end = time.monotonic() + seconds
     rows, failures = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = steps.write_model(folder, size.values, steps.DTYPES[size.dtype])
         steps.write_adapters(folder, sizes, list(METHODS))
-        bench, began, total = Bench(folder, sizes, size, end), time.monotonic(), sum(PARTS[part][1] for part in parts)
-        so_far = 0
+        bench, began = Bench(folder, sizes, size, end, alone), time.monotonic()
+        total, so_far = sum(PARTS[part][1] for part in parts), 0
         for part in parts:
             measure, share = PARTS[part]
             so_far += share
@@ -88,7 +95,7 @@ def run(parts: Sequence[str], size: Size, seconds: float, output: Path | None) -
                 found = measure(bench)
             except (RuntimeError, OSError) as error:
                 failures.append(f"{part}: {str(error).splitlines()[-1][:300]}")
-                print(f"{part} failed: {error}", file=sys.stderr, flush=True)
+                print(f"{failures[-1]}\n{error}", file=sys.stderr, flush=True)
                 continue
             print(f"\n{part}, {bench.left:.0f} s before its end:\n{table(found)}", flush=True)
             if output:

@@ -5,6 +5,7 @@ rows are bfloat16, as cuDNN needs them, elsewhere float32. The softmax is comput
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,7 +46,10 @@ CASES = (
 def main() -> dict[str, Any]:
     on_gpu = jax.default_backend() == "gpu"
     dtype = jnp.bfloat16 if on_gpu else jnp.float32
-    cases = [asdict(case) | {"kernel": _kernel(case, dtype), "errors": errors(case, dtype)} for case in CASES]
+    cases = []
+    for case in CASES:
+        cases.append(asdict(case) | {"kernel": _kernel(case, dtype), "errors": errors(case, dtype)})
+        print(cases[-1], file=sys.stderr, flush=True)  # stays if the time ends
     return {"cases": cases, "device": jax.devices()[0].device_kind if on_gpu else "CPU"}
 
 
@@ -72,7 +76,10 @@ def errors(case: Case, dtype: Any) -> dict[str, float]:
         read = attention.attend_prefill(*inputs).astype(jnp.float32)
         return jnp.sum(read * direction), jnp.where(real[..., None, None], read, 0)
 
-    differentiate = jax.jit(jax.value_and_grad(run, range(1, 6), has_aux=True), static_argnums=0)
+    # Trying the ways to compute a product takes a GPU a minute for all cases.
+    options = {"xla_gpu_autotune_level": 0} if jax.default_backend() == "gpu" else None
+    both = jax.value_and_grad(run, range(1, 6), has_aux=True)
+    differentiate = jax.jit(both, static_argnums=0, compiler_options=options)
     (_, read), gradients = differentiate(True, *arguments)
     with jax.default_matmul_precision("highest"):  # a GPU would round float32 to TF32
         (_, expected), wanted = differentiate(False, *(argument.astype(jnp.float32) for argument in arguments))

@@ -24,14 +24,15 @@ def side(
 ) -> dict[str, Any]:
     """The JSON that the process of a side prints last.
 
-    RuntimeError with the end of its stderr if it fails, or if it takes more than `seconds`, which ends it.
+    RuntimeError with the end of its stderr if it fails, or takes more than `seconds` and is ended.
     """
     command = [sys.executable, "-W", "ignore", "-m", *arguments]
     variables = os.environ | dict(environment or {})
     try:
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{' '.join(arguments)} was ended after {seconds:.0f} s") from None
+    except subprocess.TimeoutExpired as error:
+        said = (error.stderr or b"").decode(errors="replace")[-300:]
+        raise RuntimeError(f"{' '.join(arguments)} was ended after {seconds:.0f} s; {said}") from None
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

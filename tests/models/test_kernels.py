@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -27,6 +28,7 @@ from jaxprefix.models.attention import call as calls
 from jaxprefix.models.attention.call import AttentionShape
 from jaxprefix.models.config import LayerKind
 from jaxprefix.models.hooks import ALWAYS, NEVER, Prefix
+from jaxprefix.models.scan import checkpointed
 
 TIME = 150  # two blocks of queries and of keys
 LENGTHS = (TIME, 97)
@@ -292,6 +294,23 @@ def test_the_line_that_a_run_prints(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cudnn, "capability", lambda: 9.0)
     line = "attention: xla at 512 (cuDNN's window of 40 would hide the prefix); cudnn at 512"
     assert attention.kernel_line(replace(MIXED, head_size=64), mesh(1, 1), 4, [512], "bfloat16", hooks) == line
+
+
+@pytest.mark.parametrize(("remat", "times"), [("dots", 1), ("full", 2)])
+def test_what_dots_keeps_of_cudnn(remat: str, times: int, monkeypatch: pytest.MonkeyPatch):
+    """The program for CUDA, which needs no GPU as long as it is not compiled."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91_000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+
+    def loss(query: jax.Array) -> jax.Array:
+        return jnp.sum(checkpointed(lambda states: cudnn.attend(states, states, states, None, None), remat)(query))
+
+    program = (
+        jax.jit(jax.value_and_grad(loss))
+        .trace(jnp.zeros((2, 256, 4, 64), jnp.bfloat16))
+        .lower(lowering_platforms=("cuda",))
+    )
+    assert program.as_text().count("__cudnn$fmhaSoftmax(") == times
 
 
 @pytest.mark.skipif(

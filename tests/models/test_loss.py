@@ -1,6 +1,7 @@
 """The decoder in training: no [B, T, V] array, remat without effect on the values, no unused gradient."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,8 +177,9 @@ def test_a_stack_that_is_carried_out_is_detected(monkeypatch: pytest.MonkeyPatch
     assert all(matrices(FROZEN["layers"][name].shape[1:]) & made for name in ("q_proj", "down_proj"))
 
 
-def test_what_the_forward_pass_keeps_of_each_layer():
+def test_what_the_forward_pass_keeps_of_each_layer(monkeypatch: pytest.MonkeyPatch):
     """ "full" the stream between layers alone; "dots" the products with weights too; "none" all; never scores."""
+    monkeypatch.setattr(scan, "FEW_TERMS", 8)  # the model is narrow
     forward = {remat: loops(LoRA(), remat)[0].outvars for remat in ("full", "dots", "none")}
     kept = {remat: {variable.aval.shape[1:] for variable in made} for remat, made in forward.items()}
     stream = (ROWS, TIME, CONFIG.hidden_size)
@@ -186,3 +188,14 @@ def test_what_the_forward_pass_keeps_of_each_layer():
     assert all(inner in map(set, kept[remat]) for remat in ("dots", "none"))
     assert inner not in map(set, kept["full"]) and kept["none"] - kept["dots"]
     assert not [shape for shapes in kept.values() for shape in shapes if shape.count(TIME) > 1]
+
+
+def test_products_behind_a_low_rank_are_not_kept(monkeypatch: pytest.MonkeyPatch):
+    """Only the few numbers between the two products of LoRA are."""
+
+    def kept(few: int) -> Counter[int]:
+        monkeypatch.setattr(scan, "FEW_TERMS", few)
+        forward = loops(LoRA(2, 4.0, "gate,up"))[0].outvars
+        return Counter(math.prod(variable.aval.shape[1:]) for variable in forward)
+
+    assert kept(1) - kept(2) == {ROWS * TIME * CONFIG.intermediate_size: 2}
