@@ -61,33 +61,49 @@ def _figure(table: Table, task: str, rows: Sequence[Mapping[str, Any]]) -> Figur
 
 
 def lines(table: Table, task: str, rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """The mean of the other languages over the axis `x`, with intervals: a line for each setting of the other axes."""
+    """The mean of the other languages over the axis `x`, with intervals, and dashed the training language.
+
+    There is a colour for each setting of the other axes.
+    """
     figure = canvas.figure(3.4)
     axes: Axes = figure.subplots()
     others = [name for name in axes_of(rows) if name != table.x]
-    values = list(dict.fromkeys(row["labels"].get(table.x) for row in rows))
-    ticks = [value for value in values if value is not None]
+    ticks = [value for value in dict.fromkeys(row["labels"].get(table.x) for row in rows) if value is not None]
     keys: list[Line2D] = []
     for number, key in enumerate(dict.fromkeys(tuple(labels_of(row, others)) for row in rows)):
         members = [row for row in rows if tuple(labels_of(row, others)) == key]
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-        points = []
-        for row in members:
-            means = row["tasks"][task]["means"]
-            estimate, value = means.get("others") or means["all"], row["labels"].get(table.x)
-            for x in [ticks.index(value)] if value is not None else range(len(ticks)):  # it does not have the axis
-                points.append((x, 100 * estimate["value"], canvas.ends(estimate)))
-        points.sort(key=lambda point: point[0])
-        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], linewidth=1.3, markersize=4.5, **style)
-        for x, _, ends in points:
+        for name, dashes in (("source", "--"), ("others", "-")):
+            points = _points(table, task, members, name, ticks)
+            axes.plot(
+                [x for x, _, _ in points], [y for _, y, _ in points], dashes, linewidth=1.3, markersize=4.5, **style
+            )
+        for x, _, ends in points:  # of the other languages
             if ends:
                 axes.plot([x, x], ends, color=style["color"], linewidth=0.8)
-        keys.append(Line2D([], [], label=", ".join(key) or "others", linewidth=1.3, markersize=4.5, **style))
+        keys.append(Line2D([], [], label=", ".join(key) or "other languages", linewidth=1.3, markersize=4.5, **style))
+    keys.append(Line2D([], [], label="training language", linewidth=1.3, linestyle="--", color="grey"))
     axes.set_xticks(range(len(ticks)), labels=list(map(str, ticks)))
     axes.set_xlabel(title_of(table.x or ""), fontsize=9, parse_math=False)
     canvas.plain(axes, "y")
     canvas.legend(figure, title, keys)
     return figure
+
+
+def _points(
+    table: Table, task: str, rows: Sequence[Mapping[str, Any]], name: str, ticks: Sequence[Any]
+) -> list[tuple[int, float, canvas.Ends]]:
+    """(place of the tick, percent, ends of the interval) of the mean with this name, where a row has it.
+
+    A row without the axis has a point at every tick.
+    """
+    points = []
+    for row in rows:
+        means, value = row["tasks"][task]["means"], row["labels"].get(table.x)
+        if estimate := means.get(name) or (means["all"] if name == "others" else None):
+            for x in [ticks.index(value)] if value is not None else range(len(ticks)):
+                points.append((x, 100 * estimate["value"], canvas.ends(estimate)))
+    return sorted(points, key=lambda point: point[0])
 
 
 def heat_map(axes: Axes, columns: Sequence[str], rows: Lines, signed: bool = False) -> None:

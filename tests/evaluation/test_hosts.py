@@ -133,7 +133,7 @@ def test_answers_to_prompts(given: Given, tmp_path: Path):
         whole = alone([*base, *more]).stdout
         done = small.together([*base, *more], 2)
         assert [each.returncode for each in done] == [0, 0], done
-        assert whole in done[0].stdout and len(whole) > 20
+        assert whole.strip() and whole in done[0].stdout
         assert [line for line in done[1].stdout.splitlines() if "rank" not in line.lower()] == []
 
 
