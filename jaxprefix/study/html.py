@@ -20,11 +20,10 @@ from jaxprefix.io.messages import shell
 from jaxprefix.io.strict_json import read_object
 from jaxprefix.study.files import notes, origins
 from jaxprefix.study.matrix import source_by_target
-from jaxprefix.study.rows import axes_of, labels_of, text_of, title_of
+from jaxprefix.study.rows import axes_of, labels_of, name_of
 from jaxprefix.study.specification import Table
 
 FILE = "report.html"
-UNTITLED = ("method", "model", "task")  # axes whose values speak for themselves
 Results = Mapping[str, Any]  # the content of study.json
 
 
@@ -82,7 +81,7 @@ def _table(part: Mapping[str, Any], results: Results) -> html.Table:
 def _row(row: Mapping[str, Any], table: Table, results: Results) -> html.Row:
     counts = [results["cells"][cell].get("trainable_parameters") for cell in row["cells"]]
     return html.Row(
-        name=_name(row["labels"]) or table.name,
+        name=name_of(row["labels"]) or table.name,
         labels=row["labels"],
         cells=row["cells"],
         seeds=row["seeds"],
@@ -90,13 +89,6 @@ def _row(row: Mapping[str, Any], table: Table, results: Results) -> html.Row:
         tasks=row["tasks"],
         is_baseline=row["is_baseline"],
     )
-
-
-def _name(labels: Mapping[str, Any]) -> str:
-    """The settings of a row, the method first, such as "lora, lora.rank 4"."""
-    axes = sorted((axis for axis, value in labels.items() if value is not None), key=lambda axis: axis != "method")
-    texts = {axis: text_of(labels[axis]) for axis in axes}
-    return ", ".join(text if axis in UNTITLED else f"{title_of(axis)} {text}" for axis, text in texts.items())
 
 
 def _matrices(task: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

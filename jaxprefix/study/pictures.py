@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from jaxprefix.evaluation.plots import canvas
 from jaxprefix.study.matrix import source_by_target
 from jaxprefix.study.plan import Plan
-from jaxprefix.study.rows import axes_of, labels_of, title_of, value_of
+from jaxprefix.study.rows import name_of, title_of, value_of
 from jaxprefix.study.specification import Table
 from jaxprefix.study.tables import group_names, language_codes, rows_by_task
 
@@ -46,8 +46,7 @@ def _figure(table: Table, task: str, rows: Sequence[Mapping[str, Any]]) -> Figur
         return lines(table, task, rows, f"{table.name}: {task}, {metric} of the other languages in percent")
     if table.kind == "matrix":
         return _maps(table, task, rows)
-    axes = axes_of(rows)
-    titles = [", ".join(labels_of(row, axes)) or table.name for row in rows]
+    titles = [name_of(row["labels"]) or table.name for row in rows]
     if table.kind == "groups":
         columns = group_names(table, task, rows)
         values = [[value_of(row["tasks"][task]["means"].get(f"{table.by} {name}")) for name in columns] for row in rows]
@@ -67,11 +66,11 @@ def lines(table: Table, task: str, rows: Sequence[Mapping[str, Any]], title: str
     """
     figure = canvas.figure(3.4)
     axes: Axes = figure.subplots()
-    others = [name for name in axes_of(rows) if name != table.x]
+    names = [name_of({axis: value for axis, value in row["labels"].items() if axis != table.x}) for row in rows]
     ticks = [value for value in dict.fromkeys(row["labels"].get(table.x) for row in rows) if value is not None]
     keys: list[Line2D] = []
-    for number, key in enumerate(dict.fromkeys(tuple(labels_of(row, others)) for row in rows)):
-        members = [row for row in rows if tuple(labels_of(row, others)) == key]
+    for number, key in enumerate(dict.fromkeys(names)):
+        members = [row for row, name in zip(rows, names, strict=True) if name == key]
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         for name, dashes in (("source", "--"), ("others", "-")):
             points = _points(table, task, members, name, ticks)
@@ -81,7 +80,7 @@ def lines(table: Table, task: str, rows: Sequence[Mapping[str, Any]], title: str
         for x, _, ends in points:  # of the other languages
             if ends:
                 axes.plot([x, x], ends, color=style["color"], linewidth=0.8)
-        keys.append(Line2D([], [], label=", ".join(key) or "other languages", linewidth=1.3, markersize=4.5, **style))
+        keys.append(Line2D([], [], label=key or "other languages", linewidth=1.3, markersize=4.5, **style))
     keys.append(Line2D([], [], label="training language", linewidth=1.3, linestyle="--", color="grey"))
     axes.set_xticks(range(len(ticks)), labels=list(map(str, ticks)))
     axes.set_xlabel(title_of(table.x or ""), fontsize=9, parse_math=False)

@@ -5,6 +5,8 @@ from typing import Any
 
 from jaxprefix.evaluation.report.cells import MISSING
 
+UNTITLED = ("method", "model", "task")  # axes whose values speak for themselves
+
 
 def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row["labels"]))
@@ -20,6 +22,13 @@ def text_of(value: Any) -> str:
 
 def title_of(axis: str) -> str:
     return axis.removeprefix("evaluation.").replace("_", " ")
+
+
+def name_of(labels: Mapping[str, Any]) -> str:
+    """The settings of a row, the method first, such as "lora, rank 4"."""
+    axes = sorted((axis for axis, value in labels.items() if value is not None), key=lambda axis: axis != "method")
+    titles = {axis: "" if axis in UNTITLED else f"{title_of(axis).rpartition('.')[2]} " for axis in axes}
+    return ", ".join(f"{titles[axis]}{text_of(labels[axis])}" for axis in axes)
 
 
 def rate_of(row: Mapping[str, Any]) -> str:
