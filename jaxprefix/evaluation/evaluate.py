@@ -214,7 +214,7 @@ def _report(
     result, statistics = build(run.config, run.run_json["source"], rows, known)
     if not processes.is_main_process():
         return result
-    report.write(result, notes(result, known, predictions.origin["how"], baseline), directory, baseline, statistics)
+    report.write(result, notes(result, known, baseline), directory, baseline, statistics)
     pictures = plots.draw(result, statistics, directory, baseline)
     Console().print(*report.table(result, baseline, statistics))
     for name, task in statistics["tasks"].items():
@@ -237,7 +237,9 @@ def build(
         summary = report.summarise(task_rows, list(task_rows[0]["scores"]), source, corpus)
         summaries[name] = summary
         measured[name] = report.measure(task_rows, summary, whole=summary["metrics"] if corpus else (), cluster=cluster)
-    return report.build(model_label(config.model), config.method, source, summaries), report.build_statistics(measured)
+    how = rows[0]["how"]  # the same in all rows
+    result = report.build(model_label(config.model), config.method, source, summaries, how)
+    return result, report.build_statistics(measured)
 
 
 def _questions(model: Model, task: Task, examples: Examples, shots: Shots) -> list[Question]:

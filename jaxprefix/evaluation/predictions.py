@@ -24,6 +24,7 @@ PREDICTIONS = "predictions.jsonl"
 SUPERSEDED = "superseded"  # true in rows that reports exclude, because the task no longer has the question
 EVALUATION = "evaluation"  # the hash of the evaluation that computed the row
 SELECTION, SPREAD = "selection", "spread"  # how --limit selects rows; rows of earlier versions, the first, lack it
+FIT = "fit"  # "whole", "cut" (the context was cut) or "none" (it did not fit, and scores 0)
 SHARED = "shared"  # a hash of the text that several questions share
 SHOTS, SHOTS_DROPPED = "shots", "shots_dropped"  # ids of the few-shot examples, and how many did not fit
 
@@ -114,7 +115,7 @@ def unanswered(task: Task, example: Example) -> dict[str, Any]:
     """The row of a question that does not fit. It scores 0: omitting it would favour languages of many tokens."""
     norms = () if task.max_new_tokens else tuple(f"{name}_norm" for name in task.metrics)
     zero = dict.fromkeys((*task.metrics, *norms), 0.0)
-    result = {"prediction": "", "answer": "", "scores": zero, "parse_failure": False, "fit": "none"}
+    result = {"prediction": "", "answer": "", "scores": zero, "parse_failure": False, FIT: "none"}
     return description(task, example) | result
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.html.page import ANSWERS
 from jaxprefix.evaluation.html.runs import write_runs
+from jaxprefix.evaluation.report.caveats import how_they_differ
 from jaxprefix.evaluation.report.cells import Cells, percent, points
 from jaxprefix.evaluation.report.files import read_report
 from jaxprefix.evaluation.report.intervals import family, grouped, resource, script
@@ -60,6 +61,8 @@ def beside(settings: Beside) -> dict[str, Cells]:
         raise InputError(f"{settings.runs} have no task in common; evaluate them on the same tasks")
     for title, cells in results.items():
         Console().print(fitted(title, cells))
+    if differ := how_they_differ(dict(zip(columns, reports, strict=True))):
+        print(differ)
     if settings.output:
         write_atomically(settings.output, tables(results).encode())
         print(f"tables: {settings.output}")

@@ -27,6 +27,7 @@ from jaxprefix.evaluation.report import (
     table,
     write,
 )
+from jaxprefix.evaluation.report.caveats import all_cautions, notes
 from jaxprefix.evaluation.report.cells import Cells
 from jaxprefix.evaluation.report.terminal import fitted
 from jaxprefix.tasks.languages import find_language, languages_of
@@ -421,3 +422,19 @@ def test_a_file_that_is_not_a_report_is_refused_in_one_line(tmp_path):
         (tmp_path / "report.json").write_text(text)
         with pytest.raises(InputError, match=r"report.json; evaluate|is not a report; evaluate"):
             read_report(tmp_path)
+
+
+def test_what_did_not_fit_and_other_settings_are_said():
+    rows = [prediction("en", 1.0, 1.0) | {"fit": "whole"}] + [
+        prediction("de", 0.0, 0.0, id=str(number)) | {"fit": fit} for number, fit in enumerate(("cut", "cut", "none"))
+    ]
+    summaries = {"xquad": summarise(rows, ("f1", "em"), "en")}
+    assert {"cut": 2, "too_long": 1}.items() <= summaries["xquad"]["languages"]["de"].items()
+    assert not {"cut", "too_long"} & summaries["xquad"]["languages"]["en"].keys()
+    short, long = (build("m", "lora", "en", summaries, f"at most {tokens} tokens") for tokens in (256, 512))
+    lines = all_cautions(short, long)
+    assert lines[0] == "The settings differ: this run has at most 256 tokens; the baseline at most 512 tokens."
+    assert any(line.startswith("xquad: Contexts that were cut to fit: de 2 of 3.") for line in lines)
+    assert any(line.startswith("xquad: Questions that did not fit and score 0: de 1 of 3.") for line in lines)
+    assert all(line.removeprefix("xquad: ") in notes(short, {}, long)["xquad"] for line in lines)
+    assert not any("settings" in line for line in all_cautions(short, short) + all_cautions(short, BASELINE))

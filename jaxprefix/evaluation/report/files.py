@@ -54,7 +54,7 @@ def read_report(directory: Path) -> Report:
 
 def _is_report(values: object) -> bool:
     """Whether all fields of a report are present."""
-    if not isinstance(values, dict) or not set(Report.__annotations__) <= set(values):
+    if not isinstance(values, dict) or not Report.__required_keys__ <= set(values):
         return False
     tasks = values["tasks"]
     return isinstance(tasks, dict) and all(

@@ -1,12 +1,12 @@
 """The figures of report.json, from prediction rows: by language, the mean of the others, and the gap."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from jaxprefix.errors import InputError
-from jaxprefix.evaluation.predictions import SHOTS, SHOTS_DROPPED
+from jaxprefix.evaluation.predictions import FIT, SHOTS, SHOTS_DROPPED
 from jaxprefix.tasks import languages
 
 Rows = Iterable[Mapping[str, Any]]  # rows of predictions.jsonl
@@ -18,6 +18,7 @@ class TaskReport(TypedDict):
 
     metrics: list[str]  # the first is the headline
     languages: dict[str, dict[str, float]]  # code -> {metric: score, ..., "n": rows, "parse_failure_rate": share}
+    # and, where there are any, "cut": rows whose context was cut to fit, "too_long": rows that did not fit and score 0
     # and, for few-shot answers, "shots_dropped": examples that did not fit
     source: dict[str, Any] | None  # the source's scores, and its code as "language"; None if not evaluated
     mean_others: dict[str, float] | None  # the unweighted mean over languages; None if there are no others
@@ -31,6 +32,7 @@ class Report(TypedDict):
     method: str
     source: str
     tasks: dict[str, TaskReport]
+    how: NotRequired[str]  # the settings that decide the answers; reports of earlier versions lack it
 
 
 def mean(values: Iterable[float]) -> float:
@@ -59,6 +61,8 @@ def _language(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], corpus:
         for name in metrics
     }
     counts = {"n": len(rows), "parse_failure_rate": mean(row["parse_failure"] for row in rows)}
+    fits = Counter(row.get(FIT) for row in rows)
+    counts |= {name: fits[value] for name, value in (("cut", "cut"), ("too_long", "none")) if fits[value]}
     if any(SHOTS in row for row in rows):
         counts[SHOTS_DROPPED] = sum(row.get(SHOTS_DROPPED, 0) for row in rows)
     return scores | counts
@@ -104,9 +108,15 @@ def language_of(source: str, codes: Iterable[str]) -> str | None:
     return source if source in same else min(same, default=None)
 
 
-def build(model: str, method: str, source: str, tasks: Mapping[str, TaskReport]) -> Report:
-    """The content of report.json. `source` is the training language; `tasks` maps a task's name to its summary."""
-    return Report(model=model, method=method, source=source, tasks=dict(tasks))
+def build(model: str, method: str, source: str, tasks: Mapping[str, TaskReport], how: str = "") -> Report:
+    """The content of report.json.
+
+    `source` is the training language; `tasks` maps a task's name to its summary; `how` has the settings.
+    """
+    report = Report(model=model, method=method, source=source, tasks=dict(tasks))
+    if how:
+        report["how"] = how
+    return report
 
 
 def source_language(task: TaskReport) -> str | None:
