@@ -12,6 +12,8 @@ COMMANDS = {  # name: its module in this package, and what it does
     "peft": ("peft", "export adapters to PEFT's formats, or import them"),
     "lm-eval": ("lm_eval", "run lm-evaluation-harness"),
 }
+# The name of a module does too: "evaluation" as in `python -m jaxprefix.evaluation`.
+MODULES = {module: module for module, _ in COMMANDS.values()} | {name: module for name, (module, _) in COMMANDS.items()}
 USAGE = "usage: jaxprefix COMMAND ..."
 
 
@@ -24,9 +26,9 @@ def main() -> None:
         from jaxprefix._version import __version__
 
         print(f"jaxprefix {__version__}")
-    elif name in COMMANDS:
+    elif name in MODULES:
         del sys.argv[1]
-        runpy.run_module(f"jaxprefix.{COMMANDS[name][0]}", run_name="__main__", alter_sys=True)
+        runpy.run_module(f"jaxprefix.{MODULES[name]}", run_name="__main__", alter_sys=True)
     else:
         print(f"error: {name!r} is not a command of jaxprefix; expected {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)

@@ -14,11 +14,12 @@ from jaxprefix.errors import InputError
 from jaxprefix.inference.answer import answers, stream
 from jaxprefix.inference.model import Model, open_frozen, open_model
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.io.atomic import check_new_file, write_atomically
 from jaxprefix.io.multihost import started
 from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.models.sampling import Sampling
-from jaxprefix.runs.directory import run_directories
+from jaxprefix.runs.directory import RUN_FILE, read_run, run_directories
 
 ALL_POSITIONS = 2**31 - 1  # a length that is reduced to the positions of the model
 
@@ -100,10 +101,12 @@ class Command:
 
 
 def main() -> None:
-    command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.generate").with_base()
+    command = read_arguments(Command, "python -m jaxprefix.generate").with_base()
     command.check()
     command.sampling  # noqa: B018 - raises for impossible settings
     directories = run_directories(command.run) if command.run is not None else []
+    for directory in directories:
+        read_run(directory / RUN_FILE)  # what is no run is said before a prompt is read
     prompts = _prompts(command)
     with started(command.mesh, command.platform, command.hosts) as emulated:
         if emulated:

@@ -2,11 +2,10 @@
 
 import sys
 
-import tyro
-
 from jaxprefix.babel.pretrain import Pretrain, pretrain
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 
 PROGRAM = "python -m jaxprefix.babel"
 COMMANDS = "pretrain makes the embedded model again"
@@ -17,7 +16,7 @@ def main() -> None:
     if name in ("--help", "-h"):
         print(f"usage: {PROGRAM} pretrain [flags]\n{COMMANDS}; it has --help")
     elif name == "pretrain":
-        pretrain(tyro.cli(Pretrain, args=arguments, prog=f"{PROGRAM} pretrain"))
+        pretrain(read_arguments(Pretrain, f"{PROGRAM} pretrain", arguments))
     else:
         raise InputError(f"{name!r} is not a command of {PROGRAM}; expected pretrain: {COMMANDS}")
 

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from jaxprefix.errors import InputError
 from jaxprefix.evaluation.compare import Compare, compare
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate_together
 from jaxprefix.evaluation.seeds import Seeds, seeds
 from jaxprefix.evaluation.side_by_side import Beside, beside
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.io.multihost import started
 from jaxprefix.runs.directory import run_directories
 
@@ -38,13 +40,18 @@ class Command:
 def main() -> None:
     name, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
     if name == "beside":
-        beside(tyro.cli(Beside, args=arguments, prog=f"{PROGRAM} beside"))
+        beside(read_arguments(Beside, f"{PROGRAM} beside", arguments))
     elif name == "compare":
-        compare(tyro.cli(Compare, args=arguments, prog=f"{PROGRAM} compare"))
+        compare(read_arguments(Compare, f"{PROGRAM} compare", arguments))
     elif name == "seeds":
-        seeds(tyro.cli(Seeds, args=arguments, prog=f"{PROGRAM} seeds"))
+        seeds(read_arguments(Seeds, f"{PROGRAM} seeds", arguments))
+    elif any(each.partition("=")[0] == "--model" for each in [name, *arguments]):
+        raise InputError(
+            "an evaluation takes a run, not --model; for a model without an adapter, make its run first: "
+            "python -m jaxprefix.train --method none --model MODEL --task TASK"
+        )
     else:
-        _evaluate(tyro.cli(Command, args=sys.argv[1:], prog=PROGRAM))
+        _evaluate(read_arguments(Command, PROGRAM))
 
 
 def _evaluate(command: Command) -> None:

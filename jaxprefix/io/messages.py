@@ -2,6 +2,8 @@
 
 import reprlib
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 LONGEST = 200  # characters of one quotation
 
@@ -26,6 +28,12 @@ def truncate(text: str, longest: int = LONGEST) -> str:
     """A text without quotes, such as the name of a tensor. Control characters are escaped."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """A question for the end of a message, such as "; did you mean lora?", if a known name is like this one."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def shell(path: object) -> str:

@@ -15,6 +15,7 @@ import tyro
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.io.rows import ENDINGS
 from jaxprefix.runs.directory import read_run
 
@@ -70,9 +71,7 @@ def main() -> None:
     if arguments[:1] in (["ls"], ["validate"]):
         return _harness(arguments, None)
     arguments = arguments[1:] if arguments[:1] == ["run"] else arguments
-    command, others = tyro.cli(
-        Command, args=arguments, prog="python -m jaxprefix.lm_eval run", return_unknown_args=True
-    )
+    command, others = read_arguments(Command, "python -m jaxprefix.lm_eval run", arguments, return_unknown_args=True)
     for flag in (argument.partition("=")[0] for argument in others):
         if flag in REFUSED:
             raise InputError(f"{flag} is for other models of the harness; {REFUSED[flag]}")

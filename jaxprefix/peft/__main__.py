@@ -1,6 +1,5 @@
 """python -m jaxprefix.peft export|import|push: converts adapters to and from PEFT's formats, and publishes them."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ import tyro
 from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.peft.exchange import SHARD_SIZE, export_adapter, export_merged, export_prompt_embeds, import_adapter
 from jaxprefix.peft.push import push
 
@@ -72,7 +72,7 @@ Command = (
 
 
 def main() -> None:
-    command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.peft")  # type: ignore[arg-type]
+    command = read_arguments(Command, "python -m jaxprefix.peft")
     mesh.configure_platform(None, "cpu")  # the work is too small for an accelerator, and sums are exact on CPU
     if isinstance(command, Import):
         print(import_adapter(command.adapter, command.run, command.model, command.language, command.dtype))

@@ -123,5 +123,5 @@ def _use(saved: TrainedRun, base_model: str | None, peft_type: str | None, repos
     directory = "adapter" if repository else "THIS_DIRECTORY"
     lines += [f"python -m jaxprefix.peft import {directory} runs/imported{model}", "```", ""]
     form = "in the model's chat template" if saved.config.chat else "ended by one newline"
-    lines.append(f"A prompt begins with the model's BOS token, if it has one, and is {form}. An answer ends with EOS.")
+    lines.append(f"A prompt begins as the model's tokenizer begins a text, and is {form}. An answer ends with EOS.")
     return "\n".join(lines)

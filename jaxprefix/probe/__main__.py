@@ -1,6 +1,5 @@
 """python -m jaxprefix.probe RUN[,RUN...]: what adaptation does to the representations of many languages."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import tyro
 
 from jaxprefix.distributed import mesh
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.probe.probe import probe
 from jaxprefix.probe.settings import Probe
 from jaxprefix.runs.directory import run_directories
@@ -30,7 +30,7 @@ class Command:
 
 
 def main() -> None:
-    command = tyro.cli(Command, args=sys.argv[1:], prog="python -m jaxprefix.probe")
+    command = read_arguments(Command, "python -m jaxprefix.probe")
     command.settings.check()
     directories = run_directories(command.run)
     if emulated := mesh.configure_platform(command.settings.mesh, command.settings.platform):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jaxprefix.errors import InputError
 from jaxprefix.io.hub import expanded
-from jaxprefix.io.messages import short_repr
+from jaxprefix.io.messages import short_repr, similar
 from jaxprefix.models.adapters import (
     IA3,
     METHODS,
@@ -233,7 +233,7 @@ def parse_method(text: str) -> list[type[Method]]:
     if unknown:
         raise InputError(
             f"--method {short_repr(text)}: {short_repr(unknown[0])} is unknown; expected {', '.join(known)}, "
-            "or a sum such as prefix+lora"
+            f"or a sum such as prefix+lora{similar(unknown[0], known)}"
         )
     if len(names) > len(known):
         raise InputError(f"--method {short_repr(text)} names {len(names)} methods; expected each at most once")

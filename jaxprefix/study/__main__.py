@@ -12,6 +12,7 @@ from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.settings import names
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.study import html, specification
 from jaxprefix.study.folder import Folder
 from jaxprefix.study.listing import listing
@@ -70,9 +71,9 @@ class Command:
 
 def main() -> None:
     if sys.argv[1:2] == ["report"]:
-        print(f"page: {html.report(tyro.cli(html.Report, args=sys.argv[2:], prog=f'{PROGRAM} report'))}")
+        print(f"page: {html.report(read_arguments(html.Report, f'{PROGRAM} report', sys.argv[2:]))}")
         return
-    command = tyro.cli(Command, prog=PROGRAM)
+    command = read_arguments(Command, PROGRAM)
     study = planned(command)
     output = command.output or Path("runs") / f"study-{study.specification.name}"
     folder = Folder(output, command.data, command.mesh, command.platform)

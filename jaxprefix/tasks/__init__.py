@@ -1,6 +1,7 @@
 """The benchmarks, one file each, and the lookup by name."""
 
 from jaxprefix.errors import InputError
+from jaxprefix.io.messages import similar
 from jaxprefix.tasks.belebele import BELEBELE
 from jaxprefix.tasks.belebele_mix import BELEBELE_MIX
 from jaxprefix.tasks.flores import FLORES
@@ -62,5 +63,7 @@ def find(name: str) -> Task:
         training = ", ".join(task.name for task in tasks.values() if task.eval_tasks)
         evaluated = (task for task in tasks.values() if not task.eval_tasks or task.name in task.eval_tasks)
         evaluation = ", ".join(task.name for task in evaluated)
-        raise InputError(f"no task {name!r}; for training: {training}; for evaluation: {evaluation}")
+        raise InputError(
+            f"no task {name!r}; for training: {training}; for evaluation: {evaluation}{similar(name, tasks)}"
+        )
     return tasks[name]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprefix.errors import InputError
+from jaxprefix.io.messages import similar
 
 Row = Mapping[str, Any]
 
@@ -97,4 +98,5 @@ def check_languages(task: Task, languages: Sequence[str]) -> None:
     if unknown:
         raise InputError(
             f"task {task.name} has no language {', '.join(map(repr, unknown))}; it has {', '.join(task.languages)}"
+            f"{similar(unknown[0].lower(), task.languages)}"
         )

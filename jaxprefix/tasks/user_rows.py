@@ -62,7 +62,8 @@ def _checked(row: LocatedRow, number: int) -> Row:
     present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
     for column in ("prompt", "response", "language"):
         if column not in present:
-            raise row_error(row, f'no "{column}"; a row needs {{"prompt", "response"}}')
+            what = f'"{column}" is empty' if column in row else f'no "{column}" in {", ".join(map(str, row))}'
+            raise row_error(row, f'{what}; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
             raise row_error(row, f'"{column}" is {short_repr(present[column])}; expected text')
     response = present["response"].strip()

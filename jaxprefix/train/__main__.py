@@ -11,6 +11,7 @@ from jaxprefix.distributed import mesh
 from jaxprefix.errors import InputError
 from jaxprefix.evaluation.evaluate import Evaluation, evaluate
 from jaxprefix.io import terminal
+from jaxprefix.io.arguments import read_arguments
 from jaxprefix.io.hub import expanded
 from jaxprefix.io.messages import shell
 from jaxprefix.io.multihost import started
@@ -24,7 +25,7 @@ from jaxprefix.train.signals import stoppable
 
 @dataclass(frozen=True)
 class Command:
-    """Adapts a frozen Llama or Mistral to a task in one language; without arguments, the embedded default.
+    """Adapts a frozen model to a task in one language; without --model, the small model of this package.
 
     --config RUN/run.json takes all settings from an earlier run. Other flags override them.
     """
@@ -46,7 +47,7 @@ class Command:
 
 def main() -> None:
     arguments, default = _with_config(sys.argv[1:])
-    command = tyro.cli(Command, args=arguments, default=Command(default), prog="python -m jaxprefix.train")
+    command = read_arguments(Command, "python -m jaxprefix.train", arguments, default=Command(default))
     command.config.check()
     refuse_foreign_flags(arguments, command.config.method)
     if command.dry_run:

@@ -121,6 +121,8 @@ def _train(directory: Path, inputs: Inputs, stop: StopRequest, profile: int | No
     print(f"run: {directory}")
     if config.chat_date:
         print(f"the chat template writes the date {config.chat_date}; {RUN_FILE} keeps it")
+    if config.model is None:
+        print("model: the small one of this package, which knows invented text alone; --model MODEL takes another")
     print(trainable_line(config=base.config, adapter=config.adapter))
     if rows is None:
         with disk_errors(directory):
