@@ -71,14 +71,17 @@ def mirror(directory: Path) -> None:
     pair = {"premise": "Anna sleeps.", "hypothesis": "Anna is awake.", "label": 2}
     write("rajpurkar/squad/plain_text/train", [{"id": str(row)} | passage for row in range(40)])
     write("nyu-mll/multi_nli/default/train", [pair for _ in range(40)])
-    for language in ("de", "hi", "zh"):
+    for language in ("en", "de", "hi", "zh"):
         write(f"google/xquad/xquad.{language}/validation", [{"id": str(row)} | passage for row in range(4)])
         write(f"facebook/xnli/{language}/test", [pair for _ in range(4)])
 
 
 def assumed(directory: Path) -> Path:
-    """A directory that has what the pages assume: a model under the hub's name, a mirror, and mine.jsonl."""
-    shutil.copytree(EMBEDDED, directory / "meta-llama" / "Llama-3.2-1B")
+    """A directory with what the pages assume: a model (with the positions of the real one), a mirror, mine.jsonl."""
+    model = directory / "meta-llama" / "Llama-3.2-1B"
+    shutil.copytree(EMBEDDED, model)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8")) | {"max_position_embeddings": 2048}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     mirror(directory / "mirror")
     (directory / "mine.jsonl").write_text(next(block for kind, block in BLOCKS if kind == "json"), encoding="utf-8")
     return directory

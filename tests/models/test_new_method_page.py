@@ -1,6 +1,9 @@
 """Runs docs/new_method.md: its file becomes a method, with settings, in a sum, and with rows of their own."""
 
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,32 @@ def test_once_listed_it_is_a_method_of_a_run(method: Any, monkeypatch: pytest.Mo
     assert config.learning_rates["layer-scale"] == 1e-2 and config.as_json()["layer_scale"] == {"start": 0.5}
     with pytest.raises(ValueError, match="method layer-scale: PEFT has no type for it; prefix"):
         to_peft(method(), {}, tiny.CONFIG, lambda _: [])
+
+
+def test_its_name_is_added_as_the_page_says(tmp_path: Path):
+    """In a copy of the package with the page's file and lines, the command line's configuration has the method."""
+    package = tmp_path / "jaxprefix"
+    shutil.copytree(ROOT / "jaxprefix", package, ignore=shutil.ignore_patterns("__pycache__", "model"))
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (package / "models/adapters/layer_scale.py").write_text(code, encoding="utf-8")
+    first, second = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    imported, public, listed = (line.split("  #")[0] for line in first.splitlines() if line)
+    used, setting = (line.split("  #")[0] for line in second.splitlines() if line)
+
+    def add(file: str, line: str, after: str) -> None:
+        text = (package / file).read_text(encoding="utf-8")
+        assert text.count(after) == 1, after
+        (package / file).write_text(text.replace(after, f"{after}{line}\n"), encoding="utf-8")
+
+    add("models/adapters/__init__.py", imported, "import IA3\n")
+    add("models/adapters/__init__.py", public, '    "FullFineTuning",\n')
+    add("models/adapters/__init__.py", listed, "    IA3,\n    FullFineTuning,\n")
+    add("runs/config.py", used, "    FullFineTuning,\n")
+    add("runs/config.py", setting, "field(default_factory=FullFineTuning)\n")
+    code = "from jaxprefix.runs.config import RunConfig; print(RunConfig(method='layer-scale+lora').adapter)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "LayerScale(start=1.0)" in done.stdout
 
 
 def test_what_the_page_names_is_there():
