@@ -55,7 +55,8 @@ def test_an_unknown_task_is_refused_with_the_known_ones(embedded: str):
         find("xqad")
     assert str(error.value) == (
         "no task 'xqad'; for training: squad, tydiqa, mnli, belebele-mix, gsm8k, xnli, xcopa, mlqa, xlsum, flores, "
-        "babel; for evaluation: tydiqa, xquad, xnli, belebele, mgsm, xcopa, mlqa, xlsum, flores, babel"
+        "babel; for evaluation: tydiqa, xquad, xnli, belebele, mgsm, xcopa, mlqa, xlsum, flores, babel; "
+        "did you mean xquad?"
     )
 
 

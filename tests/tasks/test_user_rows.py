@@ -61,9 +61,9 @@ def test_a_response_with_several_lines_is_learnt_whole_and_compared_by_its_first
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ({"prompt": "p"}, 'no "response"; a row needs {"prompt", "response"}'),
-        ({"response": "r"}, 'no "prompt"; a row needs {"prompt", "response"}'),
-        ({"prompt": "p", "response": ""}, 'no "response"; a row needs {"prompt", "response"}'),
+        ({"prompt": "p"}, 'no "response" in prompt; a row needs {"prompt", "response"}'),
+        ({"response": "r"}, 'no "prompt" in response; a row needs {"prompt", "response"}'),
+        ({"prompt": "p", "response": ""}, '"response" is empty; a row needs {"prompt", "response"}'),
         ({"prompt": "p", "response": 4}, '"response" is 4; expected text'),
         ({"prompt": ["p"], "response": "r"}, "\"prompt\" is ['p']; expected text"),
         ({"prompt": "p", "response": " "}, "\"response\" is ' '; expected text"),
@@ -126,7 +126,7 @@ def test_rows_of_a_csv_file(tmp_path: Path):
     task = own_rows_task(file)
     assert task.languages == ("de", "en")
     file.write_text("prompt,response\nWho?,Me\nWho?,\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r'mine\.csv: row 2: no "response"'):
+    with pytest.raises(InputError, match=r'mine\.csv: row 2: "response" is empty'):
         own_rows_task(file)
 
 
