@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from jaxprefix.evaluation.plots import canvas
 from jaxprefix.study.matrix import source_by_target
 from jaxprefix.study.plan import Plan
-from jaxprefix.study.rows import name_of, title_of, value_of
+from jaxprefix.study.rows import name_of, text_of, title_of, value_of
 from jaxprefix.study.specification import Table
 from jaxprefix.study.tables import group_names, language_codes, rows_by_task
 
@@ -43,7 +43,7 @@ def draw(plan: Plan, results: Mapping[str, Any], directory: Path) -> dict[str, l
 def _figure(table: Table, task: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     metric = rows[0]["tasks"][task]["metric"]
     if table.kind == "line":
-        return lines(table, task, rows, f"{table.name}: {task}, {metric} of the other languages in percent")
+        return lines(table, task, rows, f"{table.name}: {task}, {metric} in percent")
     if table.kind == "matrix":
         return _maps(table, task, rows)
     titles = [name_of(row["labels"]) or table.name for row in rows]
@@ -82,7 +82,7 @@ def lines(table: Table, task: str, rows: Sequence[Mapping[str, Any]], title: str
                 axes.plot([x, x], ends, color=style["color"], linewidth=0.8)
         keys.append(Line2D([], [], label=key or "other languages", linewidth=1.3, markersize=4.5, **style))
     keys.append(Line2D([], [], label="training language", linewidth=1.3, linestyle="--", color="grey"))
-    axes.set_xticks(range(len(ticks)), labels=list(map(str, ticks)))
+    axes.set_xticks(range(len(ticks)), labels=list(map(text_of, ticks)))
     axes.set_xlabel(title_of(table.x or ""), fontsize=9, parse_math=False)
     canvas.plain(axes, "y")
     canvas.legend(figure, title, keys)
