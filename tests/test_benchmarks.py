@@ -15,7 +15,7 @@ import peers
 import pytest
 import small
 
-from benchmarks import (
+from benchmarks import adapters, (
     accelerator,
     answer_ours,
     answer_peer,
@@ -188,3 +188,14 @@ def test_the_least_work_of_8b():
 def test_the_page_shows_the_newest_figures():
     page = (Path(__file__).parents[1] / "docs" / "performance.md").read_text(encoding="utf-8")
     assert table(json.loads((RESULTS / "latest.json").read_text(encoding="utf-8"))) in page
+
+
+@pytest.mark.slow
+def test_many_adapters_are_measured(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(adapters, "ROUNDS", 1)
+    monkeypatch.setattr(adapters, "METHODS", {"lora": adapters.METHODS["lora"]})
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 512}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    rows = adapters.main(adapters.SIZES | small)
+    assert [row["work"].split(",")[0] for row in rows] == ["score", "score", "generate", "generate"]
+    assert all(row["figure"] > 0 for row in rows)

@@ -86,7 +86,8 @@ def expanded(name: str) -> Path:
 
 def _with_config(path: Path, name: str) -> Path:
     if not (path / "config.json").is_file():
-        raise InputError(f"{name} is not a model in Hugging Face layout: it has no config.json")
+        hint = "; it is a run, whose adapter goes without --model" if (path / "run.json").is_file() else ""
+        raise InputError(f"{name} is not a model in Hugging Face layout: it has no config.json{hint}")
     return path
 
 
