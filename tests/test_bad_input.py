@@ -102,7 +102,9 @@ CASES = {
     f"{TRAIN} --max-length 4": "none of 11 rows fits --max-length 4, even without context; raise it",
     f"{TRAIN} --train-file empty.jsonl": "empty.jsonl has no rows",
     f"{TRAIN} --train-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",
-    f"{TRAIN} --train-file lacking.jsonl": 'lacking.jsonl:3: no "response" in prompt; a row needs {"prompt", "response"}',
+    f"{TRAIN} --train-file lacking.jsonl": (
+        'lacking.jsonl:3: no "response" in prompt; a row needs {"prompt", "response"}'
+    ),
     f"{TRAIN} --train-file rows.txt": "rows.txt: expected rows in a .jsonl, .json, .parquet, .csv or .tsv file",
     f"{TRAIN} --train-file nowhere.jsonl": "no such file: nowhere.jsonl",
     f"{TRAIN} --eval-file malformed.jsonl": "malformed.jsonl:3: not a JSON object",

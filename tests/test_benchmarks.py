@@ -15,8 +15,9 @@ import peers
 import pytest
 import small
 
-from benchmarks import adapters, (
+from benchmarks import (
     accelerator,
+    adapters,
     answer_ours,
     answer_peer,
     evaluation,
