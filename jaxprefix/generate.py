@@ -105,8 +105,9 @@ def main() -> None:
     command.check()
     command.sampling  # noqa: B018 - raises for impossible settings
     directories = run_directories(command.run) if command.run is not None else []
-    for directory in directories:
-        read_run(directory / RUN_FILE)  # what is no run is said before a prompt is read
+    if command.prompt is None and command.file is None:
+        for directory in directories:
+            read_run(directory / RUN_FILE)  # what is no run is said before a prompt is asked for
     prompts = _prompts(command)
     with started(command.mesh, command.platform, command.hosts) as emulated:
         if emulated:

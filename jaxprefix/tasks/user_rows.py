@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxprefix.errors import InputError
-from jaxprefix.io.messages import short_repr
+from jaxprefix.io.messages import short_repr, truncate
 from jaxprefix.io.rows import Row as LocatedRow
 from jaxprefix.io.rows import read_rows, split_name
 from jaxprefix.tasks.columns import row_error
@@ -62,7 +62,8 @@ def _checked(row: LocatedRow, number: int) -> Row:
     present = {"language": "en"} | {column: value for column, value in row.items() if value not in (None, "")}
     for column in ("prompt", "response", "language"):
         if column not in present:
-            what = f'"{column}" is empty' if column in row else f'no "{column}" in {", ".join(map(str, row))}'
+            columns = truncate(", ".join(map(str, row)), 80)
+            what = f'"{column}" is empty' if column in row else f'no "{column}" in {columns}'
             raise row_error(row, f'{what}; a row needs {{"prompt", "response"}}')
         if not isinstance(present[column], str) or not present[column].strip():
             raise row_error(row, f'"{column}" is {short_repr(present[column])}; expected text')
