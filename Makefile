@@ -91,7 +91,8 @@ fuzz: $(TESTING)
 
 bench: $(TESTING)
 	@test -d "$(DATA)" || { echo "make bench needs a local mirror of the Hub; run make bench DATA=MIRROR" >&2; exit 1; }
-	$(BIN)/python -m benchmarks.training $(DATA) 2
+	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.adapters
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.evaluation $(DATA) 48 3
 

@@ -1,9 +1,9 @@
-"""The parts of gpu.py: what is measured on one accelerator. Each returns rows of results."""
+"""The parts of gpu.py and cpu.py: what is measured on one machine. Each returns rows of results."""
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,22 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Targets:
+    """Ratios to the peer, and shares of the machine's rate of matrix products or copies."""
+
+    train: float = 1.3
+    train_full: float = 1.1
+    train_share: float = 0.6
+    decode: float = 3.0
+    decode_fast: float = 3.0  # in a lower precision than the peer
+    decode_share: float = 0.7
+    scoring: float = 3.0
+    scoring_share: float = 0.65
+
+
+@dataclass(frozen=True)
 class Size:
-    """A model, and the batches that it is measured on."""
+    """A model, the batches that it is measured on, and what they should reach."""
 
     values: dict[str, Any]
     dtype: str
@@ -40,6 +54,8 @@ class Size:
     new: int  # tokens per answer
     long_rows: int  # of a batch in the published setting
     long_time: int
+    modes: Sequence[str] = ("sdpa compiled", "sdpa eager")  # of the peer's training, the fastest first
+    targets: Targets = Targets()
 
 
 @dataclass
@@ -51,6 +67,7 @@ class Bench:
     size: Size
     until: float  # the time.monotonic at which the present part ends
     alone: bool = False  # without the peer
+    peer_environment: Mapping[str, str] = field(default_factory=dict)
     measured: dict[tuple[str, ...], Row] = field(default_factory=dict)
 
     @property
@@ -62,7 +79,8 @@ class Bench:
         if command not in self.measured:
             if self.left <= 0:
                 raise RuntimeError(f"no time was left for {' '.join(command)}")
-            self.measured[command] = side(list(command), seconds=self.left)
+            environment = self.peer_environment if command[0].endswith("_peer") else None
+            self.measured[command] = side(list(command), environment, self.left)
             print(f"{' '.join(command)}: {self.measured[command]}"[:2000], file=sys.stderr, flush=True)
         return self.measured[command]
 
@@ -92,7 +110,7 @@ class Bench:
 
     @property
     def matrix_rate(self) -> float:
-        """FLOP/s of a large matrix product in half precision, measured in a process of its own."""
+        """FLOP/s of a large matrix product, measured in a process of its own."""
         return self.side("benchmarks.rates", "matrix")["rate"]
 
     @property
@@ -142,21 +160,23 @@ def published(bench: Bench) -> list[Row]:
     return [row]
 
 
-def train(bench: Bench, method: str) -> list[Row]:
+def train(bench: Bench, method: str, all_learnt: bool = False) -> list[Row]:
     """Tokens/s and MFU (useful FLOP/s over the measured rate of matrix products), beside PEFT."""
-    size = bench.size
-    learnt = min(LEARNT, size.time // 2)
+    size, targets = bench.size, bench.size.targets
+    learnt = size.time - 1 if all_learnt else min(LEARNT, size.time // 2)
     bench.write_rows(STEPS, size.rows, size.time, learnt)
     ours = _train_ours(bench, method)
-    modes = ("sdpa compiled", "sdpa eager") if bench.left > COMPILES else ("sdpa eager",)
+    modes = size.modes if bench.left > COMPILES else ("sdpa eager",)
     command = ("benchmarks.train_peer", str(bench.folder), method, size.dtype)
     theirs = bench.peer(lambda: bench.first(*command, settings=modes))
     tokens = size.rows * size.time
-    work = f"training, {size.rows} × {size.time} tokens"
-    work += ", peer not compiled" if theirs and theirs["setting"] == "sdpa eager" else ""
-    row = _row(work, method, bench.device, "tokens/s", tokens, ours, theirs, 1.3)
-    useful_flops = useful.training_flops(bench.sizes, tokens, size.rows * (learnt + 1))
-    row["mfu"], row["mfu_target"] = round(useful_flops * row["figure"] / tokens / bench.matrix_rate, 3), 0.6
+    work = f"training, {size.rows} × {size.time} tokens" + (", all learnt" if all_learnt else "")
+    work += ", peer not compiled" if theirs and theirs["setting"] != size.modes[0] else ""
+    target = targets.train_full if method == "full" else targets.train
+    row = _row(work, method, bench.device, "tokens/s", tokens, ours, theirs, target)
+    useful_flops = useful.training_flops(bench.sizes, tokens, size.rows * (learnt + 1), method == "full")
+    row["mfu"] = round(useful_flops * row["figure"] / tokens / bench.matrix_rate, 3)
+    row["mfu_target"] = targets.train_share
     if theirs:
         share = float(np.max(np.abs(np.subtract(ours["losses"], theirs["losses"])) / np.abs(theirs["losses"])))
         row |= _agreement({"largest_share": share}, share <= TOLERANCE[size.dtype], "the losses differ")
@@ -168,27 +188,30 @@ def _train_ours(bench: Bench, method: str) -> Row:
     return bench.first(*command, settings=("dots", "full"))
 
 
-def decode(bench: Bench, dtype: str | None = None) -> list[Row]:
+def decode(bench: Bench, dtype: str | None = None, rows: int | None = None) -> list[Row]:
     """Tokens/s after the first token. The bound is one read of weights and cache per step at the measured copy rate.
 
-    With dtype int8, ours has its projections in eight bits, and the peer is the same as without.
+    With a dtype, the peer is the same as without. int8 has the projections in eight bits, and nothing else. `rows`
+    replaces the number of rows.
     """
-    size = bench.size
+    size = replace(bench.size, answers=rows or bench.size.answers)
     bench.write_rows(1, size.answers, size.time, 1)
     command = ("decode", size.dtype, str(size.new))
     ours = bench.side("benchmarks.answer_ours", str(bench.folder), "decode", dtype or size.dtype, str(size.new))
     theirs = bench.peer(lambda: bench.side("benchmarks.answer_peer", str(bench.folder), *command))
     tokens = size.answers * (size.new - 1)
     work = f"decode, {size.answers} × {size.time} tokens" + (f", {dtype}" if dtype else "")
-    row = _row(work, "none", bench.device, "tokens/s", tokens, ours, theirs, 3.0)
-    widths = BYTES[size.dtype], BYTES[dtype or size.dtype]
+    target = size.targets.decode_fast if dtype else size.targets.decode
+    row = _row(work, "none", bench.device, "tokens/s", tokens, ours, theirs, target)
+    layers = dtype or size.dtype
+    widths = BYTES[size.dtype if layers == "int8" else layers], BYTES[layers]
     least = useful.decode_bytes(bench.sizes, size.answers, size.time + size.new / 2, *widths)
     row["bandwidth_share"] = round(least / bench.copy_rate / (size.answers / row["figure"]), 3)
-    row["bandwidth_target"] = 0.7
+    row["bandwidth_target"] = size.targets.decode_share
     if theirs:
         equal = np.equal(ours["answers"], theirs["answers"])
         shares = {"equal_tokens": float(equal.mean()), "equal_first_tokens": float(equal[:, :4].mean())}
-        agrees = dtype is not None or shares["equal_first_tokens"] >= EQUAL_SHARE  # int8 is another model
+        agrees = dtype is not None or shares["equal_first_tokens"] >= EQUAL_SHARE  # else it is another model
         row |= _agreement(shares, agrees, "the first tokens differ")
     return [row]
 
@@ -201,10 +224,10 @@ def scoring(bench: Bench) -> list[Row]:
     ours = bench.side("benchmarks.answer_ours", *command)
     theirs = bench.peer(lambda: bench.side("benchmarks.answer_peer", *command))
     work = f"scoring, {size.rows} × {size.time} tokens, 4 choices"
-    row = _row(work, "none", bench.device, "questions/s", size.rows, ours, theirs, 3.0)
+    row = _row(work, "none", bench.device, "questions/s", size.rows, ours, theirs, size.targets.scoring)
     useful_flops = 2 * useful.needed_products(bench.sizes, size.rows * (size.time - 1), size.rows)
     row["mfu"] = round(useful_flops * row["figure"] / size.rows / bench.matrix_rate, 3)
-    row["mfu_target"] = 0.65
+    row["mfu_target"] = size.targets.scoring_share
     if theirs:
         difference = float(np.abs(np.subtract(ours["answers"], theirs["answers"])).max())
         agrees = difference < CHOICES_TOLERANCE[size.dtype]
@@ -285,7 +308,8 @@ def _last_line(error: Exception) -> str:
 
 
 # Each part, and the seconds that it may take of the default 510. What a part leaves is the next one's.
-PARTS: dict[str, tuple[Callable[[Bench], list[Row]], int]] = {
+Parts = Mapping[str, tuple[Callable[[Bench], list[Row]], int]]
+PARTS: Parts = {
     "correct": (correct, 45),
     "published": (published, 50),
     "train": (partial(train, method="lora"), 125),

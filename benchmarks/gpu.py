@@ -8,13 +8,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from benchmarks import steps
-from benchmarks.accelerator import PARTS, Bench, Row, Size
+from benchmarks.accelerator import PARTS, Bench, Parts, Row, Size
 from benchmarks.sides import RESULTS, keep
 from benchmarks.table import table
 
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     if unknown := set(chosen.parts.split(",")) - set(PARTS):
         parser.error(f"--parts {','.join(sorted(unknown))} unknown; expected some of {','.join(PARTS)}")
     output = chosen.output or (RESULTS if chosen.size == "8b" else None)
-    rows, failures = run(chosen.parts.split(","), SIZES[chosen.size], chosen.seconds, output, chosen.alone)
+    parts = {f"gpu-{name}": PARTS[name] for name in chosen.parts.split(",")}
+    rows, failures = run(parts, SIZES[chosen.size], METHODS, chosen.seconds, output, chosen.alone)
     print(f"\nall parts:\n{table(rows)}", flush=True)
     if failures:
         sys.exit("failed: " + "; ".join(failures))
@@ -74,7 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 
 def run(
-    parts: Sequence[str], size: Size, seconds: float, output: Path | None, alone: bool = False
+    parts: Parts,
+    size: Size,
+    methods: Sequence[str],
+    seconds: float,
+    output: Path | None,
+    alone: bool = False,
+    peer_environment: Mapping[str, str] | None = None,
 ) -> tuple[list[Row], list[str]]:
     """The rows of the parts, which are also printed and kept as they come, and what failed."""
     # This process converts adapters. On the accelerator it would reserve the memory that the sides need.
@@ -84,11 +91,10 @@ def run(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = steps.write_model(folder, size.values, steps.DTYPES[size.dtype])
-        steps.write_adapters(folder, sizes, list(METHODS))
-        bench, began = Bench(folder, sizes, size, end, alone), time.monotonic()
-        total, so_far = sum(PARTS[part][1] for part in parts), 0
-        for part in parts:
-            measure, share = PARTS[part]
+        steps.write_adapters(folder, sizes, list(methods))
+        bench, began = Bench(folder, sizes, size, end, alone, peer_environment or {}), time.monotonic()
+        total, so_far = sum(share for _, share in parts.values()), 0
+        for part, (measure, share) in parts.items():
             so_far += share
             bench.until = began + (end - began) * so_far / total
             try:
@@ -99,7 +105,7 @@ def run(
                 continue
             print(f"\n{part}, {bench.left:.0f} s before its end:\n{table(found)}", flush=True)
             if output:
-                keep(f"gpu-{part}", found, output)
+                keep(part, found, output)
             failures += [f"{part}: {row['failed']}" for row in found if "failed" in row]
             rows += found
     return rows, failures

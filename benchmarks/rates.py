@@ -9,13 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.sides import cores
+
 REPEATS = 10
 
 
 def main(operation: str) -> dict[str, Any]:
     is_small = jax.default_backend() == "cpu"
     rate = matrix(1024 if is_small else 8192) if operation == "matrix" else copy(2**24 if is_small else 2**31)
-    device = "CPU" if is_small else jax.devices()[0].device_kind
+    device = cores() if is_small else jax.devices()[0].device_kind
     return {"rate": rate, "device": device}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.sides import RESULTS
 from jaxprefix.io import markdown
 
-COLUMNS = ("work", "method", "device", "ours", "peer", "ratio", "target", "memory, MB, ours : peer")
+COLUMNS = ("work", "method", "device", "ours", "peer", "ratio", "target", "of the limit", "memory, MB, ours : peer")
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -16,13 +16,23 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row["figure"] is None:
-        return row["work"], row["method"], row["device"], "not measured", "", "", row["target"] or "", ""
+        return row["work"], row["method"], row["device"], "not measured", "", "", row["target"] or "", "", ""
     ours, peer = (_with_spread(row, side, value) for side, value in (("ours", row["figure"]), ("peer", row["peer"])))
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
     state = {True: "", False: " (missed)", None: " (not measured)"}[row["met"]]
     target = "" if row["target"] is None else f"{row['target']}{state}"
     memory = " : ".join(f"{megabytes:,}" for megabytes in row.get("memory_mb", []))
-    return row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, memory
+    return row["work"], row["method"], row["device"], f"{ours} {row['unit']}", peer, ratio, target, _limit(row), memory
+
+
+def _limit(row: Mapping[str, Any]) -> str:
+    """The share of the machine's rate of matrix products or copies, and whether it reaches its target."""
+    kinds = ("mfu", "mfu_target", "products"), ("bandwidth_share", "bandwidth_target", "copies")
+    for name, target, kind in kinds:
+        if name in row:
+            missed = f", missed: {row[target]:.0%}" if row[name] < row[target] else ""
+            return f"{row[name]:.0%} of {kind}{missed}"
+    return ""
 
 
 def _with_spread(row: Mapping[str, Any], side: str, value: float | None) -> str:

@@ -3,9 +3,9 @@
 from jaxprefix.models.config import DecoderConfig
 
 
-def training_flops(sizes: DecoderConfig, tokens: int, learnt: int) -> float:
-    """The FLOPs of a step: forward and gradients of activations, without recomputation."""
-    return 4 * needed_products(sizes, tokens, learnt)
+def training_flops(sizes: DecoderConfig, tokens: int, learnt: int, full: bool = False) -> float:
+    """The FLOPs of a step: forward and gradients of activations, and of weights if `full`; without recomputation."""
+    return (6 if full else 4) * needed_products(sizes, tokens, learnt)
 
 
 def needed_products(sizes: DecoderConfig, tokens: int, read: int) -> int:

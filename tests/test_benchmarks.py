@@ -20,6 +20,7 @@ from benchmarks import (
     adapters,
     answer_ours,
     answer_peer,
+    cpu,
     evaluation,
     gpu,
     kernels,
@@ -32,7 +33,6 @@ from benchmarks import (
 )
 from benchmarks.sides import RESULTS, side
 from benchmarks.table import table
-from benchmarks.training import agreement
 from benchmarks.work import write_model
 from jaxprefix.models import attention
 from jaxprefix.models.config import DecoderConfig
@@ -78,10 +78,9 @@ def test_both_sides_learn_the_same(folder: Path, method: str):
     """Three steps with the same losses, of which the later ones depend on what the earlier ones changed."""
     one = train_ours.main(folder, method, "float32", "dots")
     other = train_peer.main(folder, method, "float32", "sdpa", "eager")
-    agreement(one["losses"], other["losses"], 1e-5)
+    np.testing.assert_allclose(one["losses"], other["losses"], rtol=1e-5)
     assert one["memory"] > 0 and len(one["seconds"]) == len(other["seconds"]) == 3
-    with pytest.raises(AssertionError):
-        agreement(one["losses"][::-1], other["losses"], 1e-5)
+    assert np.ptp(one["losses"]) > 1e-3  # the steps differ
 
 
 def test_both_sides_answer_the_same(folder: Path):
@@ -124,7 +123,15 @@ def test_one_accelerator_at_a_small_size(part: str, tmp_path: Path):
     done = run_bare(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     [row] = json.loads((tmp_path / "results" / "latest.json").read_text())
-    assert row["figure"] > 0 and row["device"] == "CPU" and table([row]) in done.stdout
+    assert row["figure"] > 0 and "CPU cores" in row["device"] and table([row]) in done.stdout
+
+
+@pytest.mark.slow
+def test_the_processors_at_a_small_size(tmp_path: Path):
+    rows = cpu.main(["--size", "tiny", "--output", str(tmp_path)])
+    assert len({(row["work"], row["method"]) for row in rows}) == len(rows) == len(cpu.parts())
+    assert all(row["figure"] > 0 and row["peer"] > 0 for row in rows)
+    assert all(row.get("mfu", row.get("bandwidth_share")) > 0 for row in rows)
 
 
 def test_the_accelerator_benchmark_fits_its_machine(tmp_path: Path):
@@ -148,8 +155,7 @@ def test_a_part_that_fails_costs_the_others_nothing(tmp_path: Path, monkeypatch:
 
     parts = {"one": (partial(measure, work="first"), 10), "two": (fail, 10)}
     parts |= {"three": (partial(measure, work="last", failed="the losses differ"), 30)}
-    monkeypatch.setattr(gpu, "PARTS", parts)
-    rows, failures = gpu.run(list(parts), gpu.SIZES["tiny"], 100, tmp_path)
+    rows, failures = gpu.run(parts, gpu.SIZES["tiny"], gpu.METHODS, 100, tmp_path)
     assert [found["work"] for found in rows] == ["first", "last"] and rows == json.loads(
         (tmp_path / "latest.json").read_text()
     )

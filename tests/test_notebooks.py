@@ -41,8 +41,6 @@ SMALL: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
     ),
 }
 
-QUICK = "peft"  # the notebook that `make test` runs
-
 
 def load(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
@@ -74,11 +72,8 @@ def test_its_code_is_python_and_its_imports_are_there(path: Path):
         assert all(hasattr(importlib.import_module(str(node.module)), name.name) for name in node.names)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path if path.stem == QUICK else pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # of the notebook client's own
 def test_it_runs(path: Path, tmp_path: Path):
     small, pictures, expected = SMALL[path.stem]

@@ -1,6 +1,6 @@
 """Every command of the README and of the pages under docs/ runs as typed, in one directory and in their order.
 
-`make test` runs one command of each kind and what that one needs, and trains for two steps.
+`make test` runs one command of each kind. The runs that it needs are trained in this process, for two steps.
 """
 
 import json
@@ -14,8 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import tyro
 
 from jaxprefix.runs.base_model import EMBEDDED
+from jaxprefix.runs.config import RunConfig
+from jaxprefix.train.__main__ import Command as TrainCommand
+from jaxprefix.train.loop import train
 
 ROOT = Path(__file__).parents[1]
 NAMES = "first_model own_rows methods evaluation probes runs study python serving exchange".split()
@@ -37,14 +41,10 @@ FEW = [
     "train --output runs/first",
     'generate runs/first "Anna',
     "train --dry-run",
-    "train --task babel-nli --method lora",
-    "train --task babel-qa --seed 1",
-    "train --task babel-qa --seed 2",
     "evaluation runs/seed1,runs/seed2",
     "evaluation beside runs/seed1",
     "evaluation compare",
     "evaluation seeds",
-    "train --task babel-nli --method full --steps 20",
     "probe runs/lora,runs/full",
     "peft export runs/lora exported/lora",
     "peft import",
@@ -53,6 +53,8 @@ FEW = [
     "babel pretrain",
 ]
 SHORT = ["--steps", "2", "--limit", "64", "--held-out", "8"]
+DEFAULTS = TrainCommand(RunConfig())
+NEEDED = [f"runs/{name}" for name in ("lora", "full", "seed1", "seed2")]  # by the few commands
 FEW_QUESTIONS = ["--limit", "2"]
 FEW_SENTENCES = ["--limit", "10"]
 DEFAULT = ["--task", "babel-qa"]  # where it is said, the training does not end with an evaluation in all languages
@@ -94,7 +96,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def short_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return assumed(tmp_path_factory.mktemp("short"))
+    """Also with the runs that the few commands need."""
+    place = assumed(tmp_path_factory.mktemp("short"))
+    for output in NEEDED:
+        (command,) = (command for command in COMMANDS if command.endswith(f"--output {output}"))
+        given = tyro.cli(TrainCommand, args=[*shlex.split(command)[3:], *SHORT, "--mesh", "1x1"], default=DEFAULTS)
+        train(given.config, place / output, quiet=True)
+    return place
 
 
 def run(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str]:
@@ -183,6 +191,7 @@ def test_the_commands_as_functions(tmp_path: Path):
     assert 0 <= float(printed(FUNCTIONS, tmp_path)[-1]) <= 1
 
 
+@pytest.mark.slow
 def test_your_own_loop(tmp_path: Path):
     """Both of the page's steps learn the rows, with the same losses; the adapter answers, and is a run."""
     page = (ROOT / "docs" / "custom_loop.md").read_text(encoding="utf-8")

@@ -95,7 +95,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple]]:
     ("file", "sampling"),
     [
         pytest.param("answers.jsonl", {}, id="generated", marks=pytest.mark.slow),
-        pytest.param("answers.jsonl", {"temperature": 1.0, "top_p": 0.9}, id="drawn"),
+        pytest.param("answers.jsonl", {"temperature": 1.0, "top_p": 0.9}, id="drawn", marks=pytest.mark.slow),
         pytest.param("colours.jsonl", {}, id="chosen"),
     ],
 )
