@@ -68,21 +68,25 @@ class Bench:
     until: float  # the time.monotonic at which the present part ends
     alone: bool = False  # without the peer
     peer_environment: Mapping[str, str] = field(default_factory=dict)
-    measured: dict[tuple[str, ...], Row] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()  # what write_rows wrote last
+    measured: dict[Any, Row] = field(default_factory=dict)
 
     @property
     def left(self) -> float:
         return self.until - time.monotonic()
 
     def side(self, *command: str) -> Row:
-        """The result of a side, which runs once. RuntimeError if it fails, or takes longer than the part may."""
-        if command not in self.measured:
+        """The result of a side, which runs once for the same rows. RuntimeError if it fails, or takes longer than the
+        part may.
+        """
+        key = (command, self.rows if str(self.folder) in command else ())
+        if key not in self.measured:
             if self.left <= 0:
                 raise RuntimeError(f"no time was left for {' '.join(command)}")
             environment = self.peer_environment if command[0].endswith("_peer") else None
-            self.measured[command] = side(list(command), environment, self.left)
-            print(f"{' '.join(command)}: {self.measured[command]}"[:2000], file=sys.stderr, flush=True)
-        return self.measured[command]
+            self.measured[key] = side(list(command), environment, self.left)
+            print(f"{' '.join(command)}: {self.measured[key]}"[:2000], file=sys.stderr, flush=True)
+        return self.measured[key]
 
     def first(self, *command: str, settings: Sequence[str]) -> Row:
         """The result of the first setting that works: "full" may, where memory is too short for "dots"."""
@@ -106,7 +110,8 @@ class Bench:
             return None
 
     def write_rows(self, count: int, rows: int, time: int, learnt: int) -> None:
-        steps.write_rows(self.folder, steps.random_rows(self.sizes, count, rows, time, learnt))
+        self.rows = (count, rows, time, learnt)
+        steps.write_rows(self.folder, steps.random_rows(self.sizes, *self.rows))
 
     @property
     def matrix_rate(self) -> float:

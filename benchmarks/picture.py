@@ -33,12 +33,11 @@ BYPASSED = "MKL bypassed"  # the peer at its best, on processors of AMD too
 def chosen(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[tuple[str, float, float | None]]]:
     """The device with the most rows, and its bars: label, ratio to the fastest form of the peer, and target."""
     rows = [row for row in rows if row["ratio"] is not None and row["peer"] and row["method"] in METHODS]
-    rows = [row for row in rows if not row["work"].endswith("beside installed")]
     device = Counter(row["device"] for row in rows).most_common(1)[0][0]
     bars = []
     for row in rows:
         if row["device"] == device:
-            label = f"{row['method']}: {row['work'].replace(f', beside {BYPASSED}', '')}"
+            label = row["work"] if row["method"] == "none" else f"{row['method']}: {row['work']}"
             bars.append((label, row.get("ratio_bypassed") or row["ratio"], row["target"]))
     return device, bars[:MOST]
 

@@ -249,18 +249,16 @@ def _as_cache(kept: tuple | None, positions: Array) -> tuple[Cache, ...] | None:
 
 def logits(frozen: Frozen, states: Float[Array, "... D"]) -> Float[Array, "... V"]:
     """Logits of the next token in float32. For few positions: `token_logprobs` needs less memory."""
-    head = sharding.shard_head(frozen.get("lm_head", frozen["embed_tokens"]))
-    states = sharding.replicate(states)
-    scores = matmul(states.reshape(-1, states.shape[-1]), head, jnp.float32)
-    return sharding.shard_logits(head, scores.reshape(*states.shape[:-1], -1))
+    return _logits(_head(frozen), states)
 
 
 def token_logprobs(frozen: Frozen, states: Float[Array, "B M D"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:
     """log p(target) in float32, for the states of M positions per row.
 
-    The logits are computed in chunks of positions and recomputed in the backward pass: no [B, M, V] array exists.
+    The logits are computed in chunks of positions: no [B, M, V] array exists. With a frozen head the forward pass also
+    computes each state's gradient, and the backward pass needs no logits. Otherwise it computes them again.
     """
-    return _in_chunks(frozen, states, targets, _logprob)
+    return _logprobs(_head(frozen), states, targets)
 
 
 def token_scores(
@@ -271,7 +269,17 @@ def token_scores(
     def read(scores: Array, targets: Array) -> tuple[Array, Array]:
         return _logprob(scores, targets), jnp.max(scores, axis=-1) - jax.nn.logsumexp(scores, axis=-1)
 
-    return _in_chunks(frozen, states, targets, read)
+    return _in_chunks(_head(frozen), states, targets, read)
+
+
+def _head(frozen: Frozen) -> Float[Array, "V D"]:
+    return sharding.shard_head(frozen.get("lm_head", frozen["embed_tokens"]))
+
+
+def _logits(head: Array, states: Array) -> Array:
+    states = sharding.replicate(states)
+    scores = matmul(states.reshape(-1, states.shape[-1]), head, jnp.float32)
+    return sharding.shard_logits(head, scores.reshape(*states.shape[:-1], -1))
 
 
 def _logprob(scores: Array, targets: Array) -> Array:
@@ -279,17 +287,48 @@ def _logprob(scores: Array, targets: Array) -> Array:
     return chosen - jax.nn.logsumexp(scores, axis=-1)
 
 
-def _in_chunks(frozen: Frozen, states: Array, targets: Array, read: Callable) -> Any:
+@jax.custom_vjp
+def _logprobs(head: Array, states: Array, targets: Array) -> Array:
+    return _in_chunks(head, states, targets, _logprob)
+
+
+def _logprobs_forward(head: Any, states: Any, targets: Any) -> tuple[Array, Any]:
+    """The log p, and what the backward pass needs: the gradient of each state, or with a learnt head a function."""
+    if head.perturbed:
+        in_chunks = partial(_in_chunks, targets=targets.value, read=_logprob)
+        return jax.vjp(in_chunks, head.value, states.value)
+
+    def read(scores: Array, targets: Array) -> tuple[Array, Array]:
+        """log p(target), and its gradient with respect to the state: (one-hot - p) · head."""
+        chosen = jnp.arange(scores.shape[-1]) == targets[..., None]
+        slopes = (chosen - jax.nn.softmax(scores, axis=-1)).astype(head.value.dtype)
+        gradient = jnp.einsum("bmv,vd->bmd", slopes, head.value, preferred_element_type=jnp.float32)
+        return _logprob(scores, targets), gradient.astype(states.value.dtype)
+
+    found, gradients = _in_chunks(head.value, states.value, targets.value, read)
+    return found, gradients
+
+
+def _logprobs_backward(kept: Any, cotangent: Array) -> tuple:
+    if callable(kept):
+        return *kept(cotangent), None
+    return None, (cotangent[..., None] * kept).astype(kept.dtype), None
+
+
+_logprobs.defvjp(_logprobs_forward, _logprobs_backward, symbolic_zeros=True)
+
+
+def _in_chunks(head: Array, states: Array, targets: Array, read: Callable) -> Any:
     """Applies `read(logits [B, m, V], targets [B, m])` to chunks of m positions and concatenates the results."""
     rows, count = targets.shape
     chunk = max(m for m in range(1, count + 1) if count % m == 0 and (m == 1 or rows * m <= HEAD_POSITIONS))
 
     @jax.checkpoint
     def part(slices: tuple[Array, Array]) -> Any:
-        return read(logits(frozen, slices[0]), slices[1])
+        return read(_logits(head, slices[0]), slices[1])
 
     def split(leaf: Array) -> Array:
         return jnp.moveaxis(leaf.reshape(rows, -1, chunk, *leaf.shape[2:]), 1, 0)
 
     pieces = jax.lax.map(part, (split(states), split(targets)))
-    return jax.tree.map(lambda piece: jnp.moveaxis(piece, 0, 1).reshape(rows, count), pieces)
+    return jax.tree.map(lambda piece: jnp.moveaxis(piece, 0, 1).reshape(rows, count, *piece.shape[3:]), pieces)

@@ -103,7 +103,7 @@ terminal.run(lambda: processes.initialize(sys.argv[1], seconds=1))
 """
 
 
-@pytest.mark.parametrize("process", ["0/3", "1/2"])
+@pytest.mark.parametrize("process", [pytest.param("0/3", marks=pytest.mark.slow), "1/2"])
 def test_missing_processes(process: str):
     text = f"127.0.0.1:{small.free_port()},{process}"
     done = subprocess.run([sys.executable, "-c", JOIN, text], capture_output=True, text=True, timeout=300)

@@ -81,8 +81,13 @@ ALONE = jax.jit(run, static_argnums=0)
 MESHED: dict[str, Adapter] = {name: SMALL[name] for name in ("lora", "dora", "houlsby", "ia3", "lora+bottleneck")}
 
 
-@pytest.mark.parametrize("base", ["float32", "int8"])
-@pytest.mark.parametrize("mesh", ["1x1", "4x2"])
+MIXED = ("1x1", "int8"), ("4x2", "float32")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "base"),
+    [("1x1", "float32"), ("4x2", "int8"), *(pytest.param(*each, marks=pytest.mark.slow) for each in MIXED)],
+)
 @pytest.mark.parametrize("name", MESHED)
 def test_eight_rows_with_eight_adapters_are_each_alone(name: str, mesh: str, base: str):
     """To 1e-6 of the largest logit, on one device; to rounding on a mesh, whose sums have another order."""

@@ -55,13 +55,16 @@ def whole(states: jax.Array, frozen: Any) -> jax.Array:
 
 
 # Chunks of 1, 2, 3 and 6 positions a row.
+@pytest.mark.parametrize("learnt", [(0,), (0, 1)], ids=["frozen head", "learnt head"])
 @pytest.mark.parametrize(("positions", "tied"), [(1, False), (5, False), (6, True), (512, False)])
-def test_token_logprobs_are_the_log_softmax(monkeypatch: pytest.MonkeyPatch, positions: int, tied: bool):
+def test_token_logprobs_are_the_log_softmax(
+    monkeypatch: pytest.MonkeyPatch, positions: int, tied: bool, learnt: tuple[int, ...]
+):
     monkeypatch.setattr(decoder, "HEAD_POSITIONS", positions)
     states = tiny.normal(1, ROWS, TIME, CONFIG.hidden_size)
     frozen = {name: leaf for name, leaf in FROZEN.items() if name != "lm_head" or not tied}
     found, expected = (
-        jax.jit(jax.value_and_grad(loss, (0, 1)))(states, frozen)
+        jax.jit(jax.value_and_grad(loss, learnt))(states, frozen)
         for loss in (lambda states, frozen: chunked(gather_tokens(states, jnp.array(AT)), frozen), whole)
     )
     assert float(jnp.abs(expected[0])) > 1
@@ -79,6 +82,24 @@ def test_token_logprobs_are_float32_from_bfloat16():
     assert found.dtype == jnp.float32
     # The products of bfloat16 numbers are exact in float32: only the order of their sums may differ.
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("learnt", "products"), [((0,), 2), ((0, 1), 4)], ids=["frozen head", "learnt head"])
+def test_a_frozen_head_computes_its_logits_once(learnt: tuple[int, ...], products: int):
+    """Logits and the gradient of the states; a learnt head also has the logits again and its own gradient."""
+    states = tiny.normal(1, *AT.shape, CONFIG.hidden_size)
+    found = program(jax.grad(chunked, learnt), states, {"lm_head": FROZEN["lm_head"], "embed_tokens": None})
+    assert sum(equation.primitive.name == "dot_general" for equation in equations(found)) == products
+
+
+def test_gradients_in_bfloat16_are_those_of_float32():
+    head, states = FROZEN["lm_head"].astype(jnp.bfloat16), tiny.normal(1, *AT.shape, CONFIG.hidden_size)
+    frozen = {"lm_head": head, "embed_tokens": head}
+    found = jax.grad(chunked)(jnp.asarray(states, jnp.bfloat16), frozen)
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), frozen)
+    exact = jax.grad(chunked)(jnp.asarray(states, jnp.bfloat16).astype(jnp.float32), wide)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=0, atol=0.01 * float(jnp.abs(exact).max()))
 
 
 def loss(params: Any, frozen: Any, adapter: Adapter, remat: str = "dots") -> jax.Array:
@@ -161,7 +182,7 @@ SHAPES = [leaf.shape[1:] for leaf in jax.tree.leaves(FROZEN["layers"]) if leaf.n
 MATRICES = set().union(*map(matrices, SHAPES))
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+@pytest.mark.parametrize("remat", [*(pytest.param(each, marks=pytest.mark.slow) for each in ("none", "full")), "dots"])
 @pytest.mark.parametrize("name", every.SINGLE | every.SUMS)
 def test_loops_carry_no_stack_of_frozen_weights_out(name: str, remat: str):
     """Neither their gradients nor, as residuals of the backward pass, the weights that each layer picks (laws 1, 5)."""

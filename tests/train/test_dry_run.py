@@ -153,13 +153,13 @@ def test_a_plan(
 
 def by_hand(sizes: DecoderConfig) -> float:
     """A step of 8 × 32 tokens: each weight forward and for the gradient of its input; scores and their mix forward, the
-    scores again, and two gradients each; the head a third time; and the projections of ten virtual tokens per layer.
+    scores again, and two gradients each; and the projections of ten virtual tokens per layer.
     """
     width, keys, inner = sizes.hidden_size, sizes.kv_heads * sizes.head_size, sizes.heads * sizes.head_size
     layer = 2 * width * inner + 2 * width * keys + 3 * width * sizes.intermediate_size
     attention = (2 + 1 + 4) * inner * (32 + 10)
     slots = 2 * 10 * 2 * width * keys / (8 * 32)
-    return 2 * (sizes.layers * (2 * layer + attention + slots) + 3 * width * sizes.vocabulary_size)
+    return 2 * (sizes.layers * (2 * layer + attention + slots) + 2 * width * sizes.vocabulary_size)
 
 
 @pytest.mark.parametrize(
