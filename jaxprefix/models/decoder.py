@@ -309,10 +309,10 @@ def _logprobs_forward(head: Any, states: Any, targets: Any) -> tuple[Array, Any]
     return found, gradients
 
 
-def _logprobs_backward(kept: Any, cotangent: Array) -> tuple:
-    if callable(kept):
-        return *kept(cotangent), None
-    return None, (cotangent[..., None] * kept).astype(kept.dtype), None
+def _logprobs_backward(kept: Array | Callable[[Array], tuple[Array, Array]], cotangent: Array) -> tuple:
+    if isinstance(kept, jax.Array):
+        return None, (cotangent[..., None] * kept).astype(kept.dtype), None
+    return *kept(cotangent), None
 
 
 _logprobs.defvjp(_logprobs_forward, _logprobs_backward, symbolic_zeros=True)
