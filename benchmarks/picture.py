@@ -58,7 +58,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     labels(axes, heights, ratios, [None] * len(names), horizontal=True)
     axes.set_yticks(heights, names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.1 * max(ratios))
+    axes.set_xlim(0, 1.1 * max(*ratios, *(target or 0 for target in targets)))
     plain(axes, "x")
     keys = [
         Patch(color=OTHER_COLOUR, label="at or above the target"),
