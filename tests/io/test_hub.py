@@ -308,6 +308,7 @@ def test_a_byte_order_mark_is_not_part_of_the_rows(ending, tmp_path):
 
 @pytest.mark.parametrize(
     "name, content, message",
+    # mtime=0: the contents are part of the tests' names, which every test process must find equal.
     [
         ("a.jsonl", b'{"a": 1}\n\n{"a": \n', ":3: not a JSON object: Expecting value"),
         ("a.jsonl", b"\n[1, 2]\n", ":2: not a JSON object: [1, 2]"),
@@ -326,9 +327,13 @@ def test_a_byte_order_mark_is_not_part_of_the_rows(ending, tmp_path):
         ("a.json", b'{"a": 1}\n{"a": \n', ":2: not a JSON object: Expecting value"),
         ("a.json", b'{"a":\n', ": not a JSON list of objects: Expecting value"),
         ("a.jsonl.gz", b'{"a": 1}\n', ": not a gzip file: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:30], ": not a gzip file: "),
-        ("a.jsonl.gz", gzip.compress(b"\n[1]"), ":2: not a JSON object: [1]"),
-        ("a.gz", gzip.compress(b"{}"), ": expected rows in a .jsonl, .json, .parquet, .csv or .tsv file, or one with"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:30], ": not a gzip file: "),
+        ("a.jsonl.gz", gzip.compress(b"\n[1]", mtime=0), ":2: not a JSON object: [1]"),
+        (
+            "a.gz",
+            gzip.compress(b"{}", mtime=0),
+            ": expected rows in a .jsonl, .json, .parquet, .csv or .tsv file, or one with",
+        ),
         ("a.parquet", b"PAR1", ": not a Parquet file"),
         ("a.txt", b"{}", ": expected rows in a .jsonl, .json, .parquet, .csv or .tsv file, or one with .gz, not .txt"),
     ],
