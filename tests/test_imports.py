@@ -146,8 +146,9 @@ def test_the_embedded_world_is_imported_only_when_needed():
 
 
 def test_mathematics_imports_no_files_devices_or_commands():
-    """models/ but for what reads a checkpoint's files, and config.py, which reads one."""
-    reading = {f"jaxprefix.models.{name}" for name in ("weights", "checkpoint_files", "loading", "stored", "config")}
+    """models/ but for what reads a checkpoint's files, config.py, which reads one, and what the processor is."""
+    files = ("weights", "checkpoint_files", "loading", "stored", "config", "processor")
+    reading = {f"jaxprefix.models.{name}" for name in files}
     pure = [name for name in of("models") if name not in reading]
     assert violations(pure, "optax", "orbax", "safetensors", "tyro", "pathlib", "json", "os") == []
     assert [
@@ -175,7 +176,7 @@ def test_hooks_know_shapes_only():
 def test_the_decoder_knows_no_method():
     known = {"jaxprefix.errors"} | {
         f"jaxprefix.models.{name}"
-        for name in ("config", "parameters", "hooks", "layers", "attention", "sharding", "int8")
+        for name in ("config", "parameters", "hooks", "layers", "attention", "sharding", "int8", "products")
     }
     assert own("jaxprefix.models.block") <= known
     assert own("jaxprefix.models.scan") <= known

@@ -8,18 +8,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from jaxprefix.models import int8, sharding
-from jaxprefix.models.attention import platform, rotate
+from jaxprefix.models.attention import rotate
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Bottleneck, Hooks, LowRank
 from jaxprefix.models.parameters import BY_NAME, CONSTANTS, bias_name, input_dims, weights_of
+from jaxprefix.models.products import int8_matmul, matmul
 
 XIELU_BETA, XIELU_EPSILON = CONSTANTS["mlp.act_fn.beta"], CONSTANTS["mlp.act_fn.eps"]
 ACTIVATIONS = {"silu": nn.silu, "gelu_tanh": nn.gelu}
-FEW_ROWS = 32  # on CPU, products of at most this many rows are 1.3 to 2 times as fast with the weight on the left
 
 # attend(inputs [B, T, D], q, k, v, hooks of this layer) -> (attention outputs [B, T, N, H], values to stack over
 # layers)
@@ -114,12 +113,10 @@ def project(inputs: Array, weight: Array, dims: int, delta: LowRank | None = Non
     """
     # As matrices: with more dimensions XLA transposes the weight before every product.
     rows, width = inputs.shape[:-dims], math.prod(inputs.shape[-dims:])
-    if scale is not None:
-        weight = int8.not_before(weight, inputs)
-    matrix, numbers = weight.reshape(-1, width).astype(inputs.dtype), None if scale is None else jnp.float32
-    outputs = matmul(inputs.reshape(-1, width), matrix, numbers).reshape(*rows, *weight.shape[:-dims])
-    if scale is not None:
-        outputs = (outputs * scale).astype(inputs.dtype)
+    flat, matrix = inputs.reshape(-1, width), weight.reshape(-1, width)
+    outputs = matmul(flat, matrix) if scale is None else int8_matmul(flat, matrix)
+    outputs = outputs.reshape(*rows, *weight.shape[:-dims])
+    outputs = outputs if scale is None else (outputs * scale).astype(inputs.dtype)
     if delta is None:
         return outputs
     if delta.dropout_keys is not None:
@@ -155,17 +152,6 @@ def scaled(outputs: Shaped[Array, "B T ..."], gain: Float[Array, "..."]) -> Arra
     per_row = gain.ndim > outputs.ndim - 2
     gain = sharding.shard_rows(gain)[:, None] if per_row else sharding.replicate(gain)
     return (outputs * gain).astype(outputs.dtype)
-
-
-def matmul(
-    inputs: Float[Array, "M I"], matrix: Float[Array, "O I"], dtype: DTypeLike | None = None
-) -> Float[Array, "M O"]:
-    """`x Wᵀ`. With few rows on CPU it is `(W xᵀ)ᵀ`, because XLA copies the right side of a product there."""
-    contracted = (((1,), (1,)), ((), ()))
-    if inputs.shape[0] > FEW_ROWS or platform() != "cpu":
-        return jax.lax.dot_general(inputs, matrix, contracted, preferred_element_type=dtype)
-    turned = jax.lax.dot_general(matrix, inputs, contracted, preferred_element_type=dtype)
-    return jax.lax.optimization_barrier(turned).T  # without it XLA swaps the sides again
 
 
 def bottleneck(stream: Array, hook: Bottleneck | None) -> Array:

@@ -25,12 +25,14 @@ from jaxprefix.models.attention import (
     attention,
     broadcast_rows,
     cache_layout,
+    platform,
     rotation,
 )
-from jaxprefix.models.block import Block, gather_tokens, matmul, norm_of
+from jaxprefix.models.block import Block, gather_tokens, norm_of
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import NEVER, Cache, Frozen, Hooks
 from jaxprefix.models.parameters import weights_of
+from jaxprefix.models.products import matmul
 from jaxprefix.models.scan import apply_layers
 
 MAX_LAST_POSITIONS = 128  # the last layer computes this many positions alone, if they are at most half of the row
@@ -215,6 +217,9 @@ def layer_step(
 
 
 def _cached(query: Array, keys: Array, values: Array, layer: Hooks, kind: Array | int) -> tuple[Array, Array]:
+    """The cache of a layer. On CPU it is float32: XLA would convert all of a bfloat16 cache, and back, at each step."""
+    if platform() == "cpu":
+        keys, values = keys.astype(jnp.float32), values.astype(jnp.float32)
     return cache_layout(keys, values)
 
 

@@ -3,28 +3,17 @@
 
 `q_proj` becomes `q_proj` (int8, -127 to 127) and `q_proj_scale` (its output dimensions), and so do the other six
 projections. Embedding, head and norms keep their dtype. A product uses the integers, which bfloat16 represents exactly,
-and is scaled afterwards.
+and is scaled afterwards (products.int8_matmul).
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from jaxprefix.models.hooks import Frozen
 from jaxprefix.models.parameters import PROJECTIONS, input_dims
 
 LARGEST = 127
-
-
-def not_before(weight: Int[Array, "..."], inputs: Float[Array, "..."]) -> Int[Array, "..."]:
-    """The weight, in a form that XLA cannot convert before the inputs are known.
-
-    Otherwise XLA on CPU converts the weights of all layers at once: its scheduler ignores optimization barriers. The
-    condition is always true, and is computed in the conversion.
-    """
-    bits = jax.lax.convert_element_type(inputs.reshape(-1)[0] > 0, jnp.int32)
-    return jnp.where(bits >= 0, weight, 0)
 
 
 def scale_name(name: str) -> str:

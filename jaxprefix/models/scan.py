@@ -10,7 +10,7 @@ from jax.extend.core import primitives
 from jaxtyping import Array
 
 from jaxprefix.errors import InputError
-from jaxprefix.models import sharding
+from jaxprefix.models import products, sharding
 from jaxprefix.models.attention import RESIDUALS
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.models.hooks import Hooks
@@ -18,8 +18,6 @@ from jaxprefix.models.layers import Layers, is_unstacked, layer_of
 
 # The operations that slice the weights of one layer from the stack and reshape them for a product.
 SLICING = (primitives.dynamic_slice_p, primitives.squeeze_p, primitives.reshape_p)
-# A number that is a sum of so few products, as behind a low rank, is computed again faster than it is written and read.
-FEW_TERMS = 128
 CUDNN_FORWARD = "dot_product_attention_fwd_wrapper"  # JAX's primitive, which names none of its results
 
 
@@ -112,27 +110,29 @@ def _scanned(
 def checkpointed(body: Callable, remat: str) -> Callable:
     """A layer that is recomputed in the backward pass.
 
-    `remat` is "full" (everything is recomputed), "dots" (all but attention outputs and products of more than FEW_TERMS)
-    or "none" (only the slicing of its weights, which would otherwise be saved: a second copy of the model).
+    `remat` is "full" (everything is recomputed), "dots" (all but attention outputs and large products) or "none" (only
+    the slicing of its weights, which would otherwise be saved: a second copy of the model).
     """
 
     def all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive not in SLICING
 
-    def products(primitive: Any, *inputs: Any, **settings: Any) -> bool:
+    def is_large(primitive: Any, *inputs: Any, **settings: Any) -> bool:
         if primitive is not primitives.dot_general_p:
             return False
         (contracted, _), (per_row, _) = settings["dimension_numbers"]
-        return not per_row and math.prod(inputs[0].shape[dim] for dim in contracted) > FEW_TERMS
+        is_result = settings["preferred_element_type"] in (None, inputs[0].dtype)  # otherwise the result has a name
+        terms = math.prod(inputs[0].shape[dim] for dim in contracted)
+        return is_result and not per_row and terms > products.FEW_TERMS
 
     def cudnn(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive.name == CUDNN_FORWARD
 
     saveable = jax.checkpoint_policies
-    attention = saveable.save_from_both_policies(saveable.save_only_these_names(RESIDUALS), cudnn)
+    attention = saveable.save_from_both_policies(saveable.save_only_these_names(RESIDUALS, products.PRODUCT), cudnn)
     policies = {
         "full": None,
-        "dots": saveable.save_from_both_policies(products, attention),
+        "dots": saveable.save_from_both_policies(is_large, attention),
         "none": all_but_weights,
     }
     if remat not in policies:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tiny
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from test_adapter_ids import quantized
 
 from jaxprefix.errors import InputError
-from jaxprefix.models import decoder, scan
+from jaxprefix.models import decoder, products, scan
 from jaxprefix.models.adapters import Adapter, LoRA, PrefixTuning
 from jaxprefix.models.block import gather_tokens
 
@@ -154,7 +155,7 @@ def test_unknown_remat_is_refused():
         decoder.hidden_states(CONFIG, FROZEN, tiny.batch(), remat="some")
 
 
-def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
+def loops(adapter: Adapter, remat: str = "dots", frozen: Any = FROZEN) -> list[JaxprEqn]:
     """The loops over layers in the gradient's program, in its order."""
     params = tiny.noisy(adapter)
 
@@ -162,7 +163,7 @@ def loops(adapter: Adapter, remat: str = "dots") -> list[JaxprEqn]:
         weights, hooks = adapter.bind(CONFIG, params, frozen)
         return jnp.sum(decoder.hidden_states(CONFIG, weights, tiny.batch(), hooks, remat))
 
-    jaxpr = program(jax.grad(total), params, FROZEN)
+    jaxpr = program(jax.grad(total), params, frozen)
     return [equation for equation in equations(jaxpr) if equation.primitive.name == "scan"]
 
 
@@ -200,7 +201,7 @@ def test_a_stack_that_is_carried_out_is_detected(monkeypatch: pytest.MonkeyPatch
 
 def test_what_the_forward_pass_keeps_of_each_layer(monkeypatch: pytest.MonkeyPatch):
     """ "full" the stream between layers alone; "dots" the products with weights too; "none" all; never scores."""
-    monkeypatch.setattr(scan, "FEW_TERMS", 8)  # the model is narrow
+    monkeypatch.setattr(products, "FEW_TERMS", 8)  # the model is narrow
     forward = {remat: loops(LoRA(), remat)[0].outvars for remat in ("full", "dots", "none")}
     kept = {remat: {variable.aval.shape[1:] for variable in made} for remat, made in forward.items()}
     stream = (ROWS, TIME, CONFIG.hidden_size)
@@ -215,8 +216,23 @@ def test_products_behind_a_low_rank_are_not_kept(monkeypatch: pytest.MonkeyPatch
     """Only the few numbers between the two products of LoRA are."""
 
     def kept(few: int) -> Counter[int]:
-        monkeypatch.setattr(scan, "FEW_TERMS", few)
+        monkeypatch.setattr(products, "FEW_TERMS", few)
         forward = loops(LoRA(2, 4.0, "gate,up"))[0].outvars
         return Counter(math.prod(variable.aval.shape[1:]) for variable in forward)
 
     assert kept(1) - kept(2) == {ROWS * TIME * CONFIG.intermediate_size: 2}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_of_products_in_another_dtype_the_result_is_kept(dtype: str, monkeypatch: pytest.MonkeyPatch):
+    """In float32, and as many numbers as where all is float32: not the three rows that int8 makes of each."""
+    monkeypatch.setattr(products, "has_instructions", lambda dtype: True)
+    monkeypatch.setattr(products, "FEW_TERMS", 8)  # the model is narrow
+    other = quantized(FROZEN) if dtype == "int8" else jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), FROZEN)
+    count = ROWS * TIME * CONFIG.intermediate_size
+
+    def kept(frozen: Any) -> Counter[str]:
+        arrays: Any = [variable.aval for variable in loops(LoRA(), frozen=frozen)[0].outvars]
+        return Counter(array.dtype.name for array in arrays if math.prod(array.shape[1:]) == count)
+
+    assert kept(other) == kept(FROZEN) and set(kept(other)) == {"float32"}

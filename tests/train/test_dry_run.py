@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from benchmarks.gpu import LLAMA_8B
 from jaxprefix.distributed import mesh as meshes
 from jaxprefix.errors import InputError
-from jaxprefix.models import adapter_init, scan
+from jaxprefix.models import adapter_init, products
 from jaxprefix.models.adapters import FullFineTuning, LoRA, PrefixTuning
 from jaxprefix.models.config import DecoderConfig
 from jaxprefix.runs.base_model import frozen_shapes, load_weights, open_base
@@ -120,7 +120,7 @@ def test_a_plan(
     directory: Path, tmp_path: Path, mesh: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """Its bytes are those of the arrays of a real run, and its products those counted by hand."""
-    monkeypatch.setattr(scan, "FEW_TERMS", 4)  # the model is narrow: its products would be computed again
+    monkeypatch.setattr(products, "FEW_TERMS", 4)  # the model is narrow: its products would be computed again
     output = tmp_path / "plan"
     needs = dry_run(RunConfig(model=str(directory), task="squad", mesh=mesh, **SETTINGS), None, output)
     found = json.loads((output / "plan.json").read_text())

@@ -20,8 +20,9 @@ def attend_cached(
 
     A trained prefix is part of the cache (decode.py).
     """
-    queries = group_queries(query, keys.shape[2])
-    new_keys, new_values = cache_layout(keys, values)
+    dtype = cache.keys.dtype  # on CPU the cache is wider than the states
+    queries = group_queries(query.astype(dtype), keys.shape[2])
+    new_keys, new_values = cache_layout(keys.astype(dtype), values.astype(dtype))
     logits = [
         scores(queries, cache.keys, visible(query_positions, cache.positions, window)),
         scores(queries, new_keys, visible(query_positions, positions, window)),
@@ -30,5 +31,5 @@ def attend_cached(
     weights = [jnp.exp(part - most) for part in logits]
     total = jnp.add(*(jnp.sum(part, axis=-1, keepdims=True) for part in weights))
     read = zip(weights, (cache.values, new_values), strict=True)
-    parts = (batched_dot(weight.astype(value.dtype), value, 3, 2) for weight, value in read)
+    parts = (batched_dot(weight.astype(dtype), value, 3, 2) for weight, value in read)
     return ungroup_queries((jnp.add(*parts) / total).astype(values.dtype), query)
