@@ -221,21 +221,24 @@ def decode(bench: Bench, dtype: str | None = None, rows: int | None = None) -> l
     return [row]
 
 
-def scoring(bench: Bench) -> list[Row]:
-    """Questions/s with four choices of one token per prompt, as in Belebele."""
+def scoring(bench: Bench, dtype: str | None = None) -> list[Row]:
+    """Questions/s with four choices of one token per prompt, as in Belebele.
+
+    With a dtype, the peer is the same as without, and no log-likelihoods have to agree.
+    """
     size = bench.size
     bench.write_rows(1, size.rows, size.time, 1)
-    command = (str(bench.folder), "scoring", size.dtype, "4")
-    ours = bench.side("benchmarks.answer_ours", *command)
-    theirs = bench.peer(lambda: bench.side("benchmarks.answer_peer", *command))
-    work = f"scoring, {size.rows} × {size.time} tokens, 4 choices"
+    ours = bench.side("benchmarks.answer_ours", str(bench.folder), "scoring", dtype or size.dtype, "4")
+    theirs = bench.peer(lambda: bench.side("benchmarks.answer_peer", str(bench.folder), "scoring", size.dtype, "4"))
+    work = f"scoring, {size.rows} × {size.time} tokens, 4 choices" + (f", {dtype}" if dtype else "")
     row = _row(work, "none", bench.device, "questions/s", size.rows, ours, theirs, size.targets.scoring)
-    useful_flops = 2 * useful.needed_products(bench.sizes, size.rows * (size.time - 1), size.rows)
-    row["mfu"] = round(useful_flops * row["figure"] / size.rows / bench.matrix_rate, 3)
-    row["mfu_target"] = size.targets.scoring_share
+    if dtype is None:  # the rate is of this dtype
+        useful_flops = 2 * useful.needed_products(bench.sizes, size.rows * (size.time - 1), size.rows)
+        row["mfu"] = round(useful_flops * row["figure"] / size.rows / bench.matrix_rate, 3)
+        row["mfu_target"] = size.targets.scoring_share
     if theirs:
         difference = float(np.abs(np.subtract(ours["answers"], theirs["answers"])).max())
-        agrees = difference < CHOICES_TOLERANCE[size.dtype]
+        agrees = dtype is not None or difference < CHOICES_TOLERANCE[size.dtype]
         row |= _agreement({"largest_difference": difference}, agrees, "the log-likelihoods differ")
     return [row]
 

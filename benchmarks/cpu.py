@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import gpu
-from benchmarks.accelerator import Parts, Row, Size, Targets, decode, train
+from benchmarks.accelerator import Parts, Row, Size, Targets, decode, scoring, train
 from benchmarks.sides import RESULTS, bypass
 from benchmarks.table import table
 from benchmarks.work import SIZES
@@ -29,7 +29,7 @@ SECONDS = 3600
 
 
 def parts() -> Parts:
-    """Every method with 16 learnt positions per row and with all, then generation. evaluation.py has the scoring."""
+    """Every method with 16 learnt positions per row and with all, then generation and scoring."""
     training = {
         f"cpu-{method}{'-all' if all_learnt else ''}": partial(train, method=method, all_learnt=all_learnt)
         for all_learnt in (False, True)
@@ -40,6 +40,9 @@ def parts() -> Parts:
         "cpu-decode-1": partial(decode, rows=1),
         "cpu-decode-bfloat16": partial(decode, dtype="bfloat16"),
         "cpu-decode-int8": partial(decode, dtype="int8"),
+        "cpu-scoring": scoring,
+        "cpu-scoring-bfloat16": partial(scoring, dtype="bfloat16"),
+        "cpu-scoring-int8": partial(scoring, dtype="int8"),
     }
     return {name: (measure, 120) for name, measure in (training | answers).items()}
 
