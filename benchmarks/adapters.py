@@ -51,8 +51,8 @@ def main(sizes: dict[str, Any] = SIZES) -> list[dict[str, Any]]:
 
 
 def score(config: DecoderConfig, weights: Any, hooks: Hooks) -> jax.Array:
-    choices = jnp.broadcast_to(jnp.arange(CHOICES, dtype=jnp.int32)[:, None, None], (CHOICES, ROWS, 1))
-    lengths = jnp.ones((CHOICES, ROWS), jnp.int32)
+    choices = jnp.broadcast_to(jnp.arange(CHOICES, dtype=jnp.int32), (ROWS, CHOICES))
+    lengths = jnp.ones((ROWS, CHOICES), jnp.int32)
     return scoring.choices(config, weights, _batch(config), hooks, choices, lengths)[0]
 
 

@@ -66,13 +66,13 @@ def decoding(sizes: DecoderConfig, mesh: Mesh, frozen: Frozen, batch: Batch, new
 def choosing(sizes: DecoderConfig, mesh: Mesh, frozen: Frozen, batch: Batch, count: int) -> Timed:
     """The log-likelihoods of the one-token choices 0, 1, ..., and the seconds."""
     rows = batch.tokens.shape[0]
-    tokens = jnp.broadcast_to(jnp.arange(count)[:, None, None], (count, rows, 1)).astype(jnp.int32)
-    lengths = jnp.ones((count, rows), jnp.int32)
+    tokens = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (rows, count))
+    lengths = jnp.ones((rows, count), jnp.int32)
 
     @jax.jit
     @partial(meshes.with_mesh, mesh)
     def choose(frozen: Frozen, batch: Batch) -> jax.Array:
-        return scoring.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0].T
+        return scoring.choices(sizes, frozen, batch, Hooks(), tokens, lengths)[0]
 
     passes = [_timed(lambda: choose(frozen, batch)) for _ in range(PASSES)]
     return [seconds for seconds, _ in passes], passes[-1][1]

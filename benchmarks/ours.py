@@ -38,7 +38,7 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
             answers = {index: text for part in generate(model, requests, BATCH, NEW_TOKENS) for index, text in part}
         seconds.append(time.perf_counter() - start)
     compiled = (model.programs.score_choices if work == SCORING else model.programs.step)._cache_size()
-    shapes = {(bucket.prompt_len, bucket.choices, bucket.choice_len) for bucket in plan_buckets(requests, BATCH)}
+    shapes = {(bucket.prompt_len, bucket.choices, bucket.choices_len) for bucket in plan_buckets(requests, BATCH)}
     ordered = [answers[index] for index in range(len(requests))]
     return {"seconds": seconds, "answers": ordered, "compilations": compiled, "buckets": len(shapes)}
 

@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 
 QUANTILES = (0.1, 0.5, 1.0)  # the longest tenth, the next longest, the shorter half: three shapes, not one per length
 LENGTH_MULTIPLE = 16  # tokens; prompts of similar lengths in another evaluation use the same compiled shapes
+CHOICES_MULTIPLE = 8  # tokens of all choices of a prompt
 BATCHES_PER_BUCKET = 16  # of generated answers; rows are idle only at the end of a bucket
 MIN_BATCHES = 4  # of generated answers; fewer do not justify a shape of their own
 
@@ -40,6 +41,11 @@ class Request:
         return self.prompt[self.shared :]
 
     @property
+    def choices_len(self) -> int:
+        """The tokens of all choices."""
+        return sum(map(len, self.choices))
+
+    @property
     def cache_key(self) -> CacheKey | None:
         """The key of the shared prompt's cache; None without one."""
         return (self.adapter, self.shared_prompt) if self.shared_prompt else None
@@ -49,13 +55,14 @@ class Request:
 class Bucket:
     """Indices of requests that are answered together, and the shape that they are padded to.
 
-    All have the same shared prompt, or none. `prompt_len` is the length of the rests.
+    All have the same shared prompt, or none. `prompt_len` is the length of the rests, and `choices_len` that of all
+    choices together.
     """
 
     indices: tuple[int, ...]
     prompt_len: int
     choices: int = 0
-    choice_len: int = 0
+    choices_len: int = 0
     shared_len: int = 0
 
 
@@ -74,19 +81,19 @@ def plan_buckets(requests: Sequence[Request], batch_size: int) -> list[Bucket]:
     shared_len = _rounded(max((len(request.shared_prompt) for request in requests), default=0))
     for count in sorted({len(request.choices) for request in requests}):
         indices = [index for index, request in enumerate(requests) if len(request.choices) == count]
-        longest = {index: max(map(len, requests[index].choices), default=0) for index in indices}
-        lengths = list(longest.values())
-        choice_lens = sorted({int(np.quantile(lengths, 1 - share, method="higher")) for share in (0, *QUANTILES)})
+        padded = {index: _choices_padded(requests[index]) for index in indices}
+        lengths = list(padded.values())
+        choices_lens = sorted({int(np.quantile(lengths, 1 - share, method="higher")) for share in (0, *QUANTILES)})
         size = batch_size if count else batch_size * BATCHES_PER_BUCKET
         by_length = sorted(indices, key=lambda index: -len(requests[index].rest))
         for group in _groups(by_length, batch_size if count else batch_size * MIN_BATCHES):
             prompt_len = _rounded(len(requests[group[0]].rest))
-            group = sorted(group, key=lambda index: (longest[index], len(requests[index].rest)))
+            group = sorted(group, key=lambda index: (padded[index], len(requests[index].rest)))
             for key, same in _grouped(group, lambda index: requests[index].cache_key).items():
                 for start in range(0, len(same), size):
                     members = tuple(same[start : start + size])
-                    choice_len = next(length for length in choice_lens if length >= longest[members[-1]])
-                    buckets.append(Bucket(members, prompt_len, count, choice_len, shared_len if key else 0))
+                    choices_len = next(length for length in choices_lens if length >= padded[members[-1]])
+                    buckets.append(Bucket(members, prompt_len, count, choices_len, shared_len if key else 0))
     by_key = _grouped(buckets, lambda bucket: requests[bucket.indices[0]].cache_key)
     return [bucket for same in by_key.values() for bucket in same]
 
@@ -99,8 +106,16 @@ def _grouped(items: Iterable[Item], key_of: Callable[[Item], CacheKey | None]) -
     return groups
 
 
-def _rounded(length: int) -> int:
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+def _rounded(length: int, multiple: int = LENGTH_MULTIPLE) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _choices_padded(request: Request) -> int:
+    """The length of all choices, padded; that of choices of one token each, which need no pass, is their number."""
+    count = len(request.choices)
+    if all(len(choice) == 1 for choice in request.choices):
+        return count
+    return _rounded(max(request.choices_len, count + 1), CHOICES_MULTIPLE)
 
 
 def _groups(indices: Sequence[int], size: int) -> list[Sequence[int]]:

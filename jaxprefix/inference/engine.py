@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import jax
 import numpy as np
@@ -41,19 +42,19 @@ def score(
     _, params = model.inference_form
     for bucket in plan_buckets(requests, batch_size) if buckets is None else buckets:
         rows = [requests[index] for index in bucket.indices]
-        tokens = np.full((bucket.choices, batch_size, bucket.choice_len), model.base.tokenizer.pad, np.int32)
-        lengths = np.zeros((bucket.choices, batch_size), np.int32)
+        tokens = np.full((batch_size, bucket.choices_len), model.base.tokenizer.pad, np.int32)
+        lengths = np.zeros((batch_size, bucket.choices), np.int32)
         for row, request in enumerate(rows):
-            for choice, ids in enumerate(request.choices):
-                tokens[choice, row, : len(ids)], lengths[choice, row] = ids, len(ids)
-        choices = model.shard(tokens, 1), model.shard(lengths, 1)
+            tokens[row, : request.choices_len] = list(chain.from_iterable(request.choices))
+            lengths[row] = list(map(len, request.choices))
+        choices = model.shard(tokens), model.shard(lengths)
         batch = prompt_batch(model, rows, bucket.prompt_len, batch_size)
         adapters = _adapter_ids(model, rows, batch_size)
         shared = shared_prompts.of(rows, bucket.shared_len, batch_size)
         logprobs, greedy = processes.fetch(
             model.programs.score_choices(params, model.frozen, batch, adapters, *choices, shared)
         )
-        scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs.T, greedy.T, strict=True)]
+        scores = [Scores(sums.tolist(), best.tolist()) for sums, best in zip(logprobs, greedy, strict=True)]
         yield list(zip(bucket.indices, scores, strict=False))
 
 

@@ -89,8 +89,8 @@ class Programs:
 
     @cached_property
     def score_choices(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-        """(params, frozen, batch, adapter ids of the rows, choices [C, B, M], lengths [C, B], shared prompt or None)
-        -> `scoring.choices`.
+        """(params, frozen, batch, adapter ids of the rows, tokens of the choices [B, T], lengths [B, C], shared
+        prompt or None) -> `scoring.choices`.
         """
 
         @jax.jit
@@ -100,12 +100,12 @@ class Programs:
             frozen: Frozen,
             batch: Batch,
             row_adapters: jax.Array | None,
-            choices: jax.Array,
+            tokens: jax.Array,
             lengths: jax.Array,
             shared: SharedPrompt | None,
         ) -> tuple[jax.Array, jax.Array]:
             weights, hooks = self.adapter.bind(self.config, params, frozen, adapter_ids=row_adapters)
-            return scoring.choices(self.config, weights, batch, hooks, choices, lengths, shared)
+            return scoring.choices(self.config, weights, batch, hooks, tokens, lengths, shared)
 
         return run
 

@@ -41,10 +41,14 @@ HEAD_POSITIONS = 512  # logits exist for about this many positions at once: 512 
 
 @struct.dataclass
 class Batch:
-    """Rows of tokens. `positions` counts the text from 0 and is NEVER in padding, left or right."""
+    """Rows of tokens. `positions` counts the text from 0 and is NEVER in padding, left or right.
+
+    Tokens after a cache may belong to different segments: each attends to the cache and to its own segment.
+    """
 
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]
+    segments: Int[Array, "B T"] | None = None
     is_right_padded: bool = struct.field(pytree_node=False, default=False)  # only `right_padded` sets it
 
     @classmethod
@@ -63,13 +67,14 @@ def layer_attention(
     window: int | None,
     hooks: Hooks,
     right_padded: bool = False,
+    segments: Array | None = None,
 ) -> Array:
     """Attention of one layer: the prefix or cache and the text share a softmax, and gated keys have their own.
 
     `query_positions` are the positions of the queries, `positions` those of the text.
     """
     if isinstance(hooks.cache, Cache):
-        read = attend_cached(query, keys, values, query_positions, positions, hooks.cache, window)
+        read = attend_cached(query, keys, values, query_positions, positions, hooks.cache, window, segments)
     else:
         read = attend_prefill(query, keys, values, query_positions, positions, hooks.prefix, window, right_padded)
     gated = hooks.gated
@@ -201,7 +206,8 @@ def layer_step(
 
         def attend(inputs: Array, query: Array, key: Array, value: Array, layer: Hooks) -> tuple[Array, Any]:
             def read(window: int | None, query: Array, key: Array, value: Array, layer: Hooks) -> Array:
-                return layer_attention(query, key, value, query_positions, positions, window, layer, right_padded)
+                places = query_positions, positions
+                return layer_attention(query, key, value, *places, window, layer, right_padded, batch.segments)
 
             states = by_window(config, kind, time, read, query, key, value, layer)
             return states, keep(query, key, value, layer, kind) if keep else None

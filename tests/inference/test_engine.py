@@ -147,7 +147,7 @@ def test_one_compilation_per_shape(model: Model):
         for each in prompts(40)
     ]
     list(score(fresh, asked, SIZE))
-    shapes = {(part.prompt_len, part.choice_len) for part in plan_buckets(asked, SIZE)}
+    shapes = {(part.prompt_len, part.choices_len) for part in plan_buckets(asked, SIZE)}
     assert fresh.programs.score_choices._cache_size() == len(shapes) <= 9
 
 

@@ -133,39 +133,39 @@ def test_generation_of_one_token(case: tuple[DecoderConfig, Any, Hooks]):
     assert tokens[:, 0].tolist() == [run(prompt)[-1].argmax() for prompt in PROMPTS] and counts.tolist() == [1] * 3
 
 
-def draw_choices(longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Four choices `[C, B, M]` of 1 to `longest` tokens for each prompt, and how many are real, `[C, B]`."""
+def draw_choices(longest: int) -> list[list[list[int]]]:
+    """Four choices of 1 to `longest` tokens for each prompt."""
     random = np.random.default_rng(1)
-    lengths = random.integers(1, longest + 1, (4, len(PROMPTS)))
-    lengths[:, 0] = [min(number, longest) for number in (1, 2, 3, 4)]
-    return random.integers(2, 90, (4, len(PROMPTS), longest)), lengths
+    lengths = random.integers(1, longest + 1, (len(PROMPTS), 4))
+    lengths[0] = [min(number, longest) for number in (1, 2, 3, 4)]
+    return [[random.integers(2, 90, length).tolist() for length in row] for row in lengths]
 
 
 def scores(
-    config: DecoderConfig, frozen: Any, hooks: Hooks, tokens: np.ndarray, lengths: np.ndarray
+    config: DecoderConfig, frozen: Any, hooks: Hooks, rows: list[list[list[int]]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows = jnp.array(tokens, jnp.int32), jnp.array(lengths, jnp.int32)
-    return jax.device_get(CHOICES(config, frozen, batch(), hooks, *rows))
+    tokens, lengths = tiny.packed(rows)
+    return jax.device_get(CHOICES(config, frozen, batch(), hooks, tokens, lengths))
 
 
 def assert_choices(case: tuple[DecoderConfig, Any, Hooks], longest: int) -> None:
     """Each sum equals log-softmax of the full logits of prompt and choice; greedy choices are told from others."""
     config, frozen, hooks = case
-    run, (tokens, lengths) = whole_logits(config, frozen, hooks), draw_choices(longest)
-    for row, prompt in enumerate(PROMPTS):  # the second choice is the likeliest continuation, the third so but its end
-        for choice in (1, 2):
-            for place in range(lengths[choice, row]):
-                tokens[choice, row, place] = run([*prompt, *tokens[choice, row, :place]])[-1].argmax()
-        tokens[2, row, lengths[2, row] - 1] = 0
-    found, greedy = scores(config, frozen, hooks, tokens, lengths)
-    for choice, row in np.ndindex(*found.shape):
-        answer, prompt = tokens[choice, row][: lengths[choice, row]], PROMPTS[row]
+    run, rows = whole_logits(config, frozen, hooks), draw_choices(longest)
+    for prompt, choices in zip(PROMPTS, rows, strict=True):
+        for choice in choices[1:3]:  # the second is the likeliest continuation, the third so but its end
+            for place in range(len(choice)):
+                choice[place] = int(run([*prompt, *choice[:place]])[-1].argmax())
+        choices[2][-1] = 0
+    found, greedy = scores(config, frozen, hooks, rows)
+    for row, choice in np.ndindex(*found.shape):
+        answer, prompt = rows[row][choice], PROMPTS[row]
         logits = run([*prompt, *answer]).astype(np.float64)[len(prompt) - 1 : -1]
         each = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected = sum(line[token] for line, token in zip(each, answer, strict=True))
-        assert float(found[choice, row]) == pytest.approx(expected, abs=1e-4), f"choice {choice}, row {row}"
-        assert greedy[choice, row] == all(each.argmax(-1) == answer)
-    assert greedy[1].all() and not greedy[2:].any()
+        assert float(found[row, choice]) == pytest.approx(expected, abs=1e-4), f"choice {choice}, row {row}"
+        assert greedy[row, choice] == all(each.argmax(-1) == answer)
+    assert greedy[:, 1].all() and not greedy[:, 2:].any()
 
 
 def test_choices_over_a_shared_prompt(case: tuple[DecoderConfig, Any, Hooks]):
@@ -200,10 +200,10 @@ def test_one_batch_of_several_adapters(name: str):
     tokens, _ = jax.device_get(GENERATE(LLAMA, frozen, batch(), mixed, NEW, (END,)))
     texts = [jax.device_get(GENERATE(LLAMA, frozen, batch(), hooks, NEW, (END,)))[0] for hooks in alone]
     drawn = draw_choices(4)
-    found = scores(LLAMA, frozen, mixed, *drawn)[0]
-    each = [scores(LLAMA, frozen, hooks, *drawn)[0] for hooks in alone]
+    found = scores(LLAMA, frozen, mixed, drawn)[0]
+    each = [scores(LLAMA, frozen, hooks, drawn)[0] for hooks in alone]
     for row, chosen in enumerate(rows):
         assert np.array_equal(tokens[row], texts[chosen][row])
-        np.testing.assert_allclose(found[:, row], each[chosen][:, row], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(found[row], each[chosen][row], rtol=0, atol=2e-5)
         for other in {0, 1, 2} - {chosen}:
             assert not np.array_equal(tokens[row], texts[other][row])

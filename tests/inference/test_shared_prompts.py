@@ -125,5 +125,5 @@ def test_each_shared_prompt_is_computed_once_and_compiles_once(folder: Path, mon
     assert len(computed) == 2 and whole._cache_size() == 1
     buckets = plan_buckets(requests, SIZE)
     assert {bucket.shared_len for bucket in buckets} == {48}
-    assert model.programs.score_choices._cache_size() == len({(part.prompt_len, part.choice_len) for part in buckets})
+    assert model.programs.score_choices._cache_size() == len({(part.prompt_len, part.choices_len) for part in buckets})
     assert all(bucket.shared_len == 0 for bucket in plan_buckets(plain(requests), SIZE))

@@ -1,5 +1,6 @@
 """One tiny decoder in float32 with random weights, and helpers for tests."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -106,3 +107,13 @@ def adapted(
     """Logits with the adapter, bound with `options`."""
     weights, hooks = adapter.bind(config, params, frozen, **options)
     return logits(hooks, config=config, frozen=weights)
+
+
+def packed(rows: Sequence[Sequence[Sequence[int]]], time: int | None = None) -> tuple[jax.Array, jax.Array]:
+    """The choices of each row one after the other, `[B, T]`, and their lengths, `[B, C]`, for scoring.choices."""
+    lengths = np.array([[len(choice) for choice in row] for row in rows], np.int32)
+    tokens = np.zeros((len(rows), time or lengths.sum(axis=1).max()), np.int32)
+    for place, row in zip(tokens, rows, strict=True):
+        ids = list(itertools.chain.from_iterable(row))
+        place[: len(ids)] = ids
+    return jnp.asarray(tokens), jnp.asarray(lengths)

@@ -15,7 +15,6 @@ import gradients
 import hugging_face as hf
 import jax
 import jax.numpy as jnp
-import numpy as np
 import peers
 import prompts as real
 import pytest
@@ -163,15 +162,6 @@ def ours(
     return answers, scoring.choices(config, weights, batch, hooks, *choices)
 
 
-def padded_choices(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
-    """`[C, B, M]` and how many are real, `[C, B]`."""
-    tokens = np.full((4, len(answers), real.WIDTH), 7, np.int32)
-    for row, answer in enumerate(answers):
-        for choice, ids in enumerate(answer.choices):
-            tokens[choice, row, : len(ids)] = ids
-    return tokens, np.array([[len(ids) for ids in answer.choices] for answer in answers], np.int32).T
-
-
 def assert_padded(seen: Seen, model: Model, theirs: Theirs, side: str) -> None:
     """decode.generate and score.choices, on batches of rows of all lengths, or of one where nothing is padded."""
     answers, config, ends = theirs.whole if side == "none" else theirs.own, model.base.config, theirs.ends
@@ -180,11 +170,12 @@ def assert_padded(seen: Seen, model: Model, theirs: Theirs, side: str) -> None:
         part = answers[start : start + size]
         rows = real.padded([answer.prompt for answer in part], side)
         batch = Batch(jnp.array(rows.tokens), jnp.array(rows.positions))
-        found = ours(config, model.adapter, ends, model.params, model.frozen, batch, *padded_choices(part))
+        choices = tiny.packed([answer.choices for answer in part], 4 * real.WIDTH)
+        found = ours(config, model.adapter, ends, model.params, model.frozen, batch, *choices)
         (tokens, counts), (logprobs, greedy) = jax.device_get(found)
         for row, answer in enumerate(part):
             seen.answer(theirs, answer, tokens[row, : counts[row]].tolist())
-            seen.scores(answer, logprobs[:, row].tolist(), greedy[:, row].tolist())
+            seen.scores(answer, logprobs[row].tolist(), greedy[row].tolist())
 
 
 def assert_engine(seen: Seen, model: Model, theirs: Sequence[Theirs], size: int, buckets: int) -> None:

@@ -74,7 +74,7 @@ def scores(mesh: Any, adapter: Adapter) -> Any:
         weights, hooks = adapter.bind(SIZES, params, frozen)
         return scoring.choices(SIZES, weights, decoder.Batch(ids, places), hooks, choices, lengths)
 
-    asked = (*prompts(mesh), tokens(mesh, 3, ROWS, 4, dim=1), tokens(mesh, 3, ROWS, dim=1))
+    asked = (*prompts(mesh), tokens(mesh, ROWS, 8), tokens(mesh, ROWS, 3))
     return jax.jit(meshes.with_mesh(mesh, run)).lower(params, abstract(mesh, for_inference=True), *asked).compile()
 
 

@@ -15,17 +15,20 @@ def attend_cached(
     positions: Int[Array, "B T"],
     cache: Cache,
     window: int | None,
+    segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B M N H"]:
-    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer.
+    """`softmax(q [cached; own keys]ᵀ/√H) [cached; own values]` for one layer; own keys are those of the same segment.
 
     A trained prefix is part of the cache (decode.py).
     """
     dtype = cache.keys.dtype  # on CPU the cache is wider than the states
     queries = group_queries(query.astype(dtype), keys.shape[2])
     new_keys, new_values = cache_layout(keys.astype(dtype), values.astype(dtype))
+    own = visible(query_positions, positions, window)
+    own = own if segments is None else own & (segments[:, :, None] == segments[:, None])
     logits = [
         scores(queries, cache.keys, visible(query_positions, cache.positions, window)),
-        scores(queries, new_keys, visible(query_positions, positions, window)),
+        scores(queries, new_keys, own),
     ]
     most = jnp.maximum(*(jnp.max(part, axis=-1, keepdims=True) for part in logits))
     weights = [jnp.exp(part - most) for part in logits]
