@@ -21,7 +21,7 @@ def main(work: str, run: Path, data: Path, count: int, passes: int) -> dict[str,
     saved = load_run(run, mesh)
     base = saved.base
     tokenizer = replace(base.tokenizer, eos=ENDS if work == GENERATION else NO_ENDS)
-    frozen = load_weights(base, mesh, "float32")
+    frozen = load_weights(base, mesh, "float32", for_inference=True)
     model = Model(
         replace(base, tokenizer=tokenizer), saved.config.adapter, saved.params, frozen, mesh, 2048, chat=False
     )
