@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxprefix.models.attention import platform
 from jaxprefix.models.processor import has_instructions
@@ -44,7 +44,7 @@ def int8_matmul(inputs: Float[Array, "M I"], matrix: Int[Array, "O I"]) -> Float
     return _kept(_sided(inputs, _not_before(matrix, inputs).astype(inputs.dtype), jnp.float32), matrix)
 
 
-def _kept(product: Float[Array, "M O"], matrix: Num[Array, "O I"]) -> Float[Array, "M O"]:
+def _kept(product: Float[Array, "M O"], matrix: Shaped[Array, "O I"]) -> Float[Array, "M O"]:
     return checkpoint_name(product, PRODUCT) if matrix.shape[1] > FEW_TERMS else product
 
 
@@ -58,11 +58,13 @@ def _not_before(weight: Int[Array, "..."], inputs: Float[Array, "..."]) -> Int[A
     return jnp.where(bits >= 0, weight, 0)
 
 
-def _dot(left: Num[Array, "..."], right: Num[Array, "..."], left_dim: int, right_dim: int, dtype: DTypeLike | None):
+def _dot(
+    left: Shaped[Array, "..."], right: Shaped[Array, "..."], left_dim: int, right_dim: int, dtype: DTypeLike | None
+):
     return jax.lax.dot_general(left, right, (((left_dim,), (right_dim,)), ((), ())), preferred_element_type=dtype)
 
 
-def _sided(inputs: Num[Array, "M I"], matrix: Num[Array, "O I"], dtype: DTypeLike | None) -> Num[Array, "M O"]:
+def _sided(inputs: Shaped[Array, "M I"], matrix: Shaped[Array, "O I"], dtype: DTypeLike | None) -> Shaped[Array, "M O"]:
     """`x Wᵀ`, and with few rows on CPU `(W xᵀ)ᵀ`."""
     rows = inputs.shape[0]
     if rows > FEW_ROWS or platform() != "cpu":
